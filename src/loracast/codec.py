@@ -1,0 +1,404 @@
+"""Numbers to token ids and back, after LLMTIME (Gruver et al. 2023, arXiv:2310.07820).
+
+A step of a series is its variables joined by "," and closed by ";". Two layouts:
+
+- `fixed`: exactly `digits` digits a value and no point, `246,999;192,768;`. Every position's kind is known beforehand.
+- `decimal`: `digits` digits after a point and as many before it as needed, `2.46,10.25;1.92,7.68;`, with a minus sign.
+
+A missing value is written `NaN`. Values are first quantised to integers, rounded half to even, and digits are taken
+from the integers: digits taken from floats are wrong (0.29 becomes 28). Ids here are positions in `SYMBOLS`; a model's
+own token ids are looked up elsewhere, symbol by symbol.
+
+Shapes: N paths, T steps, H steps of the horizon, D variables, L tokens, W slots of a value, S states, A symbols.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cache
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from loracast.errors import ConfigError
+
+SYMBOLS = ("0", "1", "2", "3", "4", "5", "6", "7", "8", "9", ".", ",", ";", "-", "NaN")
+POINT, COMMA, SEMICOLON, MINUS, MISSING = range(10, 15)
+OTHER = len(SYMBOLS)  # anything a full vocabulary may produce that is no symbol; never accepted
+
+Layout = Literal["fixed", "decimal"]
+ScalePolicy = Literal["variable", "joint", "dataset"]
+OffsetPolicy = Literal["auto", "zero", "low"]
+
+
+@dataclass(frozen=True, eq=False)
+class Scale:
+    """value = offset + integer · unit, by variable. Both arrays are [..., D]."""
+
+    offset: NDArray[np.float64]
+    unit: NDArray[np.float64]
+
+    def to_dict(self) -> dict[str, list]:
+        return {"offset": self.offset.tolist(), "unit": self.unit.tolist()}
+
+    @classmethod
+    def from_dict(cls, stored: dict[str, list]) -> Scale:
+        return cls(np.asarray(stored["offset"], float), np.asarray(stored["unit"], float))
+
+
+@dataclass(frozen=True, eq=False)
+class Encoded:
+    """Token ids [L] of one series and how many of its values lay beyond the range and were written as its edge."""
+
+    ids: NDArray[np.int64]
+    saturated: int
+
+
+@dataclass(frozen=True, eq=False)
+class Decoded:
+    """values [..., H, D], NaN where a step is invalid (or written as missing), and valid [..., H]."""
+
+    values: NDArray[np.float64]
+    valid: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class Grammar:
+    """The automaton of well-formed text for one number of variables. State 0 stands before a step.
+
+    The same table constrains sampling, splits text when it is parsed, and gives the likelihood its normalisation.
+
+    Attributes:
+        next_state: [S, A + 1] the state after a symbol; the last state rejects and is never left.
+        sampled: [S, A] the symbols a forecast may draw: all accepted ones but `NaN`, since a forecast is not missing.
+        forced: [S] True where only one symbol may be drawn, so that nothing needs to be.
+        step_tokens: the most tokens a sampled step can take.
+        lockstep: whether every path is in the same state after the same number of sampled tokens.
+    """
+
+    variables: int
+    next_state: NDArray[np.int64]
+    sampled: NDArray[np.bool_]
+    forced: NDArray[np.bool_]
+    step_tokens: int
+    lockstep: bool
+
+    @property
+    def reject(self) -> int:
+        return len(self.next_state) - 1
+
+    def follow(self, state: int) -> int:
+        """The state after any symbol that may be drawn in `state`; of use where the automaton runs in lockstep."""
+        return int(self.next_state[state, self.sampled[state].argmax()])
+
+    def walk(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The state before each token, [..., L] for ids [..., L] that begin at the start of a step."""
+        state = np.zeros(ids.shape[:-1], np.int64)  # [...]
+        states = np.empty(ids.shape, np.int64)  # [..., L]
+        for position in range(ids.shape[-1]):
+            states[..., position] = state
+            state = self.next_state[state, ids[..., position]]
+        return states
+
+    def in_loss(self, ids: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Which tokens [..., L] are targets of training: every accepted one but `NaN`, which no forecast may draw."""
+        return (ids != MISSING) & (self.next_state[self.walk(ids), ids] != self.reject)
+
+
+@dataclass(frozen=True)
+class Codec:
+    """How a series is written. Immutable; stored with every adapter, since a model only reads what it was tuned on.
+
+    Args:
+        layout: `fixed` or `decimal`.
+        digits: digits of a value (`fixed`), or digits after the point (`decimal`).
+        scale: where the unit comes from: each `variable` of the context, all of them `joint`ly, or one for a `dataset`.
+        percentile: the percentile of the context that the unit is taken from.
+        headroom: `fixed`: the range over that percentile's; 2 leaves room for a forecast twice as high.
+        offset: `zero`, `low` (the range begins below the context's low percentile), or `auto`: `low` where the layout
+            has no minus sign and the context goes below zero.
+        leading: `decimal`: the most digits before the point; larger values saturate.
+        dataset_scale: the stored scale of policy `dataset`, as `Scale.to_dict` gives it.
+    """
+
+    layout: Layout = "fixed"
+    digits: int = 3
+    scale: ScalePolicy = "variable"
+    percentile: float = 99.0
+    headroom: float = 2.0
+    offset: OffsetPolicy = "auto"
+    leading: int = 4
+    dataset_scale: dict[str, list] | None = None
+
+    def __post_init__(self):
+        problems = []
+        if self.layout not in ("fixed", "decimal"):
+            problems.append(f"layout must be 'fixed' or 'decimal', not {self.layout!r}")
+        if self.scale not in ("variable", "joint", "dataset"):
+            problems.append(f"scale must be 'variable', 'joint' or 'dataset', not {self.scale!r}")
+        if self.offset not in ("auto", "zero", "low"):
+            problems.append(f"offset must be 'auto', 'zero' or 'low', not {self.offset!r}")
+        fewest = 1 if self.layout == "fixed" else 0
+        if not fewest <= self.digits <= 9:
+            problems.append(f"digits must be {fewest} to 9 in layout {self.layout!r}, not {self.digits}")
+        if not 1 <= self.leading <= 6:
+            problems.append(f"leading must be 1 to 6, not {self.leading}")
+        if not 50 < self.percentile <= 100:
+            problems.append(f"percentile must lie above 50 and at most at 100, not {self.percentile}")
+        if not self.headroom >= 1:
+            problems.append(f"headroom must be at least 1, not {self.headroom}")
+        if problems:
+            raise ConfigError(problems)
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    # -- scale ---------------------------------------------------------------------------------------------------
+
+    def fit_scale(self, context: ArrayLike) -> Scale:
+        """The scale of a context [..., T, D]; NaN is left out. Only ever the context: the future would leak.
+
+        A variable that is zero throughout gets the scale of one that reaches 1, and so does one never observed.
+        """
+        context = np.asarray(context, float)
+        if self.scale == "dataset":
+            if self.dataset_scale is None:
+                raise ConfigError(["scale 'dataset' needs a stored scale; make one with Codec.with_dataset_scale"])
+            stored = Scale.from_dict(self.dataset_scale)
+            shape = (*context.shape[:-2], context.shape[-1])
+            return Scale(np.broadcast_to(stored.offset, shape), np.broadcast_to(stored.unit, shape))
+        return self._fit(context)
+
+    def with_dataset_scale(self, contexts: Sequence[ArrayLike]) -> Codec:
+        """A codec of policy `dataset` whose scale is fitted by variable to all steps of `contexts`, each [T, D]."""
+        scale = self._fit(np.concatenate([np.asarray(context, float) for context in contexts]))
+        return replace(self, scale="dataset", dataset_scale=scale.to_dict())
+
+    def _fit(self, context: NDArray[np.float64]) -> Scale:
+        if self.scale == "joint":
+            flat = context.reshape(*context.shape[:-2], -1, 1)  # [..., T*D, 1]
+            scale = self._fit_by_variable(flat)
+            shape = (*context.shape[:-2], context.shape[-1])
+            return Scale(np.broadcast_to(scale.offset, shape).copy(), np.broadcast_to(scale.unit, shape).copy())
+        return self._fit_by_variable(context)
+
+    def _fit_by_variable(self, context: NDArray[np.float64]) -> Scale:
+        tiny, huge = np.finfo(float).tiny, np.finfo(float).max
+        if self.layout == "decimal" and self.offset != "low":  # the percentile of the magnitudes is written as 10
+            size = _size(np.abs(context), self.percentile)  # [..., D]
+            return Scale(np.zeros_like(size), np.maximum(size / 10 / 10**self.digits, tiny))
+        room = 10.0**self.digits if self.layout == "fixed" else 10.0 ** (self.digits + 1)
+        headroom = self.headroom if self.layout == "fixed" else 1.0
+        size = _size(context, self.percentile)
+        low = np.nan_to_num(_percentile(context, 100 - self.percentile))
+        high = np.nan_to_num(_percentile(context, self.percentile))
+        half_span = high / 2 - low / 2  # halves: the span of finite numbers need not be finite
+        half_span = np.where(half_span > 0, half_span, np.where(high != 0, np.abs(high) / 2, 0.5))
+        with np.errstate(over="ignore"):
+            shifted = np.clip(low - (headroom - 1) * half_span, -huge, huge)
+        has_negative = np.nan_to_num(context).min(-2) < 0
+        shift = has_negative if self.offset == "auto" else np.full(size.shape, self.offset == "low")
+        offset = np.where(shift, shifted, 0.0)
+        unit = np.where(shift, half_span / room * 2 * headroom, size / room * headroom)
+        return Scale(offset, np.maximum(unit, tiny))
+
+    # -- numbers to ids ------------------------------------------------------------------------------------------
+
+    @property
+    def _limits(self) -> tuple[int, int]:
+        if self.layout == "fixed":
+            return 0, 10**self.digits - 1
+        return 1 - 10 ** (self.leading + self.digits), 10 ** (self.leading + self.digits) - 1
+
+    def quantise(self, values: ArrayLike, scale: Scale) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """Integers and whether each was clipped to the range, both [..., T, D]; a missing value becomes 0 unclipped."""
+        values = np.asarray(values, float)
+        offset, unit = scale.offset[..., None, :], scale.unit[..., None, :]  # [..., 1, D]
+        with np.errstate(over="ignore"):
+            shifted = values - offset
+            scaled = np.where(np.isinf(shifted), values / unit - offset / unit, shifted / unit)
+        low, high = self._limits
+        rounded = np.nan_to_num(np.rint(scaled), posinf=high + 1.0, neginf=low - 1.0)
+        clipped = np.clip(rounded, low, high)
+        return clipped.astype(np.int64), clipped != rounded
+
+    def dequantise(self, integers: NDArray[np.int64], scale: Scale) -> NDArray[np.float64]:
+        """Values [..., T, D] of integers [..., T, D]: what a reader of the text gets back."""
+        offset, unit = scale.offset[..., None, :], scale.unit[..., None, :]
+        huge = np.finfo(float).max
+        with np.errstate(over="ignore"):  # halves, since offset and span may each be near the largest float
+            return np.clip(2 * (offset / 2 + integers * (unit / 2)), -huge, huge)
+
+    def slots(self, integers: NDArray[np.int64], missing: NDArray[np.bool_]) -> tuple[NDArray, NDArray]:
+        """Every symbol that each value might need and which of them it does need, both [..., T, D, W]."""
+        magnitude = np.abs(integers)
+        width = self.digits if self.layout == "fixed" else self.leading + self.digits
+        powers = 10 ** np.arange(width - 1, -1, -1)  # [width]
+        digits = magnitude[..., None] // powers % 10  # [..., T, D, width]
+        if self.layout == "fixed":
+            keep = np.ones(digits.shape, bool)
+        else:  # leading zeros go, but for the one before the point
+            keep = (magnitude[..., None] >= powers) | (powers <= 10**self.digits)
+            point = np.full((*digits.shape[:-1], 1), POINT)
+            sign = np.full_like(point, MINUS)
+            parts = [sign, digits[..., : self.leading], point, digits[..., self.leading :]]
+            keeps = [
+                integers[..., None] < 0,
+                keep[..., : self.leading],
+                np.full(point.shape, self.digits > 0),
+                keep[..., self.leading :],
+            ]
+            digits, keep = np.concatenate(parts, -1), np.concatenate(keeps, -1)
+        separator = np.full((*digits.shape[:-1], 1), COMMA)
+        separator[..., -1, :] = SEMICOLON
+        missing = missing[..., None]
+        symbols = np.concatenate([np.where(missing, MISSING, digits), separator], -1)
+        keep = np.where(missing, np.arange(keep.shape[-1]) == 0, keep)
+        return symbols, np.concatenate([keep, np.ones(separator.shape, bool)], -1)
+
+    def encode(self, values: ArrayLike, scale: Scale) -> Encoded:
+        """The text of values [T, D] as ids [L]; NaN is written as missing, values out of range as the range's edge."""
+        values = np.asarray(values, float)
+        integers, saturated = self.quantise(values, scale)
+        symbols, keep = self.slots(integers, np.isnan(values))
+        return Encoded(symbols[keep], int(saturated.sum()))
+
+    # -- ids to numbers ------------------------------------------------------------------------------------------
+
+    def grammar(self, variables: int) -> Grammar:
+        if self.layout == "fixed":
+            return _fixed_grammar(variables, self.digits)
+        return _decimal_grammar(variables, self.digits, self.leading)
+
+    def decode(self, ids: ArrayLike, scale: Scale, horizon: int) -> Decoded:
+        """The first `horizon` steps of ids [..., L], strictly: a step counts only if the grammar accepts all of it.
+
+        A malformed step, or one that is cut short, is NaN and not valid; the next one begins after the next ";".
+        Ids of paths with a shorter text are padded with `OTHER`. The scale is [..., D] or [D].
+        """
+        ids = np.asarray(ids, np.int64)
+        leading_shape, grammar = ids.shape[:-1], self.grammar(scale.unit.shape[-1])
+        ids = ids.reshape(-1, ids.shape[-1])  # [N, L]
+        paths, variables = len(ids), grammar.variables
+        row = np.arange(paths)
+        state, step, variable = (np.zeros(paths, np.int64) for _ in range(3))
+        magnitude, sign = np.zeros(paths, np.int64), np.ones(paths, np.int64)
+        missing = np.zeros(paths, bool)
+        integers = np.zeros((paths, horizon + 1, variables), np.int64)  # the last step takes what runs past the horizon
+        absent = np.zeros(integers.shape, bool)
+        valid = np.zeros((paths, horizon + 1), bool)
+        for token in ids.T:  # [N] each
+            state = grammar.next_state[state, token]
+            alive = state != grammar.reject
+            digit = alive & (token < 10)
+            magnitude = np.where(digit, magnitude * 10 + token, magnitude)
+            sign = np.where(alive & (token == MINUS), -1, sign)
+            missing |= alive & (token == MISSING)
+            separator = (token == COMMA) | (token == SEMICOLON)
+            ends = alive & separator
+            integers[row[ends], step[ends], variable[ends]] = (sign * magnitude)[ends]
+            absent[row[ends], step[ends], variable[ends]] = missing[ends]
+            variable = np.where(ends, variable + 1, variable)
+            ended = token == SEMICOLON
+            valid[row[ended], step[ended]] = alive[ended]
+            step = np.minimum(step + ended, horizon)
+            state, variable = np.where(ended, 0, state), np.where(ended, 0, variable)
+            magnitude, sign = np.where(separator, 0, magnitude), np.where(separator, 1, sign)
+            missing &= ~separator
+        valid, absent = valid[:, :horizon], absent[:, :horizon]
+        integers = integers[:, :horizon].reshape(*leading_shape, horizon, variables)
+        values = self.dequantise(integers, scale)
+        unread = (absent | ~valid[..., None]).reshape(values.shape)
+        return Decoded(np.where(unread, np.nan, values), valid.reshape(*leading_shape, horizon))
+
+
+def to_text(ids: ArrayLike) -> str:
+    """The text that ids [L] stand for; `OTHER` shows as "�"."""
+    return "".join((*SYMBOLS, "�")[index] for index in np.asarray(ids, int))
+
+
+def from_text(text: str) -> NDArray[np.int64]:
+    """Ids [L] of a text, symbol by symbol; a character that belongs to no symbol becomes `OTHER`."""
+    ids, position = [], 0
+    while position < len(text):
+        symbol = "NaN" if text.startswith("NaN", position) else text[position]
+        ids.append(SYMBOLS.index(symbol) if symbol in SYMBOLS else OTHER)
+        position += len(symbol)
+    return np.array(ids, np.int64)
+
+
+def _percentile(values: NDArray[np.float64], percentile: float) -> NDArray[np.float64]:
+    """The percentile [..., D] over the steps of values [..., T, D], NaN left out; NaN where nothing is left.
+
+    As numpy.nanpercentile (linear interpolation), but vectorised over rows and without overflow.
+    """
+    ordered = np.sort(values, axis=-2)  # NaN comes last
+    count = (~np.isnan(values)).sum(-2)  # [..., D]
+    position = percentile / 100 * np.maximum(count - 1, 0)
+    below = np.floor(position).astype(np.int64)
+    above = np.minimum(below + 1, np.maximum(count - 1, 0))
+    fraction = position - below
+    low = np.take_along_axis(ordered, below[..., None, :], -2)[..., 0, :]
+    high = np.take_along_axis(ordered, above[..., None, :], -2)[..., 0, :]
+    return (1 - fraction) * low + fraction * high
+
+
+def _size(values: NDArray[np.float64], percentile: float) -> NDArray[np.float64]:
+    """A positive size [..., D] of values [..., T, D]: their percentile, else their maximum, else 1."""
+    size = np.nan_to_num(_percentile(values, percentile))
+    size = np.where(size > 0, size, np.nan_to_num(values).max(-2))
+    return np.where(size > 0, size, 1.0)
+
+
+@cache
+def _fixed_grammar(variables: int, digits: int) -> Grammar:
+    value_states = digits + 1  # one before each digit and one before the separator
+    states = variables * value_states + 1
+    next_state = np.full((states, OTHER + 1), states - 1)
+    for variable in range(variables):
+        first = variable * value_states
+        for state in range(first, first + digits):
+            next_state[state, :10] = state + 1
+        last = variable == variables - 1
+        next_state[first, MISSING] = first + digits
+        next_state[first + digits, SEMICOLON if last else COMMA] = 0 if last else first + value_states
+    return _grammar(variables, next_state, step_tokens=variables * value_states, lockstep=True)
+
+
+@cache
+def _decimal_grammar(variables: int, digits: int, leading: int) -> Grammar:
+    # the states of a value: before it; after "-"; after "0"; after 1 to `leading` digits; after "." and 0 to digits - 1
+    # decimals; before the separator
+    value_states = 3 + leading + digits + 1
+    states = variables * value_states + 1
+    next_state = np.full((states, OTHER + 1), states - 1)
+    for variable in range(variables):
+        before = variable * value_states
+        signed, zero, first = before + 1, before + 2, before + 3
+        decimals, end = first + leading, before + value_states - 1
+        next_state[before, MINUS] = signed
+        next_state[before, MISSING] = end
+        for state in (before, signed):
+            next_state[state, 0], next_state[state, 1:10] = zero, first
+        for state in range(first, first + leading - 1):
+            next_state[state, :10] = state + 1
+        last = variable == variables - 1
+        separator, after = (SEMICOLON, 0) if last else (COMMA, before + value_states)
+        for state in (zero, *range(first, first + leading)):
+            if digits:
+                next_state[state, POINT] = decimals
+            else:
+                next_state[state, separator] = after
+        for state in range(decimals, decimals + digits):
+            next_state[state, :10] = state + 1
+        next_state[end, separator] = after
+    step_tokens = variables * (1 + leading + (digits > 0) + digits + 1)
+    return _grammar(variables, next_state, step_tokens=step_tokens, lockstep=False)
+
+
+def _grammar(variables: int, next_state: NDArray[np.int64], *, step_tokens: int, lockstep: bool) -> Grammar:
+    sampled = (next_state != len(next_state) - 1)[:, :OTHER]
+    sampled[:, MISSING] = False
+    return Grammar(variables, next_state, sampled, sampled.sum(1) == 1, step_tokens, lockstep)

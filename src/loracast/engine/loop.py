@@ -1,0 +1,116 @@
+"""What the loops of fine-tuning and pretraining share: schedule, interruption, log and exact checkpoints."""
+
+from __future__ import annotations
+
+import json
+import math
+import signal
+import threading
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from loracast.errors import DataError, ModelError
+from loracast.files import write_text
+from loracast.model.tensors import read_metadata, read_tensors, write_tensors
+
+
+def cosine_schedule(step: int, steps: int, peak: float, warmup: float, floor: float) -> float:
+    """The learning rate of a step: a linear rise over `warmup` · steps, then a cosine down to `floor` · peak."""
+    rising = max(1, round(warmup * steps))
+    if step < rising:
+        return peak * (step + 1) / rising
+    progress = (step - rising) / max(1, steps - rising)
+    return peak * (floor + (1 - floor) * (1 + math.cos(math.pi * progress)) / 2)
+
+
+class Interruption:
+    """Turns the first Ctrl-C into a request to stop after the current step; a second one stops at once."""
+
+    def __init__(self):
+        self.requested = False
+
+    def _request(self, _signal: int, _frame: FrameType | None) -> None:
+        if self.requested:
+            raise KeyboardInterrupt
+        self.requested = True
+
+    def __enter__(self) -> Interruption:
+        self._main = threading.current_thread() is threading.main_thread()
+        if self._main:
+            self._before = signal.signal(signal.SIGINT, self._request)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._main:
+            signal.signal(signal.SIGINT, self._before)
+
+
+class JsonLines:
+    """A log of one JSON object a line. Opened at a step, it forgets what a run that died wrote after that step."""
+
+    def __init__(self, path: Path, step: int = 0):
+        kept = ""
+        if step and path.is_file():
+            lines = [line for line in path.read_text().splitlines() if line.endswith("}")]
+            kept = "".join(f"{line}\n" for line in lines if json.loads(line)["step"] <= step)
+        write_text(path, kept)
+        try:
+            self.stream = path.open("a", buffering=1)
+        except OSError as error:
+            raise DataError(f"{path}: cannot be written: {error.strerror}") from None
+
+    def write(self, event: dict[str, Any]) -> None:
+        self.stream.write(json.dumps(event) + "\n")
+
+    def close(self) -> None:
+        self.stream.close()
+
+
+def save_training(
+    path: Path, groups: dict[str, dict[str, Tensor]], optimizer: torch.optim.Optimizer, record: dict[str, Any]
+) -> None:
+    """Writes named groups of tensors, the optimiser's state and a record as one safetensors file."""
+    tensors = {f"{group}/{name}": tensor for group, members in groups.items() for name, tensor in members.items()}
+    for index, state in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer/{index}/{name}": torch.as_tensor(value) for name, value in state.items()}
+    write_tensors(path, tensors, {"record": json.dumps(record)})
+
+
+def load_training(path: Path, optimizer: torch.optim.Optimizer) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
+    """The groups and the record that `save_training` wrote; the optimiser gets its state back."""
+    groups: dict[str, dict[str, Tensor]] = {}
+    for full_name, tensor in read_tensors(path).items():
+        group, name = full_name.split("/", 1)
+        groups.setdefault(group, {})[name] = tensor
+    state: dict[int, dict[str, Tensor]] = {}
+    for full_name, tensor in groups.pop("optimizer", {}).items():
+        index, name = full_name.split("/")
+        state.setdefault(int(index), {})[name] = tensor
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+    return groups, read_record(path)
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """The record of a training checkpoint, without its tensors."""
+    metadata = read_metadata(path)
+    if "record" not in metadata:
+        raise ModelError(f"{path} is no training checkpoint of loracast")
+    return json.loads(metadata["record"])
+
+
+def check_same(path: Path, stored: dict[str, Any], wanted: dict[str, Any]) -> None:
+    """Refuses to resume a run with other settings than it began with."""
+    wanted = json.loads(json.dumps(wanted))  # tuples become lists, as in the file
+    changed = [
+        f"{name} was {stored.get(name)!r}, now {wanted.get(name)!r}"
+        for name in wanted.keys() | stored.keys()
+        if stored.get(name) != wanted.get(name)
+    ]
+    if changed:
+        raise ModelError(
+            f"{path} belongs to a run with other settings ({'; '.join(sorted(changed))}); resume with those"
+        )

@@ -1,0 +1,260 @@
+"""Pretraining a small Qwen2 from scratch on synthetic series, with a vocabulary of numbers alone.
+
+Series are made once, in large batches: made anew each step they would starve the training. Each window's scale comes
+from a context that ends at a random step, since a forecast may begin anywhere.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import platform
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from loracast.codec import SYMBOLS, Codec
+from loracast.engine.batch import Batch, encode_batch, loss_sum, to_device
+from loracast.engine.loop import (
+    Interruption,
+    JsonLines,
+    check_same,
+    cosine_schedule,
+    load_training,
+    read_record,
+    save_training,
+)
+from loracast.errors import ConfigError, Interrupted
+from loracast.files import write_text
+from loracast.flops import PassCost
+from loracast.model.checkpoint import choose_device, write_model
+from loracast.model.config import Qwen2Config
+from loracast.model.qwen2 import Qwen2
+from loracast.model.tokenizer import END, NUMERIC_VOCABULARY, write_numeric_tokenizer
+from loracast.settings import Device, PretrainConfig
+from loracast.synthetic import synthesise
+
+SHARES = {1: 0.25, 2: 0.5, 3: 0.25}  # of a batch's windows, by number of variables
+CONTEXT = 0.15, 0.65  # where in a window its context may end, as shares of its length
+GAPPY = 0.08  # share of windows with missing values
+HELD_OUT = 512  # windows that are never trained on
+PREFETCH = 8  # batches encoded ahead, by as many threads as half of them
+
+
+class Pool:
+    """Synthetic series by number of variables, and the batches that are drawn from them.
+
+    A batch depends on the settings and its step alone, so that a resumed run sees the same ones.
+    """
+
+    def __init__(self, config: PretrainConfig, codec: Codec, seed: int, size: int, device: torch.device):
+        self.config, self.codec, self.seed = config, codec, seed
+        self.series: dict[int, NDArray[np.float32]] = {}
+        for variables, share in SHARES.items():
+            steps = config.tokens // (codec.digits + 1) // variables
+            rows = max(1, round(size * share))
+            self.series[variables] = synthesise(rows, steps, variables, seed=seed, device=device).cpu().numpy()
+
+    def batch(self, step: int, size: int) -> Batch:
+        """Windows of one to three variables as symbols [size, tokens]."""
+        counts = {variables: round(size * share) for variables, share in SHARES.items()}
+        counts[2] = size - counts[1] - counts[3]
+        parts = [self._part(step, variables, count) for variables, count in counts.items() if count > 0]
+        symbols = np.zeros((size, self.config.tokens), np.int64)
+        in_loss = np.zeros(symbols.shape, bool)
+        row = 0
+        for part in parts:
+            rows, length = part.symbols.shape
+            symbols[row : row + rows, :length], in_loss[row : row + rows, :length] = part.symbols, part.in_loss
+            row += rows
+        return Batch(symbols, in_loss, sum(part.saturated for part in parts))
+
+    def _part(self, step: int, variables: int, count: int) -> Batch:
+        series = self.series[variables]
+        # rows are in random order already, so each is used once before any is used again
+        windows = series[(step * count + np.arange(count)) % len(series)].astype(float)  # [count, W, variables]
+        draws = np.random.default_rng([self.seed, step, variables])
+        length = windows.shape[1]
+        context = draws.integers(max(2, round(CONTEXT[0] * length)), round(CONTEXT[1] * length) + 1, count)
+        gappy = draws.random((count, 1, 1)) < GAPPY
+        gap_share = draws.uniform(0.05, 0.5, (count, 1, 1))
+        gaps = gappy & (draws.random(windows.shape) < gap_share)
+        gaps[:, 0] = False  # so that a context is never empty
+        return encode_batch(self.codec, np.where(gaps, np.nan, windows), context)
+
+    def batches(self, first: int, last: int, size: int) -> Iterator[Batch]:
+        """The batches of steps `first` to `last` - 1, encoded ahead by a few threads."""
+        with ThreadPoolExecutor(PREFETCH // 2) as pool:
+            waiting: list[Future[Batch]] = []
+            for step in range(first, last):
+                waiting.append(pool.submit(self.batch, step, size))
+                if len(waiting) >= PREFETCH:
+                    yield waiting.pop(0).result()
+            for future in waiting:
+                yield future.result()
+
+
+def model_config(config: PretrainConfig) -> Qwen2Config:
+    return Qwen2Config(
+        vocab_size=len(NUMERIC_VOCABULARY),
+        hidden_size=config.hidden,
+        intermediate_size=config.mlp,
+        num_hidden_layers=config.layers,
+        num_attention_heads=config.heads,
+        num_key_value_heads=config.kv_heads,
+        head_dim=config.hidden // config.heads,
+        rope_theta=10_000.0,
+        max_position_embeddings=config.tokens,
+        eos_token_id=NUMERIC_VOCABULARY.index(END),
+    )
+
+
+def initialise(config: Qwen2Config, seed: int) -> Qwen2:
+    """Random weights of deviation 0.02, smaller by √(2·layers) where a block writes to the residual stream."""
+    generator = torch.Generator().manual_seed(seed)
+    network = Qwen2(config)
+    for name, parameter in network.named_parameters():
+        if parameter.ndim == 2:
+            writes = name.endswith(("o_proj.weight", "down_proj.weight"))
+            deviation = 0.02 / math.sqrt(2 * config.num_hidden_layers) if writes else 0.02
+            nn.init.normal_(parameter, 0.0, deviation, generator=generator)
+        elif name.endswith("bias"):
+            nn.init.zeros_(parameter)
+    return network
+
+
+def pretrain(
+    config: PretrainConfig,
+    output: Path,
+    *,
+    device: Device = "auto",
+    resume: bool = False,
+    report: Callable[[dict[str, Any]], None] = lambda event: None,
+) -> dict[str, Any]:
+    """Trains a model and writes it to `output` as a Hugging Face directory; returns its record.
+
+    Ctrl-C saves `training.safetensors`, from which `resume` goes on exactly: same device, same settings, same weights.
+    """
+    output, place = Path(output), choose_device(device)
+    checkpoint = output / "training.safetensors"
+    if resume and not checkpoint.is_file():
+        raise ConfigError([f"{output} has no interrupted pretraining to resume ({checkpoint.name} is not there)"])
+    if not resume and any((output / name).exists() for name in (checkpoint.name, "model.safetensors")):
+        raise ConfigError([f"{output} already holds a model or an interrupted run; resume it or choose another folder"])
+    if resume:  # before anything is computed
+        check_same(checkpoint, read_record(checkpoint)["config"], asdict(config))
+
+    shape, codec = model_config(config), Codec(digits=config.digits)
+    network = initialise(shape, config.seed).to(place)
+    matrices = [parameter for parameter in network.parameters() if parameter.ndim == 2]
+    vectors = [parameter for parameter in network.parameters() if parameter.ndim < 2]
+    optimizer = torch.optim.AdamW(
+        [{"params": matrices, "weight_decay": config.weight_decay}, {"params": vectors, "weight_decay": 0.0}],
+        lr=config.learning_rate,
+        betas=(0.9, 0.95),
+        fused=place.type == "cuda",
+    )
+    step, seconds = 0, 0.0
+    if resume:
+        groups, record = load_training(checkpoint, optimizer)
+        network.load_state_dict(groups["weights"])
+        step, seconds = record["step"], record["seconds"]
+    log = JsonLines(output / "metrics.jsonl", step)
+
+    def emit(event: dict[str, Any]) -> None:
+        log.write(event)
+        report(event)
+
+    began = time.perf_counter()
+    pool = Pool(config, codec, config.seed, config.pool, place)
+    held_out = Pool(config, codec, config.seed + 2**31, HELD_OUT, place).batch(0, HELD_OUT)
+    emit({"event": "pool", "step": step, "series": config.pool, "seconds": round(time.perf_counter() - began, 2)})
+
+    rows = torch.arange(len(SYMBOLS), device=place)
+    step_flops = PassCost(shape, shape.vocab_size, frozen=False).training(config.batch, config.tokens - 1)
+    # compiled, a small model is three times as fast on a GPU; on a CPU the compiler would cost more than it gives
+    if place.type == "cuda":
+        network.hidden = torch.compile(network.hidden)
+
+    def batch_loss(batch: Batch) -> torch.Tensor:
+        ids, in_loss = to_device(batch, rows)
+        with torch.autocast(place.type, torch.bfloat16, enabled=place.type == "cuda"):
+            return loss_sum(network, ids, ids, in_loss) / int(batch.in_loss.sum())
+
+    def validate() -> float:
+        parts = max(1, HELD_OUT // config.batch)
+        with torch.no_grad():
+            losses = [(batch_loss(part).item(), part.in_loss.sum()) for part in held_out.parts(parts)]
+        return float(np.average([loss for loss, _ in losses], weights=[count for _, count in losses]))
+
+    def save() -> None:
+        record = {"step": step, "seconds": seconds + time.perf_counter() - began, "config": asdict(config)}
+        save_training(checkpoint, {"weights": dict(network.state_dict())}, optimizer, record)
+
+    validation_loss = float("nan")
+    with Interruption() as interruption:
+        since, since_step = time.perf_counter(), step
+        for batch in pool.batches(step, config.steps, config.batch):
+            rate = cosine_schedule(step, config.steps, config.learning_rate, config.warmup, 0.0)
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            loss = batch_loss(batch)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            norm = nn.utils.clip_grad_norm_(network.parameters(), config.clip)
+            optimizer.step()
+            step += 1
+            if step % 10 == 0 or step == config.steps:
+                value, now = loss.item(), time.perf_counter()  # the device is only waited for here
+                pace = (step - since_step) * config.batch * config.tokens / (now - since)
+                since, since_step = now, step
+                emit(
+                    {
+                        "event": "train",
+                        "step": step,
+                        "loss": value,
+                        "learning_rate": rate,
+                        "gradient_norm": norm.item(),
+                        "tokens_per_second": round(pace),
+                        "flops": step * step_flops,
+                    }
+                )
+            if step % config.validate_every == 0 or step == config.steps:
+                validation_loss = validate()
+                emit({"event": "validation", "step": step, "loss": validation_loss})
+            if interruption.requested:
+                save()
+                log.close()
+                raise Interrupted(f"stopped after step {step} of {config.steps}; continue with --resume")
+            if step % config.save_every == 0 and step < config.steps:
+                save()
+
+    seconds += time.perf_counter() - began
+    record = {
+        "codec": codec.to_dict(),
+        "pretraining": {
+            "config": asdict(config),
+            "tokens": config.steps * config.batch * config.tokens,
+            "flops_hardware": config.steps * step_flops,
+            "validation_loss": validation_loss,
+            "seconds": round(seconds, 1),
+            "hardware": torch.cuda.get_device_name() if place.type == "cuda" else platform.processor() or "CPU",
+            "torch": torch.__version__,
+        },
+    }
+    write_model(output, network, shape, torch.bfloat16)
+    write_numeric_tokenizer(output)
+    generation = {"eos_token_id": shape.eos_token_id, "pad_token_id": shape.eos_token_id, "do_sample": True}
+    write_text(output / "generation_config.json", json.dumps(generation, indent=2) + "\n")
+    write_text(output / "loracast.json", json.dumps(record, indent=2) + "\n")
+    checkpoint.unlink(missing_ok=True)
+    log.close()
+    return record

@@ -1,0 +1,32 @@
+"""Errors a user can act on. Each message says what is wrong, where, and what to do next.
+
+The command line prints them without a traceback and exits with status 2; anything else that is raised is a bug.
+"""
+
+
+class LoracastError(Exception):
+    """Base of every error that the user's input, files or options cause."""
+
+
+class DataError(LoracastError):
+    """A series or a file of series that cannot be used."""
+
+
+class ModelError(LoracastError):
+    """A model, tokenizer or adapter that cannot be loaded, or that does not fit its task."""
+
+
+class ConfigError(LoracastError):
+    """One or more settings that cannot hold. `problems` has them all, so that one run shows them all."""
+
+    def __init__(self, problems: list[str]):
+        self.problems = problems
+        super().__init__("; ".join(problems))
+
+
+class BudgetError(LoracastError):
+    """A FLOP budget that the next piece of work would pass."""
+
+
+class Interrupted(LoracastError):
+    """Work that was stopped from the keyboard, after saving what is needed to go on."""

@@ -1,0 +1,237 @@
+"""Scores of sample paths against what happened.
+
+Shapes
+    N  windows            S  sample paths of a window    H  steps of the horizon    D  variables
+    G  distinct series (G <= N)                          V  values (window, step, variable) that can be scored
+
+From values to one figure, always in this order
+    1. steps of a window     their mean, by variable; missing truth is left out
+    2. windows of a series   their mean, by variable: a series with many windows weighs no more than one with few
+    3. variables             their mean (the overall figures only)
+    4. series                their mean, and their median under the key `..._median`
+RMSE is the root of a series' and variable's MSE, taken between 2 and 3. R² alone is pooled and skips this order.
+
+"Seed units" divide each error by a tenth of the 99th percentile of its variable over the whole window, context and
+future: a unit that knows the future, for reporting only.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from loracast.errors import DataError
+
+FloatArray = NDArray[np.float64]
+
+METRICS = ("mae", "mse", "rmse", "crps", "coverage_80", "mae_seed_units", "mse_seed_units", "rmse_seed_units",
+           "crps_seed_units")  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """What `score` found, by series and variable; `row` and `per_series` reduce it."""
+
+    names: tuple[str, ...]
+    series: tuple[str, ...]
+    by_series: dict[str, FloatArray]  # each of METRICS: [G, D], NaN where nothing could be scored
+    r2: FloatArray  # [D]
+    scored_windows: NDArray[np.bool_]  # [N, D]: at least one value was scored
+    valid_share: FloatArray  # [D]
+    n_unscored: NDArray[np.int64]  # [D]
+
+    def row(self) -> dict[str, Any]:
+        """One flat row, ready for JSON; what is not defined is None.
+
+        Keys: each of METRICS as the mean over series, the same with `_median` as the median over series, `r2`,
+        `valid_share` (share of sample steps that parsed), `n_series` and `n_windows` (those with at least one scored
+        value), `n_unscored` (observed values without one valid sample: in no figure, so read it beside them), and
+        `by_variable`, the same keys for each variable's name.
+        """
+        by_variable = {name: self._summary([index]) for index, name in enumerate(self.names)}
+        return self._summary(list(range(len(self.names)))) | {"by_variable": by_variable}
+
+    def per_series(self) -> list[dict[str, Any]]:
+        """One record a series, in order of appearance: `series`, `mae`, `mae_seed_units`, `crps` and `by_variable`."""
+        metrics = ("mae", "mae_seed_units", "crps")
+        overall = {metric: observed_mean(self.by_series[metric], axis=1) for metric in metrics}  # each [G]
+        return [
+            {"series": series}
+            | {metric: _json_number(overall[metric][group]) for metric in metrics}
+            | {
+                "by_variable": {
+                    name: {metric: _json_number(self.by_series[metric][group, index]) for metric in metrics}
+                    for index, name in enumerate(self.names)
+                }
+            }
+            for group, series in enumerate(self.series)
+        ]
+
+    def _summary(self, variables: list[int]) -> dict[str, Any]:
+        means, medians = {}, {}
+        for metric in METRICS:
+            values = observed_mean(self.by_series[metric][:, variables], axis=1)  # [G]
+            means[metric] = _json_number(observed_mean(values, axis=0))
+            medians[f"{metric}_median"] = _json_number(_observed_median(values))
+        scored_series = ~np.isnan(self.by_series["mae"][:, variables]).all(axis=1)  # [G]
+        return {
+            **means,
+            "r2": _json_number(observed_mean(self.r2[variables], axis=0)),
+            **medians,
+            "valid_share": _json_number(observed_mean(self.valid_share[variables], axis=0)),
+            "n_series": int(scored_series.sum()),
+            "n_windows": int(self.scored_windows[:, variables].any(axis=1).sum()),
+            "n_unscored": int(self.n_unscored[variables].sum()),
+        }
+
+
+def score(
+    samples: ArrayLike,
+    truth: ArrayLike,
+    *,
+    seed_unit: ArrayLike,
+    names: Sequence[str],
+    series: Sequence[str],
+    point: Literal["median", "mean"] = "median",
+) -> Scores:
+    """Scores sample paths; a point forecast is one path (S = 1).
+
+    samples [N, S, H, D]: NaN where a step did not parse (then in every variable); its other samples judge the step.
+    truth [N, H, D]: NaN where missing; no forecast is judged there.
+    seed_unit [N, D]: 99th percentile of the window's context and future / 10. Where it is not positive, a window
+        has no score in seed units.
+    names [D], series [N]: the variables' names, and the id of the series each window comes from.
+    point: what stands for the samples in MAE, MSE, RMSE and R²; the median minimises the expected MAE, the mean MSE.
+
+    CRPS is that of the samples' empirical distribution, E|X - y| - E|X - X'| / 2 over all pairs of samples, each with
+    itself too (Gneiting & Raftery 2007, eq. 21), by the quantile decomposition, O(S log S). The fair estimator, without
+    bias at any finite S, is not defined for one path; this one is then the absolute error, so that point forecasts
+    stand in the same table. Its bias, E|X - X'| / 2S for independent X and X', works against forecasters with few
+    paths.
+
+    coverage_80 is the share of the truth within the samples' 10% and 90% quantiles, both included; None if S = 1.
+
+    R² is 1 - SSE / SST by variable, pooled over the scored values of all windows, SST about their mean: easier than R²
+    by series, because series that differ in level add to SST. It is None if the truth is constant.
+
+    Raises DataError if shapes disagree or a value is infinite.
+    """
+    samples, truth, seed_unit = (np.asarray(array, dtype=np.float64) for array in (samples, truth, seed_unit))
+    _check(samples, truth, seed_unit, names, series)
+
+    valid = ~np.isnan(samples)  # [N, S, H, D]
+    observed = ~np.isnan(truth)  # [N, H, D]
+    scored = observed & valid.any(axis=1)  # [N, H, D]
+    error, values = _score_values(samples, truth, scored, point)  # [N, H, D], and each metric [N, H, D]
+
+    windows = {metric: observed_mean(value, axis=1) for metric, value in values.items()}  # each [N, D]
+    unit = np.where(seed_unit > 0, seed_unit, np.nan)  # [N, D]
+    windows |= {
+        "mae_seed_units": windows["mae"] / unit,
+        "mse_seed_units": windows["mse"] / unit**2,
+        "crps_seed_units": windows["crps"] / unit,
+    }
+    ids = tuple(dict.fromkeys(series))
+    members = [np.flatnonzero([window_id == one for window_id in series]) for one in ids]
+    by_series = {
+        metric: np.stack([observed_mean(window[rows], axis=0) for rows in members])  # [G, D]
+        for metric, window in windows.items()
+    }
+    by_series |= {f"rmse{suffix}": np.sqrt(by_series[f"mse{suffix}"]) for suffix in ("", "_seed_units")}
+
+    return Scores(
+        names=tuple(names),
+        series=ids,
+        by_series=by_series,
+        r2=_pooled_r2(error, truth, scored),
+        scored_windows=np.any(scored, axis=1),
+        valid_share=valid.mean(axis=(0, 1, 2)),
+        n_unscored=(observed & ~scored).sum(axis=(0, 1)),
+    )
+
+
+def observed_mean(values: FloatArray, axis: int) -> FloatArray:
+    """The mean of what is not NaN, NaN where nothing is left: `numpy.nanmean` without its warning."""
+    present = ~np.isnan(values)
+    count = present.sum(axis=axis)
+    total = np.where(present, values, 0.0).sum(axis=axis)
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+
+
+def _score_values(
+    samples: FloatArray, truth: FloatArray, scored: NDArray[np.bool_], point: Literal["median", "mean"]
+) -> tuple[FloatArray, dict[str, FloatArray]]:
+    """Point error and metrics of each value, all [N, H, D]; NaN where it is not scored."""
+    from scoringrules import crps_ensemble  # half a second, and only evaluation needs it
+
+    ensembles = np.sort(np.moveaxis(samples, 1, -1)[scored], axis=-1)  # [V, S], ascending, NaN last
+    outcomes = truth[scored]  # [V]
+    counts = (~np.isnan(ensembles)).sum(axis=-1)  # [V], from 1 to S
+    error, crps, covered = (np.full(outcomes.shape, np.nan) for _ in range(3))  # [V]
+    # Values with the same number of valid samples make one dense array: a single turn unless something did not parse.
+    for count in np.unique(counts):
+        rows = counts == count
+        ensemble, outcome = ensembles[rows, :count], outcomes[rows]  # [R, count], [R]
+        forecast = np.median(ensemble, axis=-1) if point == "median" else np.mean(ensemble, axis=-1)
+        error[rows] = forecast - outcome
+        crps[rows] = crps_ensemble(outcome, ensemble, estimator="qd", sorted_ensemble=True, backend="numpy")
+        if samples.shape[1] > 1:
+            low, high = np.quantile(ensemble, [0.1, 0.9], axis=-1)  # [R] each
+            covered[rows] = (low <= outcome) & (outcome <= high)
+
+    def placed(values: FloatArray) -> FloatArray:
+        array = np.full(truth.shape, np.nan)
+        array[scored] = values
+        return array
+
+    metrics = {"mae": np.abs(error), "mse": error**2, "crps": crps, "coverage_80": covered}
+    return placed(error), {metric: placed(value) for metric, value in metrics.items()}
+
+
+def _pooled_r2(error: FloatArray, truth: FloatArray, scored: NDArray[np.bool_]) -> FloatArray:
+    """1 - SSE / SST of the scored values by variable: three arrays [N, H, D] -> [D]; NaN for a constant truth."""
+    r2 = np.full(truth.shape[-1], np.nan)
+    for variable in range(len(r2)):
+        rows = scored[..., variable]
+        outcomes = truth[..., variable][rows]
+        # Compared, not subtracted from their mean: rounding gives the mean of equal values a distance from them.
+        if outcomes.size and outcomes.min() < outcomes.max():
+            total = np.sum((outcomes - outcomes.mean()) ** 2)
+            r2[variable] = 1.0 - np.sum(error[..., variable][rows] ** 2) / total
+    return r2
+
+
+def _observed_median(values: FloatArray) -> float:
+    present = values[~np.isnan(values)]
+    return float(np.median(present)) if present.size else float("nan")
+
+
+def _json_number(value: ArrayLike) -> float | None:
+    """A Python float, or None for what JSON has no number for."""
+    number = float(np.asarray(value))
+    return number if np.isfinite(number) else None
+
+
+def _check(
+    samples: FloatArray, truth: FloatArray, seed_unit: FloatArray, names: Sequence[str], series: Sequence[str]
+) -> None:
+    if samples.ndim != 4 or 0 in samples.shape:
+        raise DataError(
+            f"samples have shape {samples.shape}; give [windows, samples, steps, variables], none of them 0"
+        )
+    windows, _, steps, variables = samples.shape
+    expected = {
+        "truth": (truth.shape, (windows, steps, variables)),
+        "seed_unit": (seed_unit.shape, (windows, variables)),
+        "names": ((len(names),), (variables,)),
+        "series": ((len(series),), (windows,)),
+    }
+    for argument, (shape, wanted) in expected.items():
+        if shape != wanted:
+            raise DataError(f"{argument} has shape {shape}; samples of shape {samples.shape} need {wanted}")
+    for argument, array in (("samples", samples), ("truth", truth)):
+        if np.isinf(array).any():
+            place = tuple(int(index) for index in np.argwhere(np.isinf(array))[0])
+            raise DataError(f"{argument} is infinite at {place}; mark what is invalid or missing with NaN")

@@ -1,0 +1,47 @@
+"""Writing a file so that a crash, a full disk or Ctrl-C leaves the old file or the new one, never half of one."""
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from loracast.errors import DataError
+
+
+@contextmanager
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """A temporary path beside `path`, with the same suffix, which takes the place of `path` when the block succeeds.
+
+    Missing parent folders are made. When the block raises, the temporary file is removed and `path` is as it was.
+    An OSError (a read-only folder, a full disk) becomes a DataError that names `path` and the reason.
+    """
+    target = Path(path).resolve()  # through a link: what it points to is replaced, not the link itself
+    temporary = target.parent / f".{target.stem}.{secrets.token_hex(4)}.partial{target.suffix}"
+    try:
+        if target.exists() and not target.is_file():
+            raise DataError(f"{path}: cannot be written: it exists and is not a regular file; choose another name")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        with temporary.open("rb+") as stream:
+            os.fsync(stream.fileno())  # before the rename, or a power cut could leave the name on an empty file
+        temporary.chmod(0o666 & ~_umask())  # some writers make files that only their owner can read
+        temporary.replace(target)
+    except OSError as error:
+        reason = error.strerror or str(error)  # h5py's errors come without an errno
+        raise DataError(f"{path}: cannot be written: {reason}; choose a writable place with enough room") from error
+    finally:
+        with suppress(OSError):  # most often it is not there, and what went wrong is already being told
+            temporary.unlink()
+
+
+def _umask() -> int:
+    mask = os.umask(0)  # there is no way to read it without setting it
+    os.umask(mask)
+    return mask
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Writes a UTF-8 text file through `atomic_path`."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")

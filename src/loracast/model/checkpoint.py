@@ -1,0 +1,229 @@
+"""Hugging Face model directories in and out: from a path, the hub or the package."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from loracast.codec import SYMBOLS, Codec
+from loracast.errors import ModelError
+from loracast.files import write_text
+from loracast.model.config import Qwen2Config
+from loracast.model.lora import attach, load_adapter_state, merged_weights, read_adapter
+from loracast.model.qwen2 import Qwen2
+from loracast.model.tensors import read_tensors, write_tensors
+from loracast.model.tokenizer import NumericTokens
+from loracast.settings import Device, Precision
+
+Vocabulary = Literal["numeric", "full"]
+
+BUNDLED = Path(__file__).parent.parent / "bundled"
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "generation_config.json", "vocab.json", "merges.txt")
+EMBEDDINGS = ("model.embed_tokens.weight", "lm_head.weight")
+
+
+@dataclass(frozen=True, eq=False)
+class LanguageModel:
+    """A loaded model and what reading and writing numbers with it takes.
+
+    Attributes:
+        network: the model, in evaluation mode, all of its weights frozen.
+        rows: [A] the row of its embedding that each symbol of the codec is; the symbol itself where only the numeric
+            rows are loaded.
+        tokens: the tokenizer's side of the same table.
+        codec: how the model was taught to read numbers, or the default where nothing is stored.
+        source: where it came from, as the user named it.
+        fingerprint: identifies the weights, whatever precision or vocabulary they are loaded in.
+    """
+
+    network: Qwen2
+    rows: Tensor
+    tokens: NumericTokens
+    vocabulary: Vocabulary
+    codec: Codec
+    source: str
+    fingerprint: str
+
+    @property
+    def device(self) -> torch.device:
+        return self.rows.device
+
+    def with_network(self, network: Qwen2) -> LanguageModel:
+        """The same model with another network, such as one with an adapter."""
+        return replace(self, network=network.eval())
+
+
+def locate(source: str | Path) -> Path:
+    """The directory of a model: `bundled`, a path, or a repository of the Hugging Face hub (downloaded once)."""
+    if str(source) == "bundled":
+        return BUNDLED
+    path = Path(source)
+    if path.is_dir():
+        return path
+    if path.exists():
+        raise ModelError(f"{source} is a file; a model is a directory with config.json, weights and tokenizer.json")
+    if len(path.parts) != 2 or str(source).startswith((".", "/", "~")):
+        raise ModelError(f"{source} does not exist; name a model directory, a hub repository (owner/name) or 'bundled'")
+    from huggingface_hub import snapshot_download
+
+    try:
+        found = snapshot_download(str(source), allow_patterns=["*.json", "*.safetensors", "merges.txt"])
+    except Exception as error:  # the hub, the network and the cache each raise their own
+        raise ModelError(
+            f"{source} is no local directory, and the hub did not give it: {type(error).__name__}: {error}".strip()
+        ) from None
+    return Path(found)
+
+
+def choose_device(device: Device) -> torch.device:
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ModelError("device 'cuda' was asked for, but this PyTorch sees no GPU; use --device cpu or auto")
+    return torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def choose_precision(precision: Precision, device: torch.device) -> torch.dtype:
+    """bfloat16 where it pays: on a GPU, and on a processor with instructions for it."""
+    if precision != "auto":
+        return getattr(torch, precision)
+    fast = device.type == "cuda" or torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return torch.bfloat16 if fast else torch.float32
+
+
+def load_model(
+    source: str | Path = "bundled",
+    *,
+    vocabulary: Vocabulary = "numeric",
+    device: Device = "auto",
+    precision: Precision = "auto",
+) -> LanguageModel:
+    """Loads a Qwen2 directory with the numeric rows of its vocabulary (the default) or all of them."""
+    directory = locate(source)
+    config, _ = Qwen2Config.read(directory / "config.json")
+    tokens = NumericTokens.read(directory / "tokenizer.json")
+    highest = int(tokens.ids.max())
+    if highest >= config.vocab_size:
+        raise ModelError(f"{directory}: the tokenizer has id {highest}, the model only {config.vocab_size} rows")
+    place = choose_device(device)
+    dtype = choose_precision(precision, place)
+
+    numeric = torch.from_numpy(tokens.ids)
+    state, digest = {}, hashlib.sha256(json.dumps(config.projections(), sort_keys=True).encode())
+    with torch.device("meta"):
+        network = Qwen2(config, len(SYMBOLS) if vocabulary == "numeric" else None)
+        expected = {name: tensor.shape for name, tensor in Qwen2(config).state_dict().items()}
+    problems = []
+    for path in _weight_files(directory):
+        for name, tensor in read_tensors(path).items():
+            if name not in expected:
+                if name != "lm_head.weight":  # written out again by some tools although it is tied
+                    problems.append(f"unknown tensor {name}")
+                continue
+            if tensor.shape != expected[name]:
+                problems.append(f"{name} is {list(tensor.shape)}, config.json says {list(expected[name])}")
+                continue
+            if name in EMBEDDINGS:
+                digest.update(tensor[numeric].contiguous().view(torch.uint8).numpy().tobytes())
+                tensor = tensor[numeric] if vocabulary == "numeric" else tensor
+            elif name == "model.norm.weight":
+                digest.update(tensor.contiguous().view(torch.uint8).numpy().tobytes())
+            state[name] = tensor.to(place, dtype)
+    problems += [f"{name} is missing" for name in expected.keys() - state.keys()] if not problems else []
+    if problems:
+        raise ModelError(f"{directory}: " + "; ".join(sorted(problems)[:5]))
+    network.load_state_dict(state, assign=True)
+    network.requires_grad_(False).eval()
+    rows = torch.arange(len(SYMBOLS)) if vocabulary == "numeric" else numeric
+    codec = _stored_codec(directory)
+    return LanguageModel(network, rows.to(place), tokens, vocabulary, codec, str(source), digest.hexdigest()[:16])
+
+
+def _weight_files(directory: Path) -> list[Path]:
+    index = directory / "model.safetensors.index.json"
+    if not index.is_file():
+        return [directory / "model.safetensors"]
+    try:
+        shards = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+    except (OSError, ValueError, KeyError, AttributeError) as error:
+        raise ModelError(f"{index} is no index of shards: {error}") from None
+    return [directory / shard for shard in shards]
+
+
+def _stored_codec(directory: Path) -> Codec:
+    path = directory / "loracast.json"
+    if not path.is_file():
+        return Codec()
+    try:
+        return Codec(**json.loads(path.read_text())["codec"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"{path} holds no codec: {error}") from None
+
+
+def load_adapted(base: LanguageModel, directory: Path) -> tuple[LanguageModel, dict[str, Any]]:
+    """The base with a PEFT adapter attached, and the adapter's loracast.json (empty where it has none)."""
+    config, state = read_adapter(directory)
+    record_path = Path(directory) / "loracast.json"
+    record = {}
+    if record_path.is_file():
+        try:
+            record = json.loads(record_path.read_text())
+        except ValueError as error:
+            raise ModelError(f"{record_path} cannot be read as JSON: {error}") from None
+        tuned_on = record.get("base", {})
+        if tuned_on.get("fingerprint", base.fingerprint) != base.fingerprint:
+            raise ModelError(
+                f"{directory} was tuned on another base model ({tuned_on.get('model')}, fingerprint "
+                f"{tuned_on.get('fingerprint')}), not on {base.source} ({base.fingerprint}); load it with that one"
+            )
+    network = attach(base.network, config)
+    load_adapter_state(network, state, str(directory))
+    return base.with_network(network), record
+
+
+def write_model(directory: Path, network: Qwen2, config: Qwen2Config, dtype: torch.dtype) -> None:
+    """Writes config.json and model.safetensors, as transformers reads them."""
+    state = {name: tensor.detach().to("cpu", dtype) for name, tensor in network.state_dict().items()}
+    write_tensors(directory / "model.safetensors", state)
+    write_text(directory / "config.json", json.dumps(config.to_dict(str(dtype).split(".")[1]), indent=2) + "\n")
+
+
+def merge(source: str | Path, adapter: Path, output: Path, precision: Precision = "auto") -> dict[str, float]:
+    """Writes base plus adapter as one Hugging Face directory; merged in float32, then stored.
+
+    Args:
+        precision: of the stored weights; `auto` keeps the base's own.
+
+    Returns the largest differences of the numeric logits on a text of 64 random numbers: `float32`, of merging alone,
+    and `stored`, with the rounding of the stored weights.
+    """
+    directory = locate(source)
+    base = load_model(source, vocabulary="full", device="cpu", precision="float32")
+    adapted, record = load_adapted(base, adapter)
+    _, stored_config = Qwen2Config.read(directory / "config.json")
+    stored_as = stored_config.get("dtype") or stored_config.get("torch_dtype") or "float32"
+    dtype = getattr(torch, stored_as if precision == "auto" else precision)
+    ids = base.rows[torch.randint(10, (1, 256), generator=torch.Generator().manual_seed(0))]
+    with torch.no_grad():
+        adapted_logits = adapted.network(ids)[..., base.rows]
+        merged = {**base.network.state_dict(), **merged_weights(adapted.network)}
+        differences = {}
+        for name, kind in (("float32", torch.float32), ("stored", dtype)):
+            base.network.load_state_dict({key: value.to(kind).float() for key, value in merged.items()}, assign=True)
+            differences[name] = (base.network(ids)[..., base.rows] - adapted_logits).abs().max().item()
+    output = Path(output)
+    write_tensors(output / "model.safetensors", {name: tensor.to(dtype) for name, tensor in merged.items()})
+    stored_config = {**stored_config, "torch_dtype": str(dtype).split(".")[1]}
+    stored_config.pop("dtype", None)
+    write_text(output / "config.json", json.dumps(stored_config, indent=2) + "\n")
+    for name in TOKENIZER_FILES:
+        if (directory / name).is_file():
+            shutil.copyfile(directory / name, output / name)
+    codec = record.get("codec", base.codec.to_dict())
+    write_text(output / "loracast.json", json.dumps({"codec": codec}, indent=2) + "\n")
+    return differences

@@ -1,0 +1,109 @@
+"""A model's token ids for the symbols of the codec, and the numeric tokenizer of models pretrained here."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
+
+from loracast.codec import OTHER, SYMBOLS, from_text
+from loracast.errors import ModelError
+from loracast.files import write_text
+
+END = "<|endoftext|>"
+NUMERIC_VOCABULARY = (*SYMBOLS, "N", "a", "Na", END)
+QWEN2_SPLIT = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+
+
+@dataclass(frozen=True, eq=False)
+class NumericTokens:
+    """Which token of a model stands for each symbol.
+
+    The table comes from the vocabulary, never from tokenising text: Qwen merges ";-", ",-" and others across the
+    boundary of two symbols.
+    """
+
+    tokenizer: Tokenizer
+    ids: NDArray[np.int64]  # [A] token id of each symbol
+
+    @classmethod
+    def read(cls, path: Path) -> NumericTokens:
+        """The symbols' tokens in a tokenizer.json; a tokenizer that cannot write numbers digit by digit is refused."""
+        if not path.is_file():
+            raise ModelError(f"{path} does not exist; a model needs its tokenizer.json beside its weights")
+        try:
+            tokenizer = Tokenizer.from_file(str(path))
+        except Exception as error:  # the library raises bare Exception
+            raise ModelError(f"{path} cannot be read as a tokenizer: {error}") from None
+        found = [tokenizer.token_to_id(symbol) for symbol in SYMBOLS]
+        absent = [symbol for symbol, index in zip(SYMBOLS, found) if index is None]
+        if absent:
+            raise ModelError(
+                f"{path} has no single token for {', '.join(map(repr, absent))}, so numbers cannot be written"
+            )
+        tokens = cls(tokenizer, np.array(found, np.int64))
+        for text in ("0123456789", "27182818284590452353", "10.25"):
+            pieces = tokenizer.encode(text, add_special_tokens=False).tokens
+            if len(pieces) != len(text):
+                raise ModelError(
+                    f"{path} does not give each digit a token of its own: it splits {text!r} into {pieces}. "
+                    "loracast needs one token a digit (Qwen2 and Qwen2.5 have it)"
+                )
+        return tokens
+
+    @cached_property
+    def expansion(self) -> dict[int, tuple[int, ...]]:
+        """Symbols of every token that is made of symbols alone; merged ones such as ";-" stand for several."""
+        table = {}
+        for text, index in self.tokenizer.get_vocab().items():
+            symbols = from_text(text)
+            if len(symbols) and (symbols != OTHER).all():
+                table[index] = tuple(symbols.tolist())
+        return table
+
+    def to_symbols(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Symbols [L'] of token ids [L] of the full vocabulary; a token with any other text becomes one `OTHER`."""
+        return np.array([symbol for index in ids.tolist() for symbol in self.expansion.get(index, (OTHER,))], np.int64)
+
+    def splits(self) -> list[tuple[str, list[str], list[int]]]:
+        """How the tokenizer itself splits typical texts: (text, tokens, ids)."""
+        rows = []
+        for text in ("1.23", "246,999;192,768;", "2.46,10.25;1.92,7.68;", "-1;-2,-3;", "NaN,1;"):
+            encoding = self.tokenizer.encode(text, add_special_tokens=False)
+            rows.append((text, encoding.tokens, encoding.ids))
+        return rows
+
+
+def write_numeric_tokenizer(directory: Path) -> None:
+    """Writes a tokenizer of the symbols alone, which transformers' AutoTokenizer reads as it reads Qwen2's own.
+
+    It is a byte-pair tokenizer with Qwen2's splitting, since transformers builds that for every model of type qwen2;
+    the pieces of "NaN" are in it because byte pairs are merged one at a time.
+    """
+    vocabulary = {symbol: index for index, symbol in enumerate(NUMERIC_VOCABULARY)}
+    tokenizer = Tokenizer(models.BPE(vocabulary, [("N", "a"), ("Na", "N")]))
+    tokenizer.normalizer = normalizers.NFC()
+    split = pre_tokenizers.Split(Regex(QWEN2_SPLIT), "isolated")
+    byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([split, byte_level])
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens([END])
+    write_text(directory / "tokenizer.json", tokenizer.to_str(pretty=True) + "\n")
+    settings = {
+        "tokenizer_class": "Qwen2Tokenizer",
+        "add_prefix_space": False,
+        "bos_token": None,
+        "eos_token": END,
+        "pad_token": END,
+        "unk_token": None,
+        "clean_up_tokenization_spaces": False,
+        "model_max_length": 32768,
+    }
+    write_text(directory / "tokenizer_config.json", json.dumps(settings, indent=2) + "\n")

@@ -1,0 +1,242 @@
+"""The settings of training, sampling and pretraining: one definition for Python, YAML and the command line.
+
+Every class checks itself and raises all its problems at once. The text under a field is its help.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from loracast.errors import ConfigError
+
+PROJECTIONS = ("q", "k", "v", "o", "gate", "up", "down")
+TARGET_SETS = {"attention": ("q", "v"), "all-linear": PROJECTIONS}
+
+Device = Literal["auto", "cpu", "cuda"]
+Precision = Literal["auto", "float32", "bfloat16"]
+
+
+def resolve_targets(targets: str) -> tuple[str, ...]:
+    """The projections that `attention`, `all-linear` or a list such as `q,k,v` names, in the order of `PROJECTIONS`."""
+    names = TARGET_SETS.get(targets) or tuple(part.strip() for part in targets.split(","))
+    unknown = [name for name in names if name not in PROJECTIONS]
+    if unknown:
+        known = ", ".join((*TARGET_SETS, *PROJECTIONS))
+        raise ConfigError([f"targets: unknown {', '.join(map(repr, unknown))}; choose from {known}"])
+    return tuple(name for name in PROJECTIONS if name in names)
+
+
+@dataclass(frozen=True)
+class LoraConfig:
+    """A low-rank adapter: W + alpha / rank · B A (Hu et al. 2021, arXiv:2106.09685, equation 3)."""
+
+    rank: int = 8
+    alpha: float = 16.0
+    dropout: float = 0.0
+    targets: tuple[str, ...] = PROJECTIONS
+
+    @property
+    def scaling(self) -> float:
+        return self.alpha / self.rank
+
+
+@dataclass(frozen=True)
+class TuneConfig:
+    """How an adapter is tuned."""
+
+    rank: int = 8
+    """Rank of the adapter's matrices."""
+
+    alpha: float | None = None
+    """Strength of the adapter: its product is multiplied by alpha / rank. Twice the rank unless given."""
+
+    dropout: float = 0.0
+    """Share of the adapter's inputs that is dropped in training."""
+
+    targets: str = "all-linear"
+    """Projections that get an adapter: all-linear, attention (q and v, as published), or a list such as q,k,v,o."""
+
+    steps: int = 300
+    """Optimiser steps. With --flops, the most steps."""
+
+    batch: int = 8
+    """Windows a step."""
+
+    accumulate: int = 1
+    """Parts that a step's batch is split into to save memory; the gradient is the same."""
+
+    context: int = 50
+    """Observed steps at the start of a window; the scale of its numbers is taken from them alone."""
+
+    horizon: int = 50
+    """Steps that follow the context in a window."""
+
+    learning_rate: float | None = None
+    """Peak learning rate. Unless given, 3e-3 at hidden size 256 and less for wider models (4.6e-4 at 896)."""
+
+    warmup: float = 0.05
+    """Share of the steps over which the learning rate rises; a cosine then lowers it to a tenth of its peak."""
+
+    weight_decay: float = 0.0
+    """Decoupled weight decay of AdamW."""
+
+    clip: float = 1.0
+    """Largest norm of the gradient."""
+
+    validate_every: int = 50
+    """Steps between two measurements of the validation loss; the best adapter is kept."""
+
+    validation_windows: int = 32
+    """Held-out windows in a measurement of the validation loss."""
+
+    validation_series: int = 8
+    """Held-out series that are forecast at the end, untouched and tuned, to say whether tuning helped; 0 for none."""
+
+    validation_samples: int = 10
+    """Sample paths of each of those forecasts."""
+
+    flops: float | None = None
+    """FLOP budget of training and validation together (hardware convention). Training ends before passing it."""
+
+    seed: int = 0
+    """Seed of the adapter's start, the windows and dropout."""
+
+    def __post_init__(self):
+        problems = []
+        try:
+            resolve_targets(self.targets)
+        except ConfigError as error:
+            problems += error.problems
+        at_least = {"rank": 1, "steps": 1, "batch": 1, "accumulate": 1, "context": 1, "horizon": 1, "validate_every": 1}
+        at_least |= {"validation_windows": 1, "validation_series": 0, "validation_samples": 1, "seed": 0}
+        problems += _at_least(self, at_least)
+        problems += _positive(self, ("alpha", "learning_rate", "clip", "flops"))
+        problems += _shares(self, ("dropout", "warmup"))
+        if self.weight_decay < 0:
+            problems.append(f"weight_decay must not be negative, not {self.weight_decay}")
+        if self.batch % max(self.accumulate, 1):
+            problems.append(f"batch ({self.batch}) must be a multiple of accumulate ({self.accumulate})")
+        if problems:
+            raise ConfigError(problems)
+
+    @property
+    def lora(self) -> LoraConfig:
+        alpha = 2.0 * self.rank if self.alpha is None else self.alpha
+        return LoraConfig(self.rank, alpha, self.dropout, resolve_targets(self.targets))
+
+    def peak_learning_rate(self, hidden_size: int) -> float:
+        return self.learning_rate if self.learning_rate is not None else 3e-3 * (256 / hidden_size) ** 1.5
+
+
+@dataclass(frozen=True)
+class SampleConfig:
+    """How sample paths are drawn."""
+
+    samples: int = 100
+    """Sample paths a series."""
+
+    temperature: float = 1.0
+    """Divides the logits: below 1 the paths keep closer together."""
+
+    top_p: float = 1.0
+    """Keep the likeliest symbols whose probabilities reach this sum (nucleus sampling)."""
+
+    seed: int = 0
+    """Seed of the paths. A series' paths depend on it, the series' id and the sample's number alone."""
+
+    def __post_init__(self):
+        problems = _at_least(self, {"samples": 1, "seed": 0})
+        problems += _positive(self, ("temperature",))
+        if not 0 < self.top_p <= 1:
+            problems.append(f"top_p must lie above 0 and at most at 1, not {self.top_p}")
+        if problems:
+            raise ConfigError(problems)
+
+
+@dataclass(frozen=True)
+class PretrainConfig:
+    """The recipe of a small Qwen2 pretrained from scratch on synthetic series."""
+
+    hidden: int = 256
+    """Hidden size."""
+
+    layers: int = 8
+    """Number of layers."""
+
+    heads: int = 4
+    """Query heads."""
+
+    kv_heads: int = 2
+    """Key-value heads, shared by groups of query heads."""
+
+    mlp: int = 640
+    """Inner size of the MLP."""
+
+    digits: int = 3
+    """Digits of a number (layout fixed)."""
+
+    tokens: int = 1024
+    """Tokens a window: 1024 / (digits + 1) / D steps of D variables."""
+
+    pool: int = 1_000_000
+    """Synthetic series made before training starts."""
+
+    steps: int = 2000
+    """Optimiser steps."""
+
+    batch: int = 384
+    """Windows a step."""
+
+    learning_rate: float = 1.5e-3
+    """Peak learning rate of AdamW."""
+
+    warmup: float = 0.03
+    """Share of the steps over which the learning rate rises; a cosine then lowers it to zero."""
+
+    weight_decay: float = 0.1
+    """Decoupled weight decay of the matrices."""
+
+    clip: float = 1.0
+    """Largest norm of the gradient."""
+
+    validate_every: int = 200
+    """Steps between two measurements of the validation loss on series that are never trained on."""
+
+    save_every: int = 200
+    """Steps between two checkpoints."""
+
+    seed: int = 0
+    """Seed of the weights, the series and the batches."""
+
+    def __post_init__(self):
+        names = ("hidden", "layers", "heads", "kv_heads", "mlp", "digits", "pool", "steps", "batch")
+        problems = _at_least(self, dict.fromkeys((*names, "validate_every", "save_every"), 1) | {"seed": 0})
+        problems += _positive(self, ("learning_rate", "clip"))
+        problems += _shares(self, ("warmup",))
+        if self.heads > 0 and self.hidden % (2 * self.heads):
+            problems.append(f"hidden ({self.hidden}) must be a multiple of twice the heads ({self.heads})")
+        if self.kv_heads > 0 and self.heads % self.kv_heads:
+            problems.append(f"heads ({self.heads}) must be a multiple of kv_heads ({self.kv_heads})")
+        if self.tokens < 16 * (self.digits + 1):
+            problems.append(f"tokens ({self.tokens}) must hold at least 16 numbers of {self.digits} digits")
+        if problems:
+            raise ConfigError(problems)
+
+
+def _at_least(settings: object, bounds: dict[str, int]) -> list[str]:
+    values = {name: getattr(settings, name) for name in bounds}
+    return [
+        f"{name} must be at least {bound}, not {values[name]}" for name, bound in bounds.items() if values[name] < bound
+    ]
+
+
+def _positive(settings: object, names: Iterable[str]) -> list[str]:
+    values = {name: getattr(settings, name) for name in names}
+    return [f"{n} must be positive, not {v}" for n, v in values.items() if v is not None and not 0 < v < float("inf")]
+
+
+def _shares(settings: object, names: Iterable[str]) -> list[str]:
+    values = {name: getattr(settings, name) for name in names}
+    return [f"{n} must lie in 0 to 1 (1 excluded), not {v}" for n, v in values.items() if not 0 <= v < 1]

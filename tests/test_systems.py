@@ -1,0 +1,149 @@
+"""Simulators against closed forms and reference data, and the series that ships."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from scipy.stats import ks_2samp
+
+from loracast.errors import ConfigError, DataError
+from loracast.systems import SYSTEMS, System, get_system, lynx_hare, register, simulate
+
+REFERENCE = Path(__file__).parents[1] / ".." / "shared" / "data"
+
+blow_up = System(
+    name="blow-up",
+    description="x' = x², which reaches infinity at t = 1 / x(0)",
+    variables=("x",),
+    parameters={},
+    initial={"x": (0.1, 0.9)},
+    derivative=lambda state, t, parameters: [state[0] ** 2],
+    source="a textbook",
+    steps=5,
+    duration=2.0,
+)
+
+
+def stack(series) -> np.ndarray:
+    return np.stack([one.values for one in series])  # [N, T, D]
+
+
+def test_predator_prey_is_distributed_as_the_reference_data():
+    if not (path := REFERENCE / "lotka_volterra_data.h5").exists():
+        pytest.skip("the reference data are not here")
+    with h5py.File(path) as file:
+        reference = np.asarray(file["trajectories"], dtype=float)  # [N, T, D]
+        time = np.asarray(file["time"])  # [T]
+    series = simulate("predator-prey", 1000, seed=0)
+    np.testing.assert_allclose(series[0].time, time)
+    statistics = {
+        "mean": lambda values: values.mean(1),
+        "maximum": lambda values: values.max(1),
+        "minimum": lambda values: values.min(1),
+        "final": lambda values: values[:, -1],
+    }
+    for name, statistic in statistics.items():
+        ours, theirs = statistic(stack(series)), statistic(reference)  # [N, D]
+        for variable in range(2):
+            assert ks_2samp(ours[:, variable], theirs[:, variable]).pvalue > 0.01, (name, variable)
+
+
+@pytest.mark.parametrize("name", ["predator-prey", "lotka-volterra"])
+def test_a_trajectory_depends_on_seed_and_index_alone(name):
+    few, many = simulate(name, 3, seed=7), simulate(name, 6, seed=7)
+    np.testing.assert_array_equal(stack(few), stack(many)[:3])
+    assert [one.id for one in many] == ["0", "1", "2", "3", "4", "5"]
+    assert few[0].names == ("prey", "predator")
+    assert len(np.unique(stack(many)[:, 0, 0])) == 6
+    assert not np.array_equal(stack(simulate(name, 3, seed=8)), stack(few))
+
+
+def test_lotka_volterra_keeps_its_invariant_on_closed_cycles():
+    """d x − c ln x + b y − a ln y is constant along a trajectory (Volterra 1926)."""
+    system = get_system("lotka-volterra")
+    series = simulate(system, 20, seed=3)
+    for index, one in enumerate(series):
+        random = np.random.default_rng([3, index])
+        a, b, c, d = (random.uniform(*system.parameters[name]) for name in "abcd")
+        prey, predator = one.values.T
+        invariant = d * prey - c * np.log(prey) + b * predator - a * np.log(predator)
+        np.testing.assert_allclose(invariant, invariant[0], atol=1e-5)
+
+
+def test_lotka_volterra_oscillates_within_bounds():
+    values = stack(simulate("lotka-volterra", 200, seed=1))
+    assert values.min() > 0.05
+    assert values.max() < 10
+    peaks = ((values[:, 1:-1] > values[:, :-2]) & (values[:, 1:-1] >= values[:, 2:])).sum(1)  # [N, D]
+    assert peaks.min() >= 4
+
+
+def test_steps_and_duration():
+    series = simulate("predator-prey", 1, steps=11, duration=20.0)[0]
+    assert series.time is not None
+    np.testing.assert_allclose(series.time, np.arange(0, 21, 2))
+    # the same trajectory, seen at other times
+    longer = simulate("predator-prey", 1, steps=21, duration=40.0)[0]
+    np.testing.assert_allclose(longer.values[:11], series.values, rtol=1e-5)
+
+
+def test_noise_is_log_normal_on_the_same_trajectory():
+    clean, noisy = stack(simulate("predator-prey", 50)), stack(simulate("predator-prey", 50, noise=0.1))
+    logs = np.log(noisy / clean)
+    assert abs(logs.mean()) < 0.005
+    assert logs.std() == pytest.approx(0.1, rel=0.05)
+
+
+def test_trajectories_that_cannot_be_integrated_are_drawn_anew():
+    series = simulate(blow_up, 30, seed=0)
+    first = np.array([np.random.default_rng([0, index]).uniform(0.1, 0.9) for index in range(30)])
+    failed = first > 0.5
+    assert failed.any()
+    start = stack(series)[:, 0, 0]
+    np.testing.assert_array_equal(start[~failed], first[~failed])
+    assert (start < 0.5).all()
+    np.testing.assert_allclose(stack(series)[:, :, 0], 1 / (1 / start[:, None] - series[0].time), rtol=1e-3)
+    with pytest.raises(DataError, match="system 'blow-up', trajectory 0: none of 10 draws"):
+        simulate(blow_up, 1, duration=100.0)
+
+
+def test_a_positive_law_never_gives_values_at_or_below_zero():
+    sinking = replace(blow_up, positive=True, initial={"x": (0.5, 1.5)}, derivative=lambda *_: [-1.0], duration=1.0)
+    assert stack(simulate(replace(sinking, positive=False), 20)).min() < 0
+    assert stack(simulate(sinking, 20)).min() > 0
+    with pytest.raises(DataError, match="values that are not positive"):
+        simulate(sinking, 1, duration=2.0)
+
+
+def test_registry(monkeypatch):
+    monkeypatch.setattr("loracast.systems.SYSTEMS", dict(SYSTEMS))
+    register(blow_up)
+    assert get_system("blow-up") is blow_up
+    assert stack(simulate("blow-up", 1, duration=0.5)).shape == (1, 5, 1)
+    with pytest.raises(ConfigError, match="registered already"):
+        register(blow_up)
+    with pytest.raises(ConfigError, match="unknown system 'three-body'; there are predator-prey, lotka-volterra"):
+        simulate("three-body", 1)
+
+
+def test_settings_are_refused_all_at_once():
+    with pytest.raises(ConfigError) as caught:
+        simulate("predator-prey", 0, seed=-1, steps=1, duration=float("nan"), noise=-0.1)
+    assert len(caught.value.problems) == 5
+    with pytest.raises(ConfigError) as caught:
+        System("s", "", ("x", "y"), {"a": (2.0, 1.0)}, {"x": (0.0, 1.0)}, lambda state, t, parameters: state, "")
+    assert len(caught.value.problems) == 2
+
+
+def test_lynx_hare_ships():
+    series = lynx_hare()
+    assert series.names == ("hare", "lynx")
+    assert series.time is not None
+    np.testing.assert_array_equal(series.time, np.arange(1845, 1936))
+    assert series.values[0].tolist() == [19.58, 30.09]
+    assert series.values[-1].tolist() == [15.76, 35.4]
+    if not (path := REFERENCE / "lynx_hare_1845_1935.csv").exists():
+        pytest.skip("the reference data are not here")
+    np.testing.assert_array_equal(series.values, np.loadtxt(path, delimiter=",", skiprows=1)[:, 1:])
