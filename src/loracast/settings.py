@@ -180,10 +180,10 @@ class PretrainConfig:
     tokens: int = 1024
     """Tokens a window: 1024 / (digits + 1) / D steps of D variables."""
 
-    pool: int = 1_000_000
+    pool: int = 1_230_000
     """Synthetic series made before training starts."""
 
-    steps: int = 2000
+    steps: int = 3200
     """Optimiser steps."""
 
     batch: int = 384
@@ -204,7 +204,7 @@ class PretrainConfig:
     validate_every: int = 200
     """Steps between two measurements of the validation loss on series that are never trained on."""
 
-    save_every: int = 200
+    save_every: int = 400
     """Steps between two checkpoints."""
 
     seed: int = 0

@@ -46,6 +46,7 @@ SHARES = {1: 0.25, 2: 0.5, 3: 0.25}  # of a batch's windows, by number of variab
 CONTEXT = 0.15, 0.65  # where in a window its context may end, as shares of its length
 GAPPY = 0.08  # share of windows with missing values
 HELD_OUT = 512  # windows that are never trained on
+CHUNK = 2**20  # series made at a time: integrators cost a GPU the same for a few as for very many
 PREFETCH = 8  # batches encoded ahead, by as many threads as half of them
 
 
@@ -61,7 +62,7 @@ class Pool:
         for variables, share in SHARES.items():
             steps = config.tokens // (codec.digits + 1) // variables
             rows = max(1, round(size * share))
-            self.series[variables] = synthesise(rows, steps, variables, seed=seed, device=device).cpu().numpy()
+            self.series[variables] = synthesise(rows, steps, variables, seed=seed, device=device, chunk=CHUNK).cpu().numpy()
 
     def batch(self, step: int, size: int) -> Batch:
         """Windows of one to three variables as symbols [size, tokens]."""
