@@ -5,15 +5,16 @@ A step of a series is its variables joined by "," and closed by ";". Two layouts
 - `fixed`: exactly `digits` digits a value and no point, `246,999;192,768;`. Every position's kind is known beforehand.
 - `decimal`: `digits` digits after a point and as many before it as needed, `2.46,10.25;1.92,7.68;`, with a minus sign.
 
-A missing value is written `NaN`. Values are first quantised to integers, rounded half to even, and digits are taken
-from the integers: digits taken from floats are wrong (0.29 becomes 28). Ids here are positions in `SYMBOLS`; a model's
-own token ids are looked up elsewhere, symbol by symbol.
+Every number has exactly one text, and a missing value is written `NaN`. Values are first quantised to integers, rounded
+half to even, and digits are taken from the integers: digits taken from floats are wrong (0.29 becomes 28). Ids here are
+positions in `SYMBOLS`; a model's own token ids are looked up elsewhere, symbol by symbol.
 
 Shapes: N paths, T steps, H steps of the horizon, D variables, L tokens, W slots of a value, S states, A symbols.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache
@@ -22,7 +23,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from loracast.errors import ConfigError
+from loracast.errors import ConfigError, DataError
 
 SYMBOLS = ("0", "1", "2", "3", "4", "5", "6", "7", "8", "9", ".", ",", ";", "-", "NaN")
 POINT, COMMA, SEMICOLON, MINUS, MISSING = range(10, 15)
@@ -147,8 +148,8 @@ class Codec:
             problems.append(f"leading must be 1 to 6, not {self.leading}")
         if not 50 < self.percentile <= 100:
             problems.append(f"percentile must lie above 50 and at most at 100, not {self.percentile}")
-        if not self.headroom >= 1:
-            problems.append(f"headroom must be at least 1, not {self.headroom}")
+        if not 1 <= self.headroom < math.inf:
+            problems.append(f"headroom must be finite and at least 1, not {self.headroom}")
         if problems:
             raise ConfigError(problems)
 
@@ -168,11 +169,19 @@ class Codec:
                 raise ConfigError(["scale 'dataset' needs a stored scale; make one with Codec.with_dataset_scale"])
             stored = Scale.from_dict(self.dataset_scale)
             shape = (*context.shape[:-2], context.shape[-1])
+            if stored.unit.shape != shape[-1:]:
+                raise DataError(
+                    f"the series has {shape[-1]} variables, but the stored scale has {stored.unit.shape[-1]}; "
+                    "forecast series like those it was made for, or make another one with Codec.with_dataset_scale"
+                )
             return Scale(np.broadcast_to(stored.offset, shape), np.broadcast_to(stored.unit, shape))
         return self._fit(context)
 
     def with_dataset_scale(self, contexts: Sequence[ArrayLike]) -> Codec:
-        """A codec of policy `dataset` whose scale is fitted by variable to all steps of `contexts`, each [T, D]."""
+        """A codec of policy `dataset` whose scale is fitted to all steps of `contexts`, each [T, D].
+
+        By variable, or for all variables together where this codec's policy is `joint`.
+        """
         scale = self._fit(np.concatenate([np.asarray(context, float) for context in contexts]))
         return replace(self, scale="dataset", dataset_scale=scale.to_dict())
 
@@ -201,8 +210,9 @@ class Codec:
         has_negative = np.nan_to_num(context).min(-2) < 0
         shift = has_negative if self.offset == "auto" else np.full(size.shape, self.offset == "low")
         offset = np.where(shift, shifted, 0.0)
-        unit = np.where(shift, half_span / room * 2 * headroom, size / room * headroom)
-        return Scale(offset, np.maximum(unit, tiny))
+        with np.errstate(over="ignore"):
+            unit = np.where(shift, half_span / room * 2 * headroom, size / room * headroom)
+        return Scale(offset, np.clip(unit, tiny, huge))
 
     # -- numbers to ids ------------------------------------------------------------------------------------------
 
@@ -216,9 +226,8 @@ class Codec:
         """Integers and whether each was clipped to the range, both [..., T, D]; a missing value becomes 0 unclipped."""
         values = np.asarray(values, float)
         offset, unit = scale.offset[..., None, :], scale.unit[..., None, :]  # [..., 1, D]
-        with np.errstate(over="ignore"):
-            shifted = values - offset
-            scaled = np.where(np.isinf(shifted), values / unit - offset / unit, shifted / unit)
+        with np.errstate(over="ignore"):  # halves, since the distance of two finite numbers need not be finite
+            scaled = (values / 2 - offset / 2) / unit * 2
         low, high = self._limits
         rounded = np.nan_to_num(np.rint(scaled), posinf=high + 1.0, neginf=low - 1.0)
         clipped = np.clip(rounded, low, high)
@@ -255,7 +264,7 @@ class Codec:
         separator[..., -1, :] = SEMICOLON
         missing = missing[..., None]
         symbols = np.concatenate([np.where(missing, MISSING, digits), separator], -1)
-        keep = np.where(missing, np.arange(keep.shape[-1]) == 0, keep)
+        keep = np.where(missing, np.arange(digits.shape[-1]) == 0, keep)
         return symbols, np.concatenate([keep, np.ones(separator.shape, bool)], -1)
 
     def encode(self, values: ArrayLike, scale: Scale) -> Encoded:
@@ -280,8 +289,8 @@ class Codec:
         """
         ids = np.asarray(ids, np.int64)
         leading_shape, grammar = ids.shape[:-1], self.grammar(scale.unit.shape[-1])
-        ids = ids.reshape(-1, ids.shape[-1])  # [N, L]
-        paths, variables = len(ids), grammar.variables
+        paths, variables = math.prod(leading_shape), grammar.variables
+        ids = ids.reshape(paths, ids.shape[-1])  # [N, L]
         row = np.arange(paths)
         state, step, variable = (np.zeros(paths, np.int64) for _ in range(3))
         magnitude, sign = np.zeros(paths, np.int64), np.ones(paths, np.int64)
@@ -332,7 +341,7 @@ def from_text(text: str) -> NDArray[np.int64]:
 def _percentile(values: NDArray[np.float64], percentile: float) -> NDArray[np.float64]:
     """The percentile [..., D] over the steps of values [..., T, D], NaN left out; NaN where nothing is left.
 
-    As numpy.nanpercentile (linear interpolation), but vectorised over rows and without overflow.
+    As numpy.nanpercentile (linear interpolation), but vectorised over rows, without overflow, and exact for a constant.
     """
     ordered = np.sort(values, axis=-2)  # NaN comes last
     count = (~np.isnan(values)).sum(-2)  # [..., D]
@@ -342,7 +351,7 @@ def _percentile(values: NDArray[np.float64], percentile: float) -> NDArray[np.fl
     fraction = position - below
     low = np.take_along_axis(ordered, below[..., None, :], -2)[..., 0, :]
     high = np.take_along_axis(ordered, above[..., None, :], -2)[..., 0, :]
-    return (1 - fraction) * low + fraction * high
+    return np.clip((1 - fraction) * low + fraction * high, low, high)  # rounding must not give a constant a span
 
 
 def _size(values: NDArray[np.float64], percentile: float) -> NDArray[np.float64]:
@@ -369,30 +378,34 @@ def _fixed_grammar(variables: int, digits: int) -> Grammar:
 
 @cache
 def _decimal_grammar(variables: int, digits: int, leading: int) -> Grammar:
-    # the states of a value: before it; after "-"; after "0"; after 1 to `leading` digits; after "." and 0 to digits - 1
-    # decimals; before the separator
-    value_states = 3 + leading + digits + 1
+    # the states of a value: before it; after "-"; after "0"; after "-0", "-0." and each further 0 but the last, since
+    # there is no minus zero; after 1 to `leading` digits; after "." and 0 to digits - 1 decimals; before the separator
+    negligible = digits + 1 if digits else 0
+    value_states = 3 + negligible + leading + digits + 1
     states = variables * value_states + 1
     next_state = np.full((states, OTHER + 1), states - 1)
     for variable in range(variables):
         before = variable * value_states
-        signed, zero, first = before + 1, before + 2, before + 3
+        signed, zero, minus_zero = before + 1, before + 2, before + 3
+        first = minus_zero + negligible
         decimals, end = first + leading, before + value_states - 1
-        next_state[before, MINUS] = signed
-        next_state[before, MISSING] = end
-        for state in (before, signed):
-            next_state[state, 0], next_state[state, 1:10] = zero, first
-        for state in range(first, first + leading - 1):
-            next_state[state, :10] = state + 1
         last = variable == variables - 1
         separator, after = (SEMICOLON, 0) if last else (COMMA, before + value_states)
-        for state in (zero, *range(first, first + leading)):
-            if digits:
-                next_state[state, POINT] = decimals
-            else:
-                next_state[state, separator] = after
-        for state in range(decimals, decimals + digits):
+        next_state[before, MINUS] = signed
+        next_state[before, MISSING] = end
+        next_state[before, 0] = zero
+        next_state[[before, signed], 1:10] = first
+        for state in range(first, first + leading - 1):
             next_state[state, :10] = state + 1
+        whole = (zero, *range(first, first + leading))
+        if digits:
+            next_state[whole, POINT] = decimals
+            next_state[signed, 0], next_state[minus_zero, POINT] = minus_zero, minus_zero + 1
+        else:
+            next_state[whole, separator] = after
+        for place in range(digits):
+            next_state[[decimals + place, minus_zero + 1 + place], :10] = decimals + place + 1
+            next_state[minus_zero + 1 + place, 0] = minus_zero + 2 + place if place + 1 < digits else states - 1
         next_state[end, separator] = after
     step_tokens = variables * (1 + leading + (digits > 0) + digits + 1)
     return _grammar(variables, next_state, step_tokens=step_tokens, lockstep=False)

@@ -2,11 +2,11 @@
 
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from loracast.errors import DataError
+from loracast.errors import ConfigError, DataError
 
 
 @contextmanager
@@ -33,6 +33,24 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):  # most often it is not there, and what went wrong is already being told
             temporary.unlink()
+
+
+def check_folder(folder: str | Path) -> None:
+    """Refuses a folder that no file can be written into, before anything is computed. It need not exist yet."""
+    nearest = next(place for place in (Path(folder), *Path(folder).absolute().parents) if place.exists())
+    if not nearest.is_dir():
+        raise DataError(f"{folder}: cannot be written into: {nearest} is no folder; choose another place")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise DataError(f"{folder}: cannot be written into: {nearest} is read-only; choose another place")
+
+
+def check_file(path: str | Path, suffixes: Collection[str]) -> None:
+    """Refuses a file that cannot be written for its place or its suffix, before anything is computed."""
+    if Path(path).suffix.lower() not in suffixes:
+        raise ConfigError([f"{path}: unknown suffix '{Path(path).suffix}'; write a {' or '.join(suffixes)} file"])
+    if Path(path).is_dir():
+        raise DataError(f"{path}: cannot be written: it is a folder; choose another name")
+    check_folder(Path(path).parent)
 
 
 def _umask() -> int:

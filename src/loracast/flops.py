@@ -2,7 +2,8 @@
 
 The convention here is `hardware`: 2·m·n·k for every matrix product that is executed and nothing else, so that the cost
 is what `torch.utils.flop_counter` counts. Element-wise work (norms, rotary, SiLU, softmax, the optimiser) is left out.
-Attention is counted over all pairs of tokens, as the counter does, although a causal kernel skips about half of them.
+Attention is counted over all pairs of tokens, as the counter does, although a causal kernel skips about half of them,
+and for every query head, although heads of a group share keys and values.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from loracast.errors import BudgetError
+from loracast.model.attention import BLOCK
 from loracast.model.config import Qwen2Config
 from loracast.settings import LoraConfig
 
@@ -64,18 +66,39 @@ class PassCost:
         The backward pass of attention recomputes the scores: five products where the forward pass has two.
         """
         tokens = sequences * length
-        attention = sequences * self._attention(length, length)
         per_weight = self._projections + self._head
-        backward = per_weight * (1 if self.frozen else 2) + 2 * self._adapters
-        return self.forward(sequences, length) + tokens * backward + attention * 5 // 2
+        backward = tokens * (per_weight * (1 if self.frozen else 2) + 2 * self._adapters)
+        backward += sequences * self._attention(length, length) * 5 // 2
+        return self.forward(sequences, length) + backward - self._below_the_adapters(sequences, length)
+
+    def _below_the_adapters(self, sequences: int, length: int) -> int:
+        """Backward FLOPs that a frozen base is spared: no gradient goes below the first layer's first adapter."""
+        if not self.frozen:
+            return 0
+        tokens, spared = sequences * length, 0
+        targets, rank = (self.lora.targets, self.lora.rank) if self.lora else ((), 0)
+        shapes = self.config.projections()
+        for stage in (("q", "k", "v"), ("o",), ("gate", "up"), ("down",)):  # each reads what the one before it made
+            for name in stage:
+                inputs, outputs = shapes[name]
+                spared += 2 * tokens * inputs * (outputs + (rank if name in targets else 0))
+            if any(name in targets for name in stage):
+                break
+            if "q" in stage:
+                spared += sequences * self._attention(length, length) // self.config.num_hidden_layers * 5 // 2
+        return spared
 
     def decode(self, series: int, samples: int, prompt: int, new: int) -> int:
-        """Prefill `series` prompts once, then decode `new` tokens of `samples` paths of each with a cache."""
+        """Prefill `series` prompts once, then decode `new` tokens of `samples` paths of each with a cache.
+
+        Each path's own keys are read in whole blocks, and its last token is drawn and not fed. Tokens that a grammar
+        forces are counted like drawn ones, although the head is left out for them.
+        """
         paths = series * samples
-        prefill = self.forward(series, prompt, head_tokens=1)
-        attended = sum(prompt + step + 1 for step in range(new))
-        body = paths * new * (self._projections + self._adapters + self._head)
-        return prefill + body + paths * self._attention(1, attended)
+        prefill = self.forward(series, prompt, head_tokens=0)
+        attended = sum(prompt + BLOCK * (step // BLOCK + 1) for step in range(new - 1))
+        body = paths * (new - 1) * (self._projections + self._adapters)
+        return prefill + body + paths * self._attention(1, attended) + paths * new * self._head
 
 
 @dataclass
@@ -95,6 +118,7 @@ class Ledger:
     def charge(self, experiment: str, flops: int) -> None:
         if not self.affords(flops):
             raise BudgetError(
-                f"{experiment} needs {flops:.3e} FLOPs, but {self.total:.3e} of {self.budget:.3e} are spent"
+                f"{experiment} needs {flops:.3e} FLOPs, but {self.total:.3e} of {self.budget:.3e} are spent; "
+                "raise the budget or take smaller steps"
             )
         self.spent[experiment] = self.spent.get(experiment, 0) + flops

@@ -114,8 +114,7 @@ class TuneConfig:
         problems += _at_least(self, at_least)
         problems += _positive(self, ("alpha", "learning_rate", "clip", "flops"))
         problems += _shares(self, ("dropout", "warmup"))
-        if self.weight_decay < 0:
-            problems.append(f"weight_decay must not be negative, not {self.weight_decay}")
+        problems += _not_negative(self, ("weight_decay",))
         if self.batch % max(self.accumulate, 1):
             problems.append(f"batch ({self.batch}) must be a multiple of accumulate ({self.accumulate})")
         if problems:
@@ -214,13 +213,17 @@ class PretrainConfig:
         names = ("hidden", "layers", "heads", "kv_heads", "mlp", "digits", "pool", "steps", "batch")
         problems = _at_least(self, dict.fromkeys((*names, "validate_every", "save_every"), 1) | {"seed": 0})
         problems += _positive(self, ("learning_rate", "clip"))
+        problems += _not_negative(self, ("weight_decay",))
         problems += _shares(self, ("warmup",))
         if self.heads > 0 and self.hidden % (2 * self.heads):
             problems.append(f"hidden ({self.hidden}) must be a multiple of twice the heads ({self.heads})")
         if self.kv_heads > 0 and self.heads % self.kv_heads:
             problems.append(f"heads ({self.heads}) must be a multiple of kv_heads ({self.kv_heads})")
-        if self.tokens < 16 * (self.digits + 1):
-            problems.append(f"tokens ({self.tokens}) must hold at least 16 numbers of {self.digits} digits")
+        if self.tokens < 24 * (self.digits + 1):
+            problems.append(
+                f"tokens ({self.tokens}) must hold 8 steps of 3 variables of {self.digits} digits, "
+                f"which take {24 * (self.digits + 1)}"
+            )
         if problems:
             raise ConfigError(problems)
 
@@ -235,6 +238,11 @@ def _at_least(settings: object, bounds: dict[str, int]) -> list[str]:
 def _positive(settings: object, names: Iterable[str]) -> list[str]:
     values = {name: getattr(settings, name) for name in names}
     return [f"{n} must be positive, not {v}" for n, v in values.items() if v is not None and not 0 < v < float("inf")]
+
+
+def _not_negative(settings: object, names: Iterable[str]) -> list[str]:
+    values = {name: getattr(settings, name) for name in names}
+    return [f"{n} must be finite and not negative, not {v}" for n, v in values.items() if not 0 <= v < float("inf")]
 
 
 def _shares(settings: object, names: Iterable[str]) -> list[str]:

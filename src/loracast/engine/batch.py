@@ -48,14 +48,14 @@ def encode_batch(codec: Codec, windows: NDArray[np.float64], context: int | NDAr
     return Batch(symbols, in_loss, int(saturated.sum()))
 
 
-def loss_sum(network: Qwen2, ids: Tensor, targets: Tensor, in_loss: Tensor) -> Tensor:
+def loss_sum(network: Qwen2, ids: Tensor, in_loss: Tensor) -> Tensor:
     """Summed cross-entropy in nats of next tokens: ids [B, L] are fed, those with in_loss [B, L] are predicted.
 
     The head is computed where it is needed only.
     """
     hidden = network.hidden(ids[:, :-1])  # [B, L-1, C]
     wanted = in_loss[:, 1:]
-    return F.cross_entropy(network.logits(hidden[wanted]), targets[:, 1:][wanted], reduction="sum")
+    return F.cross_entropy(network.logits(hidden[wanted]), ids[:, 1:][wanted], reduction="sum")
 
 
 def to_device(batch: Batch, rows: Tensor) -> tuple[Tensor, Tensor]:

@@ -6,6 +6,7 @@ import json
 import math
 import signal
 import threading
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -50,9 +51,13 @@ class Interruption:
 
 
 class JsonLines:
-    """A log of one JSON object a line. Opened at a step, it forgets what a run that died wrote after that step."""
+    """A log of one JSON object a line. Opened at a step, it forgets what a run that died wrote after that step.
+
+    A number that JSON cannot write, such as a loss that diverged, becomes null.
+    """
 
     def __init__(self, path: Path, step: int = 0):
+        self.path = path
         kept = ""
         if step and path.is_file():
             lines = [line for line in path.read_text().splitlines() if line.endswith("}")]
@@ -64,10 +69,20 @@ class JsonLines:
             raise DataError(f"{path}: cannot be written: {error.strerror}") from None
 
     def write(self, event: dict[str, Any]) -> None:
-        self.stream.write(json.dumps(event) + "\n")
+        finite = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in event.items()}
+        try:
+            self.stream.write(json.dumps(finite, allow_nan=False) + "\n")
+        except OSError as error:
+            raise DataError(
+                f"{self.path}: cannot be written: {error.strerror}; choose a place with enough room"
+            ) from None
 
-    def close(self) -> None:
-        self.stream.close()
+    def __enter__(self) -> JsonLines:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with suppress(OSError):  # what a full disk did not take has been told already
+            self.stream.close()
 
 
 def save_training(

@@ -62,7 +62,9 @@ class Pool:
         for variables, share in SHARES.items():
             steps = config.tokens // (codec.digits + 1) // variables
             rows = max(1, round(size * share))
-            self.series[variables] = synthesise(rows, steps, variables, seed=seed, device=device, chunk=CHUNK).cpu().numpy()
+            self.series[variables] = (
+                synthesise(rows, steps, variables, seed=seed, device=device, chunk=CHUNK).cpu().numpy()
+            )
 
     def batch(self, step: int, size: int) -> Batch:
         """Windows of one to three variables as symbols [size, tokens]."""
@@ -188,7 +190,7 @@ def pretrain(
     def batch_loss(batch: Batch) -> torch.Tensor:
         ids, in_loss = to_device(batch, rows)
         with torch.autocast(place.type, torch.bfloat16, enabled=place.type == "cuda"):
-            return loss_sum(network, ids, ids, in_loss) / int(batch.in_loss.sum())
+            return loss_sum(network, ids, in_loss) / int(batch.in_loss.sum())
 
     def validate() -> float:
         parts = max(1, HELD_OUT // config.batch)
@@ -201,7 +203,7 @@ def pretrain(
         save_training(checkpoint, {"weights": dict(network.state_dict())}, optimizer, record)
 
     validation_loss = float("nan")
-    with Interruption() as interruption:
+    with log, Interruption() as interruption:
         since, since_step = time.perf_counter(), step
         for batch in pool.batches(step, config.steps, config.batch):
             rate = cosine_schedule(step, config.steps, config.learning_rate, config.warmup, 0.0)
@@ -231,9 +233,8 @@ def pretrain(
             if step % config.validate_every == 0 or step == config.steps:
                 validation_loss = validate()
                 emit({"event": "validation", "step": step, "loss": validation_loss})
-            if interruption.requested:
+            if interruption.requested and step < config.steps:
                 save()
-                log.close()
                 raise Interrupted(f"stopped after step {step} of {config.steps}; continue with --resume")
             if step % config.save_every == 0 and step < config.steps:
                 save()
@@ -257,5 +258,4 @@ def pretrain(
     write_text(output / "generation_config.json", json.dumps(generation, indent=2) + "\n")
     write_text(output / "loracast.json", json.dumps(record, indent=2) + "\n")
     checkpoint.unlink(missing_ok=True)
-    log.close()
     return record

@@ -118,7 +118,7 @@ class Batch:
     @torch.inference_mode()
     def _prefill(self) -> tuple[SharedPrefixCache, Tensor]:
         """The cache after the prompts and the hidden state [B, C] of each path's last prompt token."""
-        cache = SharedPrefixCache(self.lengths, self.shape[1], self.shape[2])
+        cache = SharedPrefixCache(self.lengths, self.shape[1])
         hidden = self.model.network.hidden(self.prompt, cache)  # [N, P, C]
         last = hidden[torch.arange(len(hidden), device=hidden.device), self.lengths - 1]
         return cache, last.repeat_interleave(self.shape[1], 0)

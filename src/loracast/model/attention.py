@@ -1,6 +1,6 @@
 """Attention, and the keys and values that the sample paths of a series share.
 
-Shapes: N series, S samples a series, B = N·S paths, T new tokens, P prompt tokens (padded), U tokens since the prompt,
+Shapes: N series, S samples a series, B = N·S paths, T new tokens, P prompt tokens (padded), U own tokens in blocks,
 H query heads, K key-value heads, G = H / K, E head size.
 """
 
@@ -9,6 +9,8 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+BLOCK = 64  # own tokens whose keys and values are kept together
 
 
 def causal_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
@@ -21,17 +23,18 @@ def shared_prefix_attention(
     prefix_key: Tensor,  # [N*K, P, E]
     prefix_value: Tensor,  # [N*K, P, E]
     prefix_bias: Tensor | None,  # [N*K, 1, P] minus infinity where the prompt is padding
-    suffix_key: Tensor,  # [B*K, U, E], its last T tokens being the query's own
-    suffix_value: Tensor,  # [B*K, U, E]
+    suffix_keys: list[Tensor],  # blocks [B*K, BLOCK, E] of the paths' own tokens, filled up to the query's own
+    suffix_values: list[Tensor],  # the same
+    fed: int,  # own tokens before the query's
 ) -> Tensor:
     """Attention [B, H, T, E] over a prompt that the S paths of a series share and over each path's own tokens.
 
-    The prompt is read once for all heads of a group and all paths of a series, in one matrix product a series.
-    Three dimensions throughout: batched products of four are copied before they are computed.
+    The prompt is read once for all heads of a group and all paths of a series, in one matrix product a series. All
+    products are of three dimensions and of whole blocks: others are copied before they are computed.
     """
     paths, heads, new, size = query.shape
-    groups = len(suffix_key) // paths
-    series, own, share = len(prefix_key) // groups, suffix_key.shape[1], heads // groups
+    groups = len(suffix_keys[0]) // paths
+    series, share = len(prefix_key) // groups, heads // groups
     samples = paths // series
 
     def by_series(x: Tensor) -> Tensor:  # [B*K, G*T, X] -> [N*K, S*G*T, X]
@@ -44,14 +47,16 @@ def shared_prefix_attention(
     prefix_scores = by_series(query) @ prefix_key.mT  # [N*K, S*G*T, P]
     if prefix_bias is not None:
         prefix_scores = prefix_scores + prefix_bias
-    suffix_scores = query @ suffix_key.mT  # [B*K, G*T, U]
-    if new > 1:
-        ahead = torch.ones(new, own, dtype=torch.bool, device=query.device).triu(own - new + 1)  # [T, U]
-        suffix_scores = suffix_scores.masked_fill(ahead.repeat(share, 1), float("-inf"))
+    suffix_scores = torch.cat([query @ keys.mT for keys in suffix_keys], -1)  # [B*K, G*T, U]
+    last = fed + torch.arange(new, device=query.device).repeat(share)  # [G*T] the last own token that may be seen
+    unseen = torch.arange(suffix_scores.shape[2], device=query.device) > last[:, None]  # [G*T, U]
+    suffix_scores = suffix_scores.masked_fill_(unseen, float("-inf"))
     scores = torch.cat([prefix_scores, by_series(suffix_scores)], -1)  # [N*K, S*G*T, P+U]
     weights = torch.softmax(scores, -1, dtype=torch.float32).to(query.dtype)
-    prefix_weights, suffix_weights = weights.split([weights.shape[-1] - own, own], -1)
-    mixed = by_path(prefix_weights @ prefix_value) + by_path(suffix_weights.contiguous()) @ suffix_value
+    mixed = by_path(weights[..., : prefix_key.shape[1]] @ prefix_value)  # [B*K, G*T, E]
+    own_weights = by_path(weights[..., prefix_key.shape[1] :].contiguous())  # [B*K, G*T, U]
+    for block_weights, values in zip(own_weights.split(BLOCK, -1), suffix_values):
+        mixed = torch.baddbmm(mixed, block_weights.contiguous(), values)
     return mixed.view(paths, heads, new, size)
 
 
@@ -64,14 +69,13 @@ class SharedPrefixCache:
     Args:
         lengths: [N] the prompts' true lengths.
         samples: paths a series.
-        capacity: the most tokens that a path will be fed after its prompt.
     """
 
-    def __init__(self, lengths: Tensor, samples: int, capacity: int):
-        self.lengths, self.samples, self.capacity = lengths, samples, capacity
+    def __init__(self, lengths: Tensor, samples: int):
+        self.lengths, self.samples = lengths, samples
         self.fed = 0  # tokens that each path was fed since its prompt
         self.prefix: dict[int, tuple[Tensor, Tensor]] = {}
-        self.suffix: dict[int, tuple[Tensor, Tensor]] = {}
+        self.suffix: dict[int, tuple[list[Tensor], list[Tensor]]] = {}
         self.bias: Tensor | None = None
 
     def positions(self, ids: Tensor) -> Tensor:
@@ -87,13 +91,14 @@ class SharedPrefixCache:
             self.prefix[layer] = key.flatten(0, 1).contiguous(), value.flatten(0, 1).contiguous()
             return causal_attention(query, key, value)
         key, value = key.flatten(0, 1), value.flatten(0, 1)  # [B*K, T, E]
-        if layer not in self.suffix:
-            shape = (len(key), self.capacity, key.shape[2])
-            self.suffix[layer] = key.new_empty(shape), value.new_empty(shape)
-        keys, values = self.suffix[layer]
-        end = self.fed + key.shape[1]
-        keys[:, self.fed : end], values[:, self.fed : end] = key, value
-        return shared_prefix_attention(query, *self.prefix[layer], self.bias, keys[:, :end], values[:, :end])
+        keys, values = self.suffix.setdefault(layer, ([], []))
+        for token in range(key.shape[1]):
+            place = (self.fed + token) % BLOCK
+            if place == 0:  # zeros, since what is not seen yet is multiplied by a weight of zero
+                keys.append(key.new_zeros(len(key), BLOCK, key.shape[2]))
+                values.append(torch.zeros_like(keys[-1]))
+            keys[-1][:, place], values[-1][:, place] = key[:, token], value[:, token]
+        return shared_prefix_attention(query, *self.prefix[layer], self.bias, keys, values, self.fed)
 
     def advance(self, tokens: int) -> None:
         """Ends a forward pass over `tokens` tokens a row."""

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from loracast.codec import SYMBOLS, Codec
-from loracast.errors import ModelError
-from loracast.files import write_text
-from loracast.model.config import Qwen2Config
+from loracast.errors import ConfigError, ModelError
+from loracast.files import atomic_path, write_text
+from loracast.model.config import Qwen2Config, read_json
 from loracast.model.lora import attach, load_adapter_state, merged_weights, read_adapter
 from loracast.model.qwen2 import Qwen2
 from loracast.model.tensors import read_tensors, write_tensors
@@ -27,6 +27,7 @@ Vocabulary = Literal["numeric", "full"]
 BUNDLED = Path(__file__).parent.parent / "bundled"
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "generation_config.json", "vocab.json", "merges.txt")
 EMBEDDINGS = ("model.embed_tokens.weight", "lm_head.weight")
+DIGEST_SAMPLE = 4096  # about how many elements of a tensor go into the fingerprint of a model
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,7 +115,7 @@ def load_model(
     dtype = choose_precision(precision, place)
 
     numeric = torch.from_numpy(tokens.ids)
-    state, digest = {}, hashlib.sha256(json.dumps(config.projections(), sort_keys=True).encode())
+    state, digests = {}, {}
     with torch.device("meta"):
         network = Qwen2(config, len(SYMBOLS) if vocabulary == "numeric" else None)
         expected = {name: tensor.shape for name, tensor in Qwen2(config).state_dict().items()}
@@ -128,30 +129,36 @@ def load_model(
             if tensor.shape != expected[name]:
                 problems.append(f"{name} is {list(tensor.shape)}, config.json says {list(expected[name])}")
                 continue
-            if name in EMBEDDINGS:
-                digest.update(tensor[numeric].contiguous().view(torch.uint8).numpy().tobytes())
-                tensor = tensor[numeric] if vocabulary == "numeric" else tensor
-            elif name == "model.norm.weight":
-                digest.update(tensor.contiguous().view(torch.uint8).numpy().tobytes())
-            state[name] = tensor.to(place, dtype)
+            numeric_part = tensor[numeric] if name in EMBEDDINGS else tensor
+            digests[name] = _digest(numeric_part)
+            state[name] = (numeric_part if vocabulary == "numeric" else tensor).to(place, dtype)
     problems += [f"{name} is missing" for name in expected.keys() - state.keys()] if not problems else []
     if problems:
         raise ModelError(f"{directory}: " + "; ".join(sorted(problems)[:5]))
     network.load_state_dict(state, assign=True)
     network.requires_grad_(False).eval()
     rows = torch.arange(len(SYMBOLS)) if vocabulary == "numeric" else numeric
+    identity = json.dumps([config.projections(), digests], sort_keys=True)  # in whichever order files hold the tensors
+    fingerprint = hashlib.sha256(identity.encode()).hexdigest()[:16]
     codec = _stored_codec(directory)
-    return LanguageModel(network, rows.to(place), tokens, vocabulary, codec, str(source), digest.hexdigest()[:16])
+    return LanguageModel(network, rows.to(place), tokens, vocabulary, codec, str(source), fingerprint)
+
+
+def _digest(tensor: Tensor) -> str:
+    """Identifies a tensor by some thousand evenly spaced elements: reading all of a large model would take seconds."""
+    flat = tensor.flatten()
+    stride = len(flat) // DIGEST_SAMPLE | 1  # odd, so that it is no multiple of a row's size and all columns are met
+    return hashlib.sha256(flat[::stride].contiguous().view(torch.uint8).numpy().tobytes()).hexdigest()
 
 
 def _weight_files(directory: Path) -> list[Path]:
-    index = directory / "model.safetensors.index.json"
-    if not index.is_file():
-        return [directory / "model.safetensors"]
+    single, index = directory / "model.safetensors", directory / "model.safetensors.index.json"
+    if single.is_file() or not index.is_file():  # one file goes before shards, as in transformers
+        return [single]
     try:
-        shards = sorted(set(json.loads(index.read_text())["weight_map"].values()))
-    except (OSError, ValueError, KeyError, AttributeError) as error:
-        raise ModelError(f"{index} is no index of shards: {error}") from None
+        shards = sorted(set(read_json(index)["weight_map"].values()))
+    except (KeyError, AttributeError, TypeError) as error:
+        raise ModelError(f"{index} is no index of shards ({type(error).__name__}: {error})") from None
     return [directory / shard for shard in shards]
 
 
@@ -160,9 +167,9 @@ def _stored_codec(directory: Path) -> Codec:
     if not path.is_file():
         return Codec()
     try:
-        return Codec(**json.loads(path.read_text())["codec"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise ModelError(f"{path} holds no codec: {error}") from None
+        return Codec(**read_json(path)["codec"])
+    except (ConfigError, KeyError, TypeError) as error:
+        raise ModelError(f"{path} holds no codec of this version: {type(error).__name__}: {error}") from None
 
 
 def load_adapted(base: LanguageModel, directory: Path) -> tuple[LanguageModel, dict[str, Any]]:
@@ -171,10 +178,7 @@ def load_adapted(base: LanguageModel, directory: Path) -> tuple[LanguageModel, d
     record_path = Path(directory) / "loracast.json"
     record = {}
     if record_path.is_file():
-        try:
-            record = json.loads(record_path.read_text())
-        except ValueError as error:
-            raise ModelError(f"{record_path} cannot be read as JSON: {error}") from None
+        record = read_json(record_path)
         tuned_on = record.get("base", {})
         if tuned_on.get("fingerprint", base.fingerprint) != base.fingerprint:
             raise ModelError(
@@ -202,7 +206,10 @@ def merge(source: str | Path, adapter: Path, output: Path, precision: Precision 
     Returns the largest differences of the numeric logits on a text of 64 random numbers: `float32`, of merging alone,
     and `stored`, with the rounding of the stored weights.
     """
-    directory = locate(source)
+    directory, output = locate(source), Path(output)
+    for role, taken in (("base model", directory), ("adapter", Path(adapter))):
+        if output.resolve() == taken.resolve():
+            raise ModelError(f"{output} is the {role} itself, which merging would overwrite; choose another folder")
     base = load_model(source, vocabulary="full", device="cpu", precision="float32")
     adapted, record = load_adapted(base, adapter)
     _, stored_config = Qwen2Config.read(directory / "config.json")
@@ -216,14 +223,14 @@ def merge(source: str | Path, adapter: Path, output: Path, precision: Precision 
         for name, kind in (("float32", torch.float32), ("stored", dtype)):
             base.network.load_state_dict({key: value.to(kind).float() for key, value in merged.items()}, assign=True)
             differences[name] = (base.network(ids)[..., base.rows] - adapted_logits).abs().max().item()
-    output = Path(output)
     write_tensors(output / "model.safetensors", {name: tensor.to(dtype) for name, tensor in merged.items()})
     stored_config = {**stored_config, "torch_dtype": str(dtype).split(".")[1]}
     stored_config.pop("dtype", None)
     write_text(output / "config.json", json.dumps(stored_config, indent=2) + "\n")
     for name in TOKENIZER_FILES:
         if (directory / name).is_file():
-            shutil.copyfile(directory / name, output / name)
+            with atomic_path(output / name) as temporary:
+                shutil.copyfile(directory / name, temporary)
     codec = record.get("codec", base.codec.to_dict())
     write_text(output / "loracast.json", json.dumps({"codec": codec}, indent=2) + "\n")
     return differences

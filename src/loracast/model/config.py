@@ -10,6 +10,21 @@ from typing import Any
 from loracast.errors import ModelError
 
 
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file; anything else there is a ModelError that names the file."""
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path} cannot be read as JSON: {error}; copy or download it again") from None
+    if not isinstance(stored, dict):
+        raise ModelError(f"{path} holds a JSON {type(stored).__name__}, not an object; copy or download it again")
+    return stored
+
+
+def _is_size(value: Any) -> bool:
+    return isinstance(value, int) and value > 0
+
+
 @dataclass(frozen=True)
 class Qwen2Config:
     """What decides a Qwen2 or Qwen2.5 model's computation (Yang et al. 2024, arXiv:2407.10671)."""
@@ -40,19 +55,25 @@ class Qwen2Config:
             problems.append(f"hidden_act is {stored['hidden_act']!r}, not 'silu'")
         if stored.get("use_sliding_window"):
             problems.append("use_sliding_window is set, which is not supported")
-        rope = {**(stored.get("rope_scaling") or {}), **(stored.get("rope_parameters") or {})}
-        kind = rope.get("rope_type", rope.get("type", "default"))
-        if kind != "default":
-            problems.append(f"rotary positions of type {kind!r} are not supported, only 'default'")
+        rope: dict[str, Any] = {}
+        for key in ("rope_scaling", "rope_parameters"):  # its older and its newer name; a file may have both
+            part = stored.get(key) or {}
+            kind = part.get("rope_type", part.get("type", "default"))
+            if kind != "default":
+                problems.append(f"{key} asks for rotary positions of type {kind!r}; only 'default' is supported")
+            rope |= part
         sizes = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
-        problems += [f"{name} is missing" for name in sizes if not isinstance(stored.get(name), int)]
+        problems += [f"{name} is {stored.get(name)!r}, not a size" for name in sizes if not _is_size(stored.get(name))]
+        heads: Any = stored.get("num_attention_heads")
+        groups: Any = stored.get("num_key_value_heads") or heads
+        if _is_size(heads) and (not _is_size(groups) or heads % groups):
+            problems.append(f"num_attention_heads {heads} is no multiple of num_key_value_heads {groups!r}")
         if problems:
             raise ModelError(f"{where}: " + "; ".join(problems))
-        heads = stored["num_attention_heads"]
         eos = stored.get("eos_token_id")
         return cls(
             **{name: stored[name] for name in sizes},
-            num_key_value_heads=stored.get("num_key_value_heads") or heads,
+            num_key_value_heads=groups,
             head_dim=stored.get("head_dim") or stored["hidden_size"] // heads,
             rms_norm_eps=stored.get("rms_norm_eps", 1e-6),
             rope_theta=float(rope.get("rope_theta") or stored.get("rope_theta") or 10_000.0),
@@ -65,12 +86,9 @@ class Qwen2Config:
     @classmethod
     def read(cls, path: Path) -> tuple[Qwen2Config, dict[str, Any]]:
         """The configuration in a config.json and the whole of that file."""
-        try:
-            stored = json.loads(path.read_text())
-        except FileNotFoundError:
-            raise ModelError(f"{path.parent} has no {path.name}; a model is a Hugging Face directory") from None
-        except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-            raise ModelError(f"{path} cannot be read as JSON: {error}") from None
+        if not path.is_file():
+            raise ModelError(f"{path.parent} has no {path.name}; a model is a Hugging Face directory")
+        stored = read_json(path)
         return cls.from_dict(stored, str(path)), stored
 
     def to_dict(self, dtype: str) -> dict[str, Any]:

@@ -17,11 +17,18 @@ from torch import Tensor, nn
 
 from loracast.errors import ModelError
 from loracast.files import write_text
+from loracast.model.config import read_json
 from loracast.model.qwen2 import Qwen2
 from loracast.model.tensors import read_tensors, write_tensors
 from loracast.settings import PROJECTIONS, LoraConfig
 
 ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+UNSUPPORTED = (  # settings of peft that change what an adapter computes
+    *("use_dora", "use_rslora", "use_qalora", "use_bdlora", "fan_in_fan_out", "lora_bias", "modules_to_save"),
+    *("rank_pattern", "alpha_pattern", "layers_to_transform", "layer_replication", "target_parameters"),
+    *("trainable_token_indices", "alora_invocation_tokens", "arrow_config", "kasa_config", "monteclora_config"),
+)
+PLAIN_STARTS = (True, False, "gaussian", "orthogonal", "eva")  # of A and B; peft's other ones also alter the base
 
 
 class LoraLinear(nn.Module):
@@ -72,7 +79,7 @@ def attach(model: Qwen2, config: LoraConfig, seed: int = 0) -> Qwen2:
 
 def _owner(block: nn.Module, target: str) -> tuple[nn.Module, str]:
     """The module of a block that holds a projection, and the projection's name there."""
-    return (block.self_attn if target in "qkvo" else block.mlp), f"{target}_proj"
+    return block.get_submodule("self_attn" if target in "qkvo" else "mlp"), f"{target}_proj"
 
 
 def adapter_layers(model: Qwen2) -> Iterator[tuple[str, LoraLinear]]:
@@ -138,18 +145,16 @@ def read_adapter(directory: Path) -> tuple[LoraConfig, dict[str, Tensor]]:
     """The configuration and tensors of a PEFT LoRA directory. What we do not compute is refused, never ignored."""
     directory = Path(directory)
     path = directory / ADAPTER_CONFIG
-    try:
-        stored = json.loads(path.read_text())
-    except FileNotFoundError:
-        raise ModelError(f"{directory} is no adapter directory: it has no {ADAPTER_CONFIG}") from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ModelError(f"{path} cannot be read as JSON: {error}") from None
+    if not path.is_file():
+        raise ModelError(f"{directory} is no adapter directory: it has no {ADAPTER_CONFIG}")
+    stored = read_json(path)
     problems = []
     if stored.get("peft_type") != "LORA":
         problems.append(f"peft_type is {stored.get('peft_type')!r}, not 'LORA'")
-    unsupported = ("use_dora", "use_rslora", "fan_in_fan_out", "rank_pattern", "alpha_pattern", "modules_to_save")
-    unsupported += ("layers_to_transform", "lora_bias", "trainable_token_indices", "use_qalora", "target_parameters")
-    problems += [f"{name} is set, which is not supported" for name in unsupported if stored.get(name)]
+    problems += [f"{name} is set, which is not supported" for name in UNSUPPORTED if stored.get(name)]
+    start = stored.get("init_lora_weights", True)
+    if start not in PLAIN_STARTS:
+        problems.append(f"init_lora_weights is {start!r}, which alters the base model; save the adapter as a plain one")
     if stored.get("bias", "none") != "none":
         problems.append(f"bias is {stored['bias']!r}, not 'none'")
     if not isinstance(stored.get("r"), int) or stored["r"] < 1:

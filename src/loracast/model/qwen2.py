@@ -28,7 +28,8 @@ class RMSNorm(nn.Module):
 
 def rotary(positions: Tensor, size: int, theta: float, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """Cosine and sine [B, 1, T, E] of the rotary embedding (Su et al. 2021, arXiv:2104.09864), angles in float32."""
-    frequency = theta ** (-torch.arange(0, size, 2, device=positions.device, dtype=torch.float32) / size)  # [E/2]
+    exponent = torch.arange(0, size, 2, device=positions.device, dtype=torch.float32) / size  # [E/2]
+    frequency = 1.0 / theta**exponent  # divided as transformers does: rounded otherwise, far positions would differ
     angle = positions[..., None].float() * frequency  # [B, T, E/2]
     angle = torch.cat([angle, angle], -1)[:, None]  # [B, 1, T, E]
     return angle.cos().to(dtype), angle.sin().to(dtype)

@@ -1,0 +1,110 @@
+"""`--config FILE`: the options of a command from a YAML file, by the names that its help shows."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from pathlib import Path
+from types import NoneType
+from typing import Any, Literal, get_args, get_origin
+
+from cyclopts import App, Argument, ArgumentCollection, CycloptsError, Token
+
+from loracast.errors import ConfigError
+
+Source = Callable[[App, tuple[str, ...], ArgumentCollection], None]
+
+
+def yaml_options(path: Path) -> Source:
+    """A source of options for cyclopts. What is given on the command line goes first.
+
+    Raises ConfigError with every unknown key and every value of a wrong type in the file.
+    """
+    stored = _read(path)
+
+    def fill(_app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
+        options = {_key(argument): argument for argument in arguments if argument.name.startswith("--")}
+        options.pop("config", None)
+        problems = []
+        for key, value in stored.items():
+            name = str(key).replace("-", "_")
+            if name not in options:
+                problems.append(f"{path}: unknown option {key!r}{_advice(name, options, commands)}")
+            elif not options[name].tokens:
+                problem = _put(options[name], value, str(path))
+                problems += [f"{path}: {key} {problem}"] if problem else []
+        if problems:
+            raise ConfigError(problems)
+
+    return fill
+
+
+def refuse_fractions(_app: App, _commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
+    """Refuses 2.5 for a whole number, which cyclopts would round."""
+    problems = [
+        f"{argument.name} takes a whole number, not {token.value}"
+        for argument in arguments
+        for token in argument.tokens
+        if _hint(argument) is int and "." in token.value
+    ]
+    if problems:
+        raise ConfigError(problems)
+
+
+def _read(path: Path) -> dict[Any, Any]:
+    import yaml
+
+    try:
+        stored = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError([f"--config {path} cannot be read: {error.strerror}"]) from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        place = getattr(error, "problem_mark", None)
+        where = f", line {place.line + 1}, column {place.column + 1}" if place else ""
+        raise ConfigError([f"{path}{where}: not YAML: {getattr(error, 'problem', None) or error}"]) from None
+    if stored is None:
+        return {}
+    if not isinstance(stored, dict):
+        raise ConfigError([f"{path} must hold options as 'name: value' lines, not a {type(stored).__name__}"])
+    return stored
+
+
+def _key(argument: Argument) -> str:
+    return argument.name.removeprefix("--").replace("-", "_")
+
+
+def _advice(name: str, options: dict[str, Argument], commands: tuple[str, ...]) -> str:
+    close = difflib.get_close_matches(name, options, n=1)
+    return f"; did you mean {close[0]!r}?" if close else f"; loracast {' '.join(commands)} --help lists the options"
+
+
+def _put(argument: Argument, value: Any, source: str) -> str | None:
+    """Gives an option its value, or says what is wrong with that value."""
+    if value is None:  # a line without a value is as good as none
+        return None
+    hint = _hint(argument)
+    many = get_origin(hint) is tuple
+    parts = value if many and isinstance(value, list) else [value]
+    wrong = any(isinstance(part, list | dict) for part in parts) or (hint is int and isinstance(value, float))
+    for index, part in enumerate(() if wrong else parts):
+        argument.append(Token(keyword=argument.name, value=str(part), source=source, index=index))
+    try:
+        if not wrong:
+            argument.convert()
+            return None
+    except CycloptsError:
+        pass
+    return f"must be {_kind(hint)}, not {value!r}"
+
+
+def _hint(argument: Argument) -> Any:
+    """The type of an option that is given; that it may be left out does not matter here."""
+    members = get_args(argument.hint)
+    return next(member for member in members if member is not NoneType) if NoneType in members else argument.hint
+
+
+def _kind(hint: Any) -> str:
+    if get_origin(hint) is Literal:
+        return f"one of {', '.join(get_args(hint))}"
+    kinds = {int: "a whole number", float: "a number", bool: "true or false"}
+    return "a list of names" if get_origin(hint) is tuple else kinds.get(hint, "one value")

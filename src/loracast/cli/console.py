@@ -1,0 +1,99 @@
+"""What commands print with: tables, progress bars and the one place where warnings become visible."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from loracast.evaluation.backtest import Backtest
+
+out = Console(highlight=False, emoji=False)
+errors = Console(stderr=True, highlight=False, emoji=False)
+
+
+def say(text: str) -> None:
+    """Prints a result as it is: paths and names may hold brackets, and a line may be wider than a pipe's 80 columns."""
+    out.print(text, markup=False, soft_wrap=True)
+
+
+def complain(kind: str, message: object) -> None:
+    """Prints a problem, after a bold word that says which kind it is."""
+    errors.print(f"[bold red]{kind}:[/] {escape(str(message))}", soft_wrap=True)
+
+
+@contextmanager
+def training_bar(title: str) -> Iterator[Callable[[dict[str, Any]], None]]:
+    """A progress bar with loss, tokens per second and FLOPs, fed with the events of a training."""
+    columns = [
+        SpinnerColumn(),
+        TextColumn(title),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[state]}"),
+    ]
+    with Progress(*columns, TimeRemainingColumn(), console=errors) as progress:
+        bar = progress.add_task(title, total=None, state="")
+        state = {"loss": "", "validation": ""}
+
+        def report(event: dict[str, Any]) -> None:
+            if event["event"] == "train":
+                state["loss"] = f"loss {event['loss']:.3f}"
+                state["pace"] = f"{event['tokens_per_second']:,} tokens/s · {event['flops']:.2e} FLOPs"
+                progress.update(bar, total=event["steps"], completed=event["step"])
+            elif event["event"] == "validation":
+                state["validation"] = f"validation {event['loss']:.3f}"
+                if not progress.console.is_terminal:
+                    pace = state.get("pace", "")
+                    line = f"step {event['step']}: {state['validation']} {state['loss']} {pace}"
+                    errors.print(line.strip(), markup=False, soft_wrap=True)
+            progress.update(bar, state=" · ".join(part for part in state.values() if part))
+
+        yield report
+
+
+@contextmanager
+def sampling_bar() -> Iterator[Callable[[str, float], None]]:
+    """A progress bar a forecaster, fed with names and shares of the work."""
+    with Progress(TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn(), console=errors) as progress:
+        bars: dict[str, Any] = {}
+
+        def report(name: str, share: float) -> None:
+            if name not in bars:
+                bars[name] = progress.add_task(f"forecast {name}", total=1.0)
+            progress.update(bars[name], completed=share)
+
+        yield report
+
+
+@contextmanager
+def shown_warnings() -> Iterator[None]:
+    """Prints warnings of the block in bold, where they cannot be missed, after it has ended."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        yield
+    for warning in caught:
+        if issubclass(warning.category, UserWarning):
+            complain("warning", warning.message)
+
+
+def score_table(result: Backtest) -> Table:
+    """The scores of a backtest, a row a forecaster; errors are means over series."""
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for title in ("forecaster", "MAE", "seed units", "RMSE", "R²", "CRPS", "80% coverage", "median MAE"):
+        table.add_column(title, justify="left" if title == "forecaster" else "right")
+    keys = ("mae", "mae_seed_units", "rmse", "r2", "crps", "coverage_80", "mae_median")
+    for row in result.rows:
+        style = "bold" if row["forecaster"] == "tuned" else None
+        cells = [
+            "–" if row[key] is None else f"{row[key]:.1%}" if "cover" in key else f"{row[key]:.4f}" for key in keys
+        ]
+        table.add_row(row["forecaster"], *cells, style=style)
+    return table

@@ -1,0 +1,83 @@
+"""`loracast evaluate`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from loracast.cli.options import Data, DataOptions, Model, ModelOptions, Output, Subset
+from loracast.settings import SampleConfig
+
+
+@dataclass(frozen=True)
+class EvaluationSamples(SampleConfig):
+    """How sample paths are drawn; a default of its own, which options that go with it do not undo."""
+
+    samples: int = 20
+    """Sample paths a window."""
+
+
+def evaluate(
+    data: Path,
+    /,
+    *,
+    context: int,
+    horizon: int,
+    output: Output,
+    adapter: Path | None = None,
+    split: Path | None = None,
+    subset: Subset = "test",
+    stride: int | None = None,
+    sample: Annotated[EvaluationSamples, Parameter(name="*")] = EvaluationSamples(),
+    model: Model = ModelOptions(),
+    columns: Data = DataOptions(),
+) -> None:
+    """Score the untouched model, an adapter and naive baselines on the same windows of known series.
+
+    Parameters
+    ----------
+    data
+        Known series: .h5, .csv or .parquet.
+    context
+        Steps that are read in each window.
+    horizon
+        Steps that are forecast in each window.
+    output
+        Folder for metrics.json, series.csv (errors of each series) and forecasts.png.
+    adapter
+        A tuned adapter's folder.
+    split
+        JSON file with lists train, validation and test of positions in the data.
+    subset
+        Which of those lists to forecast.
+    stride
+        Steps between two windows of a series; the horizon unless given.
+    """
+    from loracast.cli.console import out, sampling_bar, say, score_table
+    from loracast.evaluation.backtest import TUNED, ZERO_SHOT, backtest
+    from loracast.evaluation.figures import before_and_after
+    from loracast.files import atomic_path, check_folder
+    from loracast.forecaster import Forecaster
+
+    check_folder(output)
+    series = columns.read_subset(data, split, subset)
+    forecasters = {}
+    tuned = None
+    if adapter:
+        tuned = Forecaster.from_pretrained(model.model, adapter, device=model.device, precision=model.precision)
+    source = tuned.model.source if tuned else model.model
+    base = Forecaster.from_pretrained(source, device=model.device, precision=model.precision)
+    forecasters[ZERO_SHOT] = Forecaster(base.model, tuned.codec) if tuned else base
+    if tuned:
+        forecasters[TUNED] = tuned
+    with sampling_bar() as progress:
+        result = backtest(forecasters, series, context, horizon, stride=stride, sample=sample, progress=progress)
+    result.save(output)
+    with atomic_path(output / "forecasts.png") as temporary:
+        before_and_after(result).savefig(temporary, dpi=150)
+    say(f"{len(series)} series, {len(result.windows)} windows, {context} → {horizon} steps")
+    out.print(score_table(result))
+    say(f"→ {output / 'metrics.json'}")

@@ -1,0 +1,127 @@
+"""`loracast finetune` and `loracast merge`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from loracast.cli.options import Data, DataOptions, Model, ModelOptions, Output
+from loracast.codec import Codec, Layout, OffsetPolicy, ScalePolicy
+from loracast.settings import Precision, TuneConfig
+
+
+@dataclass(frozen=True)
+class CodecOptions:
+    """How numbers are written; what the model was pretrained with unless given."""
+
+    layout: Layout | None = None
+    """fixed (246,999;) or decimal (2.46,10.25;)."""
+
+    digits: int | None = None
+    """Digits of a value (fixed), or after the point (decimal)."""
+
+    scale: ScalePolicy | None = None
+    """Fit the scale to each variable of a context, to all of them jointly, or once to the whole data set."""
+
+    offset: OffsetPolicy | None = None
+    """auto, zero, or low: where the range of numbers begins."""
+
+    def over(self, codec: Codec) -> Codec:
+        """A codec with these settings, and the others of `codec`."""
+        given = {name: value for name, value in vars(self).items() if value is not None}
+        return replace(codec, **given)
+
+
+def finetune(
+    data: Path,
+    /,
+    *,
+    output: Output,
+    tune: Annotated[TuneConfig, Parameter(name="*")] = TuneConfig(),
+    model: Model = ModelOptions(),
+    codec: Annotated[CodecOptions, Parameter(name="*")] = CodecOptions(),
+    columns: Data = DataOptions(),
+    split: Path | None = None,
+    resume: bool = False,
+) -> None:
+    """Tune an adapter on a file of series and save it in PEFT's format.
+
+    Ctrl-C saves a checkpoint; the same command with --resume continues from it exactly.
+
+    Parameters
+    ----------
+    data
+        Series to learn: .h5, .csv or .parquet.
+    output
+        Folder for the adapter, its record (loracast.json) and its log (metrics.jsonl).
+    split
+        JSON file with lists train, validation and test of positions; 15% of the series validate unless given.
+    resume
+        Continue an interrupted run in the output folder.
+    """
+    from loracast.cli.console import say, shown_warnings, training_bar
+    from loracast.files import check_folder
+    from loracast.forecaster import Forecaster
+
+    check_folder(output)
+    series = columns.read_subset(data, split, "train")
+    validation = columns.read_subset(data, split, "validation") if split else None
+    base = Forecaster.from_pretrained(model.model, device=model.device, precision=model.precision)
+    base = Forecaster(base.model, codec.over(base.codec))
+    config = base.model.network.config
+    trainable = config.lora_parameters(tune.rank, tune.lora.targets)
+    say(
+        f"{base.model.source}: {config.parameters():,} parameters, {trainable:,} trainable "
+        f"(rank {tune.rank} on {', '.join(tune.lora.targets)}) · {len(series)} series of {', '.join(series[0].names)}"
+    )
+    with shown_warnings(), training_bar("tune") as report:
+        tuned = base.fit(series, tune=tune, validation=validation, directory=output, resume=resume, report=report)
+    result, verdict = tuned.record["result"], tuned.record["validation_forecasts"]
+    losses = result["validation_loss"]
+    say(
+        f"validation loss {losses['untouched']:.4f} → {losses['tuned']:.4f} (best at step {result['best_step']} of "
+        f"{result['steps']}) · {tuned.record['flops']['total']:.3e} FLOPs (hardware) · {result['seconds']:.0f} s"
+    )
+    if verdict:
+        say(
+            f"validation MAE of {verdict['windows']} forecasts: untouched {verdict['untouched_mae']:.4g}, "
+            f"tuned {verdict['tuned_mae']:.4g}"
+        )
+    say(f"adapter → {output}")
+
+
+def merge(
+    adapter: Path,
+    /,
+    *,
+    output: Output,
+    model: str | None = None,
+    precision: Precision = "auto",
+) -> None:
+    """Write a model and its adapter as one Hugging Face directory, which transformers loads.
+
+    Parameters
+    ----------
+    adapter
+        Adapter directory in PEFT's format.
+    output
+        Folder for the merged model.
+    model
+        Base model; the one that the adapter names unless given.
+    precision
+        Precision of the stored weights; that of the base unless given. The sum is computed in float32.
+    """
+    from loracast.cli.console import say
+    from loracast.files import check_folder
+    from loracast.forecaster import recorded_base
+    from loracast.model.checkpoint import merge as run
+
+    check_folder(output)
+    differences = run(model or recorded_base(adapter), adapter, output, precision)
+    say(
+        f"merged model → {output}\nlargest difference of logits: {differences['float32']:.2e} from merging in float32, "
+        f"{differences['stored']:.2e} with the stored precision"
+    )

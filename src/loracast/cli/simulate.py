@@ -1,0 +1,46 @@
+"""`loracast simulate`."""
+
+from __future__ import annotations
+
+from loracast.cli.options import Output
+
+
+def simulate(
+    system: str,
+    /,
+    *,
+    output: Output,
+    n: int = 100,
+    seed: int = 0,
+    steps: int | None = None,
+    duration: float | None = None,
+    noise: float = 0.0,
+) -> None:
+    """Simulate series of a system into a file.
+
+    Parameters
+    ----------
+    system
+        predator-prey (Rosenzweig–MacArthur), lotka-volterra, or another registered system.
+    output
+        File to write: .h5, .csv or .parquet.
+    n
+        Number of series, each with its own parameters and start.
+    seed
+        Seed; the first series are the same for any number of them.
+    steps
+        Observations a series; the system's own unless given.
+    duration
+        Time from the first to the last observation; the system's own unless given.
+    noise
+        Deviation of multiplicative log-normal observation noise.
+    """
+    from loracast.cli.console import say
+    from loracast.series import check_series_path, write_series
+    from loracast.systems import simulate as run
+
+    check_series_path(output)
+    series = run(system, n, seed=seed, steps=steps, duration=duration, noise=noise)
+    write_series(series, output)
+    first = series[0]
+    say(f"{len(series)} series of {first.steps} steps of {', '.join(first.names)} → {output}")

@@ -1,0 +1,47 @@
+"""How likely a model finds what really followed: the same grammar as in sampling, the same text as in training."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from loracast.codec import Codec
+from loracast.engine.batch import encode_batch, to_device
+from loracast.model.checkpoint import LanguageModel
+
+
+@torch.inference_mode()
+def log_density(
+    model: LanguageModel, codec: Codec, windows: NDArray[np.float64], context: int, batch: int = 16
+) -> NDArray[np.float64]:
+    """Log density in nats of the steps after the first `context` ones of each window [B, W, D], given those: [B].
+
+    The probability of a number's text, under the grammar, is spread evenly over the numbers that are written so:
+    log p(text) - log(unit) for each observed value (LLMTIME, section 3). Missing values count for nothing, and a symbol
+    that the grammar forces has probability one.
+    """
+    grammar = codec.grammar(windows.shape[2])
+    barred = torch.from_numpy(~grammar.sampled).to(model.device)  # [S, A]
+    result = []
+    for start in range(0, len(windows), batch):
+        chunk = windows[start : start + batch]
+        encoded = encode_batch(codec, chunk, context)
+        states = torch.from_numpy(grammar.walk(encoded.symbols)).to(model.device)  # [B, L]
+        ids, in_loss = to_device(encoded, model.rows)
+        before = np.array(
+            [len(codec.encode(window[:context], codec.fit_scale(window[:context])).ids) for window in chunk]
+        )
+        ahead = torch.arange(ids.shape[1], device=ids.device) >= torch.from_numpy(before).to(ids.device)[:, None]
+        wanted = (in_loss & ahead)[:, 1:]  # [B, L-1]
+        logits = model.network.logits(model.network.hidden(ids[:, :-1])[wanted])  # [tokens, V]
+        logits = logits if model.vocabulary == "numeric" else logits[:, model.rows]
+        log_p = torch.log_softmax(logits.masked_fill(barred[states[:, 1:][wanted]], float("-inf")), -1)
+        symbols = torch.from_numpy(encoded.symbols).to(ids.device)[:, 1:][wanted]
+        token_log_p = torch.zeros(wanted.shape, dtype=torch.float64, device=ids.device)
+        token_log_p[wanted] = log_p.gather(-1, symbols[:, None])[:, 0].double()
+        observed = ~np.isnan(chunk[:, context:])  # [B, H, D]
+        beyond = np.where((np.arange(chunk.shape[1]) >= context)[:, None], np.nan, chunk)
+        log_unit = np.log(codec.fit_scale(beyond).unit)[:, None]  # [B, 1, D]
+        result.append(token_log_p.sum(1).cpu().numpy() - (observed * log_unit).sum((1, 2)))
+    return np.concatenate(result)

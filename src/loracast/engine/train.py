@@ -1,0 +1,293 @@
+"""Fine-tuning an adapter on windows of series. The base is frozen; the adapter that validates best is kept."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from loracast.codec import Codec
+from loracast.engine.batch import Batch, encode_batch, loss_sum, to_device
+from loracast.engine.loop import (
+    Interruption,
+    JsonLines,
+    check_same,
+    cosine_schedule,
+    load_training,
+    read_record,
+    save_training,
+)
+from loracast.errors import BudgetError, ConfigError, DataError, Interrupted
+from loracast.flops import Ledger, PassCost
+from loracast.model.checkpoint import LanguageModel
+from loracast.model.lora import adapter_layers, adapter_state, attach, load_adapter_state
+from loracast.model.qwen2 import Qwen2
+from loracast.series import Series, Window, split_series, windows
+from loracast.settings import TuneConfig
+
+CHECKPOINT = "training.safetensors"
+FLOOR = 0.1  # of the peak learning rate, at the end of the cosine
+VALIDATION_TOKENS = 16_384  # fed at once
+
+
+@dataclass(frozen=True, eq=False)
+class TuneResult:
+    """A tuned adapter by PEFT's tensor names, and what is worth knowing of how it came about."""
+
+    state: dict[str, Tensor]
+    record: dict[str, Any]
+
+
+@dataclass
+class Progress:
+    """How far a run has come; its checkpoint holds it."""
+
+    planned: int  # steps
+    step: int = 0
+    tokens: int = 0
+    saturated: int = 0
+    seconds: float = 0.0
+    validated: int = -1  # the step whose adapter was validated last
+    start_loss: float = float("nan")
+    best_step: int = 0
+    best_loss: float = float("inf")
+
+
+class WindowSource:
+    """Windows drawn from series at random positions, all positions alike. A step's windows depend on seed and step."""
+
+    def __init__(self, series: Sequence[Series], length: int, seed: int):
+        short = [one for one in series if one.steps < length]
+        if short:
+            raise DataError(
+                f"series {short[0].id!r} has {short[0].steps} steps, but a training window needs {length} "
+                f"(context + horizon); {len(short)} of {len(series)} are too short: shorten --context or --horizon"
+            )
+        self.series, self.length, self.seed = series, length, seed
+        self.ends = np.cumsum([one.steps - length + 1 for one in series])  # of each series' share of the positions
+
+    def draw(self, step: int, count: int) -> NDArray[np.float64]:
+        """Windows [count, length, D]."""
+        positions = np.random.default_rng([self.seed, step]).integers(self.ends[-1], size=count)
+        owners = np.searchsorted(self.ends, positions, side="right")
+        starts = self.ends[owners] - 1 - positions
+        return np.stack(
+            [self.series[owner].values[start : start + self.length] for owner, start in zip(owners, starts)]
+        )
+
+
+def hold_out(
+    series: Sequence[Series], context: int, horizon: int, seed: int = 0, fraction: float = 0.15
+) -> tuple[list[Series], list[Window]]:
+    """Training series and validation windows: whole series where there are several, else the end of the only one.
+
+    The future of a validation window is never trained on.
+    """
+    if len(series) > 1:
+        split = split_series(len(series), (1 - fraction, fraction, 0.0), seed)
+        chosen = [series[index] for index in split.validation]
+        return [series[index] for index in split.train], windows(chosen, context, horizon)
+    only = series[0]
+    kept_back = max(horizon, round(fraction * only.steps))
+    end = only.steps - kept_back
+    if end < context + horizon:
+        raise DataError(
+            f"series {only.id!r} has {only.steps} steps; to train on it alone and validate on its end takes "
+            f"{context + 2 * horizon} (context + twice the horizon): shorten --context or --horizon, or add series"
+        )
+    return [only.slice(0, end)], windows([only.slice(end - context, only.steps)], context, horizon)
+
+
+def fingerprint(series: Sequence[Series]) -> str:
+    """Identifies the values of a list of series."""
+    digest = hashlib.sha256()
+    for one in series:
+        digest.update(repr((one.id, one.names, one.values.shape)).encode() + one.values.tobytes())
+    return digest.hexdigest()[:16]
+
+
+def tune(
+    model: LanguageModel,
+    training: Sequence[Series],
+    validation: Sequence[Window],
+    codec: Codec,
+    config: TuneConfig,
+    ledger: Ledger,
+    *,
+    reserve: int = 0,
+    directory: Path | None = None,
+    resume: bool = False,
+    report: Callable[[dict[str, Any]], None] = lambda event: None,
+) -> TuneResult:
+    """Tunes a new adapter of `model`, which is not changed.
+
+    Args:
+        training: series that windows are drawn from.
+        validation: windows whose loss decides which adapter is kept.
+        ledger: charged for all training and validation. Training ends early rather than pass its budget.
+        reserve: FLOPs of the budget to leave for the caller.
+        directory: where metrics.jsonl and a checkpoint are written, the latter on Ctrl-C and at the end, so that an
+            interruption of what the caller does next costs no training.
+        resume: continue from that checkpoint; on a CPU the adapter is bit-identical to an undisturbed run's.
+        report: called with every event that is logged.
+    """
+    checkpoint = directory / CHECKPOINT if directory else None
+    identity = {**asdict(config), "codec": codec.to_dict(), "base": model.fingerprint, "data": fingerprint(training)}
+    identity["validation_data"] = fingerprint([window.series for window in validation])
+    if resume:
+        if checkpoint is None or not checkpoint.is_file():
+            raise ConfigError([f"{directory} holds no interrupted run to resume ({CHECKPOINT} is not there)"])
+        check_same(checkpoint, read_record(checkpoint)["identity"], identity)
+
+    # the adapter's start comes before anything else that is random, and its seeds are its own
+    network = attach(model.network, config.lora, config.seed)
+    adapters = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    peak = config.peak_learning_rate(network.config.hidden_size)
+    optimizer = torch.optim.AdamW(adapters, lr=peak, weight_decay=config.weight_decay, betas=(0.9, 0.99))
+    source = WindowSource(training, config.context + config.horizon, config.seed)
+    held_out = encode_batch(
+        codec, np.stack([np.concatenate([w.context_values, w.future_values]) for w in validation]), config.context
+    )
+    cost = PassCost(network.config, network.model.embed_tokens.num_embeddings, config.lora)
+    validation_flops = cost.forward(len(held_out.symbols), held_out.symbols.shape[1] - 1)
+    first_batch = encode_batch(codec, source.draw(0, config.batch), config.context)
+    planned = _affordable_steps(
+        config, cost.training(config.batch, first_batch.symbols.shape[1] - 1), validation_flops, reserve, ledger
+    )
+
+    progress, best_state = Progress(planned), adapter_state(network)
+    if resume and checkpoint is not None:
+        groups, stored = load_training(checkpoint, optimizer)
+        load_adapter_state(network, groups["adapter"], str(checkpoint))
+        best_state, progress = groups["best"], Progress(**stored["progress"])
+        ledger.spent = stored["ledger"]
+    began = time.perf_counter() - progress.seconds
+
+    def emit(event: dict[str, Any]) -> None:
+        if log:
+            log.write(event)
+        report(event)
+
+    def validate() -> None:
+        nonlocal best_state
+        ledger.charge("validation", validation_flops)
+        network.eval()
+        loss = _mean_loss(network, model.rows, held_out)
+        emit({"event": "validation", "step": progress.step, "loss": loss, "flops": ledger.total})
+        progress.validated = progress.step
+        if progress.step == 0:
+            progress.start_loss = loss
+        if loss < progress.best_loss:
+            progress.best_step, progress.best_loss, best_state = progress.step, loss, adapter_state(network)
+
+    def save() -> None:
+        progress.seconds = time.perf_counter() - began
+        if checkpoint:
+            record = {"identity": identity, "progress": asdict(progress), "ledger": ledger.spent}
+            save_training(checkpoint, {"adapter": adapter_state(network), "best": best_state}, optimizer, record)
+
+    with (
+        JsonLines(directory / "metrics.jsonl", progress.step) if directory else nullcontext() as log,
+        Interruption() as interruption,
+    ):
+        if progress.validated < 0:
+            validate()
+        since = time.perf_counter()
+        while progress.step < progress.planned:
+            step = progress.step
+            batch = encode_batch(codec, source.draw(step, config.batch), config.context)
+            step_flops = cost.training(config.batch, batch.symbols.shape[1] - 1)
+            if not ledger.affords(step_flops + validation_flops + reserve):
+                break  # batches of the decimal layout differ in length, so the plan is an estimate
+            ledger.charge("training", step_flops)
+            torch.manual_seed(config.seed * 1_000_003 + step)  # dropout of a step depends on nothing before it
+            rate = cosine_schedule(step, progress.planned, peak, config.warmup, FLOOR)
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            network.train()
+            loss = _backward(network, model.rows, batch, config.accumulate)
+            norm = nn.utils.clip_grad_norm_(adapters, config.clip)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            progress.step += 1
+            progress.tokens += batch.symbols.size
+            progress.saturated += batch.saturated
+            value, now = loss.item(), time.perf_counter()
+            pace = round(batch.symbols.size / (now - since))
+            event = {"event": "train", "step": progress.step, "steps": progress.planned, "loss": value}
+            event |= {"learning_rate": rate, "gradient_norm": norm.item(), "tokens_per_second": pace}
+            emit({**event, "flops": ledger.total})
+            if progress.step % config.validate_every == 0:
+                validate()
+            since = time.perf_counter()
+            if interruption.requested and progress.step < progress.planned:
+                save()
+                where = f"; continue with --resume from {checkpoint}" if checkpoint else ""
+                raise Interrupted(f"stopped after step {progress.step} of {progress.planned}{where}")
+        if progress.validated < progress.step:
+            validate()
+    save()
+    record = {
+        "steps": progress.step,
+        "tokens": progress.tokens,
+        "saturated_values": progress.saturated,
+        "best_step": progress.best_step,
+        "validation_loss": {"untouched": progress.start_loss, "tuned": progress.best_loss},
+        "learning_rate": peak,
+        "trainable_parameters": sum(
+            layer.lora_A.numel() + layer.lora_B.numel() for _, layer in adapter_layers(network)
+        ),
+        "seconds": round(progress.seconds, 2),
+        "data": {"series": len(training), "fingerprint": identity["data"]},
+    }
+    return TuneResult(best_state, record)
+
+
+def _affordable_steps(config: TuneConfig, step_flops: int, validation_flops: int, reserve: int, ledger: Ledger) -> int:
+    """The most steps that a budget allows with the validations that go with them, and no more than were asked for."""
+    if ledger.budget is None:
+        return config.steps
+
+    def total(steps: int) -> int:
+        validations = 1 + -(-steps // config.validate_every)  # one before the first step, one after the last
+        return ledger.total + reserve + steps * step_flops + validations * validation_flops
+
+    steps = bisect_right(range(1, config.steps + 1), ledger.budget, key=total)
+    if steps < 1:
+        raise BudgetError(
+            f"a budget of {ledger.budget:.3e} FLOPs does not allow one step with its validation ({total(1):.3e}); "
+            "raise --flops or lower --batch, --validation-windows or --validation-series"
+        )
+    return steps
+
+
+def _backward(network: Qwen2, rows: Tensor, batch: Batch, parts: int) -> Tensor:
+    """Adds the gradient of a batch's mean loss, part by part, and returns that loss."""
+    targets = max(1, int(batch.in_loss.sum()))
+    total = torch.zeros((), device=rows.device)
+    for part in batch.parts(parts):
+        ids, in_loss = to_device(part, rows)
+        loss = loss_sum(network, ids, in_loss) / targets
+        loss.backward()
+        total += loss.detach()
+    return total
+
+
+@torch.no_grad()
+def _mean_loss(network: Qwen2, rows: Tensor, batch: Batch) -> float:
+    parts = -(-batch.symbols.size // VALIDATION_TOKENS)
+    total = 0.0
+    for part in batch.parts(min(parts, len(batch.symbols))):
+        ids, in_loss = to_device(part, rows)
+        total += loss_sum(network, ids, in_loss).item()
+    return total / max(1, int(batch.in_loss.sum()))

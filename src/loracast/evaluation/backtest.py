@@ -1,0 +1,132 @@
+"""Forecasters and naive baselines on the same windows, scored by the same code.
+
+Shapes: N windows, S sample paths, C steps of context, H steps of horizon, D variables.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+import loracast
+from loracast.errors import ConfigError, DataError
+from loracast.evaluation.baselines import BASELINES
+from loracast.evaluation.metrics import Scores, score
+from loracast.files import write_text
+from loracast.forecast import Forecast
+from loracast.forecaster import Forecaster, same_variables
+from loracast.series import Series, Window, windows
+from loracast.settings import SampleConfig
+
+ZERO_SHOT, TUNED = "zero-shot", "tuned"
+
+
+@dataclass(frozen=True, eq=False)
+class Backtest:
+    """The scores of each forecaster by name, in the order of the table, and the model forecasts behind them."""
+
+    scores: dict[str, Scores]
+    forecasts: dict[str, Forecast]
+    windows: tuple[Window, ...]
+    settings: dict[str, Any]
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """One record a forecaster, ready for JSON."""
+        flops = {name: forecast.flops for name, forecast in self.forecasts.items()}
+        return [
+            {"forecaster": name, **scores.row(), "flops": flops.get(name, 0)} for name, scores in self.scores.items()
+        ]
+
+    def save(self, directory: str | Path) -> None:
+        """Writes metrics.json (settings and `rows`) and series.csv (the errors of each series)."""
+        directory = Path(directory)
+        write_text(directory / "metrics.json", json.dumps({**self.settings, "rows": self.rows}, indent=2) + "\n")
+        lines = [
+            {"forecaster": name, **{key: value for key, value in record.items() if key != "by_variable"}}
+            for name, scores in self.scores.items()
+            for record in scores.per_series()
+        ]
+        import pandas as pd
+
+        write_text(directory / "series.csv", pd.DataFrame(lines).to_csv(index=False))
+
+
+def backtest(
+    forecasters: Mapping[str, Forecaster],
+    series: Sequence[Series],
+    context: int,
+    horizon: int,
+    *,
+    stride: int | None = None,
+    sample: SampleConfig | None = None,
+    progress: Callable[[str, float], None] = lambda name, share: None,
+) -> Backtest:
+    """Forecasts `horizon` steps from `context` ones in every window of every series, and scores all forecasters.
+
+    Args:
+        forecasters: by the name they get in the table; the baselines are always added.
+        stride: steps between the starts of two windows of a series; the horizon unless given, so that no step is
+            forecast twice.
+        sample: how paths are drawn; 20 a window unless given.
+        progress: called with a forecaster's name and the share of its work that is done.
+    """
+    sample = sample or SampleConfig(samples=20)
+    clash = forecasters.keys() & BASELINES.keys()
+    if clash:
+        raise ConfigError(
+            [f"{name!r} is the name of a baseline; name the forecaster otherwise" for name in sorted(clash)]
+        )
+    if not series:
+        raise DataError("there is no series to forecast")
+    names = same_variables(series)
+    cut = windows(series, context, horizon, stride=stride)
+    truth = np.stack([window.future_values for window in cut])  # [N, H, D]
+    whole = np.stack([np.concatenate([window.context_values, window.future_values]) for window in cut])  # [N, C+H, D]
+    seed_unit = _percentile_99(whole) / 10  # [N, D]
+    shared = {"seed_unit": seed_unit, "names": names, "series": [window.series.id for window in cut]}
+
+    scores, forecasts = {}, {}
+    for name, forecaster in forecasters.items():
+        contexts = [replace(window.context_series, id=f"{window.series.id}@{window.start}") for window in cut]
+        forecasts[name] = forecaster.predict(
+            contexts,
+            horizon,
+            samples=sample.samples,
+            temperature=sample.temperature,
+            top_p=sample.top_p,
+            seed=sample.seed,
+            context=context,
+            progress=lambda share, name=name: progress(name, share),
+        )
+        scores[name] = score(forecasts[name].samples, truth, **shared)
+    for name, baseline in BASELINES.items():
+        paths = np.stack([baseline(window.context_values, horizon) for window in cut])  # [N, H, D]
+        scores[name] = score(paths[:, None], truth, **shared)
+
+    settings = {
+        "context": context,
+        "horizon": horizon,
+        "stride": stride or horizon,
+        **asdict(sample),
+        "loracast": loracast.__version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
+    return Backtest(scores, forecasts, tuple(cut), settings)
+
+
+def _percentile_99(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The 99th percentile [N, D] over the steps of values [N, T, D]; NaN, without a warning, where none is observed."""
+    unseen: NDArray[np.bool_] = np.all(np.isnan(values), axis=1)  # [N, D]
+    return np.where(unseen, np.nan, np.nanpercentile(np.where(unseen[:, None, :], 0.0, values), 99, axis=1))

@@ -1,0 +1,228 @@
+"""What a forecast is: sample paths, and what one reads off them.
+
+Shapes: N series, S sample paths, H steps, D variables, Q quantiles.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from loracast.errors import ConfigError
+from loracast.files import atomic_path, check_file
+from loracast.series import Series
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+EVENT = re.compile(r"\s*(?P<name>.+?)\s*(?P<operator><=|>=|<|>)\s*(?P<threshold>\S+)\s*")
+COMPARE = {"<": np.less, "<=": np.less_equal, ">": np.greater, ">=": np.greater_equal}
+FRAMES, PICTURES = (".parquet", ".csv"), (".png", ".pdf", ".svg")
+QUANTILES = (0.05, 0.1, 0.25, 0.75, 0.9, 0.95)
+
+
+@dataclass(frozen=True, eq=False)
+class Forecast:
+    """Sample paths of the steps that follow each series.
+
+    Attributes:
+        samples: [N, S, H, D] values in the units of the series; NaN where what was written does not parse or, which
+            only unconstrained sampling can write, says that a value is missing.
+        valid: [N, S, H] whether it parsed; all True unless sampling was unconstrained.
+        contexts: the N contexts that were read.
+        time: of each series, its H future times, or None where it has no time.
+        saturated: values of the contexts that lay beyond the codec's range and were read as its edge.
+        flops: what the forecast cost (hardware convention).
+    """
+
+    samples: NDArray[np.float64]
+    valid: NDArray[np.bool_]
+    contexts: tuple[Series, ...]
+    time: tuple[NDArray[Any] | None, ...]
+    saturated: int = 0
+    flops: int = 0
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return self.contexts[0].names
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        return tuple(context.id for context in self.contexts)
+
+    def median(self) -> NDArray[np.float64]:
+        """The median [N, H, D] over the paths with a value there; NaN where none has one."""
+        return self.quantiles([0.5])[:, 0]
+
+    def mean(self) -> NDArray[np.float64]:
+        """The mean [N, H, D] over the paths with a value there; NaN where none has one."""
+        count = (~np.isnan(self.samples)).sum(1)
+        total = np.nansum(self.samples, 1)
+        return np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
+
+    def quantiles(self, q: Sequence[float]) -> NDArray[np.float64]:
+        """Quantiles [N, Q, H, D] over the paths with a value there, linearly interpolated; NaN where none has one."""
+        outside = [value for value in q if not 0 <= value <= 1]
+        if outside:
+            raise ConfigError([f"quantile {value} does not lie in 0 to 1" for value in outside])
+        if not np.isnan(self.samples).any():
+            return np.moveaxis(np.quantile(self.samples, q, axis=1), 0, 1)
+        flat = np.moveaxis(self.samples, 1, 0).reshape(self.samples.shape[1], -1)  # [S, N*H*D]
+        result = np.full((len(q), flat.shape[1]), np.nan)
+        seen = ~np.isnan(flat).all(0)
+        result[:, seen] = np.nanquantile(flat[:, seen], q, axis=0)
+        series, _, horizon, variables = self.samples.shape
+        return np.moveaxis(result.reshape(len(q), series, horizon, variables), 0, 1)
+
+    def probability(self, event: str | Callable[[NDArray[np.float64]], NDArray[np.bool_]]) -> NDArray[np.float64]:
+        """The share [N] of paths in which something happens.
+
+        Args:
+            event: a text such as `predator < 0.1`, true of a path in which it holds at any step; or a function of
+                paths [N, S, H, D] that says which of them [N, S] count.
+
+        Paths with a step that has no value count neither way.
+        """
+        happened = self._event(event) if isinstance(event, str) else np.asarray(event(self.samples))
+        whole = ~np.isnan(self.samples).any((2, 3))  # [N, S]
+        count = whole.sum(1)
+        share = (happened & whole).sum(1)
+        return np.divide(share, count, out=np.full(len(count), np.nan), where=count > 0)
+
+    def _event(self, text: str) -> NDArray[np.bool_]:
+        variable, compare, threshold = read_event(text, self.names)
+        return compare(self.samples[..., variable], threshold).any(-1)  # [N, S]
+
+    def to_frame(self, quantiles: Sequence[float] = QUANTILES) -> pd.DataFrame:
+        """One row a series, step and variable: id, step (from 1), time, variable, mean, median and quantiles."""
+        import pandas as pd
+
+        series, _, horizon, variables = self.samples.shape
+        frame = pd.DataFrame(
+            {
+                "id": np.repeat(self.ids, horizon * variables),
+                "step": np.tile(np.repeat(np.arange(1, horizon + 1), variables), series),
+                **self._time_column(variables),
+                "variable": np.tile(self.names, series * horizon),
+                "mean": self.mean().ravel(),
+                "median": self.median().ravel(),
+            }
+        )
+        levels = self.quantiles(quantiles)
+        return frame.assign(**{f"q{100 * q:g}": levels[:, index].ravel() for index, q in enumerate(quantiles)})
+
+    def paths_frame(self) -> pd.DataFrame:
+        """One row a series, sample path and step: id, sample (from 0), step (from 1), time, and a column a variable."""
+        import pandas as pd
+
+        series, samples, horizon, variables = self.samples.shape
+        frame = pd.DataFrame(
+            {
+                "id": np.repeat(self.ids, samples * horizon),
+                "sample": np.tile(np.repeat(np.arange(samples), horizon), series),
+                "step": np.tile(np.arange(1, horizon + 1), series * samples),
+            }
+        )
+        if (times := self._times()) is not None:
+            frame["time"] = np.concatenate([np.tile(time, samples) for time in times])
+        values = self.samples.reshape(-1, variables)
+        return frame.assign(**{name: values[:, index] for index, name in enumerate(self.names)})
+
+    def _times(self) -> list[NDArray[Any]] | None:
+        known = [time for time in self.time if time is not None]
+        return known if len(known) == len(self.time) else None
+
+    def _time_column(self, repeats: int) -> dict[str, NDArray[Any]]:
+        times = self._times()
+        return {} if times is None else {"time": np.concatenate([np.repeat(time, repeats) for time in times])}
+
+    def plot(self, truth: Sequence[NDArray[np.float64]] | None = None, most: int = 4) -> Figure:
+        """A fan a series (a row) and variable (a column): context, median, 50% and 80% bands, and the truth if given.
+
+        Args:
+            truth: of each series, what really followed, [H, D].
+            most: series that are drawn.
+        """
+        from matplotlib.figure import Figure
+
+        rows = min(most, len(self.contexts))
+        figure = Figure(figsize=(4.2 * len(self.names), 2.2 * rows), layout="constrained")
+        axes = figure.subplots(rows, len(self.names), squeeze=False)
+        levels = self.quantiles([0.1, 0.25, 0.5, 0.75, 0.9])  # [N, 5, H, D]
+        for row in range(rows):
+            for column, name in enumerate(self.names):
+                draw_fan(axes[row, column], self, row, column, levels[row, :, :, column], truth)
+                if row == 0:
+                    axes[row, column].set_title(name)
+            axes[row, 0].set_ylabel(f"series {self.ids[row]}")
+        axes[0, 0].legend(fontsize="x-small", frameon=False)
+        for axis in axes[-1]:
+            axis.set_xlabel("step" if self.time[0] is None else "time")
+        return figure
+
+
+def draw_fan(
+    axis: Any,
+    forecast: Forecast,
+    row: int,
+    column: int,
+    levels: NDArray[np.float64],  # [5, H]: 10, 25, 50, 75 and 90%
+    truth: Sequence[NDArray[np.float64]] | None,
+    colour: str = "tab:blue",
+) -> None:
+    """Draws one series and variable of a forecast into a matplotlib axis."""
+    context = forecast.contexts[row]
+    past, future = context.time, forecast.time[row]
+    if past is None or future is None:
+        past = np.arange(context.steps) + 1
+        future = np.arange(levels.shape[1]) + 1 + context.steps
+    axis.plot(past, context.values[:, column], color="0.35", linewidth=1, label="context")
+    if truth is not None:
+        axis.plot(future, truth[row][:, column], color="black", linewidth=1, linestyle=":", label="truth")
+    axis.fill_between(future, levels[0], levels[4], color=colour, alpha=0.2, linewidth=0, label="80%")
+    axis.fill_between(future, levels[1], levels[3], color=colour, alpha=0.35, linewidth=0, label="50%")
+    axis.plot(future, levels[2], color=colour, linewidth=1.2, label="median")
+    axis.spines[["top", "right"]].set_visible(False)
+
+
+def future_time(series: Series, horizon: int) -> NDArray[Any] | None:
+    """The `horizon` times that follow a series' own at its median spacing, or None where it has none."""
+    if series.time is None or series.steps < 2:
+        return None
+    spacing = np.median(np.diff(series.time).astype(float))
+    ahead = spacing * np.arange(1, horizon + 1)
+    if np.issubdtype(series.time.dtype, np.datetime64):
+        return series.time[-1] + ahead.astype("timedelta64[ns]")
+    return series.time[-1] + ahead
+
+
+def read_event(text: str, names: Sequence[str]) -> tuple[int, Callable[..., NDArray[np.bool_]], float]:
+    """The position of the variable, the comparison and the threshold of a text such as `predator < 0.1`."""
+    match = EVENT.fullmatch(text)
+    if not match or match["name"] not in names:
+        known = ", ".join(names)
+        raise ConfigError([f"event {text!r} is not of the form 'NAME < NUMBER' with a NAME of: {known}"])
+    try:
+        threshold = float(match["threshold"])
+    except ValueError:
+        threshold = np.nan
+    if np.isnan(threshold):
+        raise ConfigError([f"event {text!r}: {match['threshold']!r} is not a number"])
+    return names.index(match["name"]), COMPARE[match["operator"]], threshold
+
+
+def write_frame(frame: pd.DataFrame, path: str | Path) -> None:
+    """Writes a table as .parquet or .csv, whole or not at all."""
+    check_file(path, FRAMES)
+    with atomic_path(path) as temporary:
+        if Path(path).suffix.lower() == ".csv":
+            frame.to_csv(temporary, index=False)
+        else:
+            frame.to_parquet(temporary, index=False)

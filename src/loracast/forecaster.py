@@ -1,0 +1,385 @@
+"""The public face: a `Forecaster` reads series and draws sample paths; `fit` gives a tuned one."""
+
+from __future__ import annotations
+
+import platform
+import time
+import warnings
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+import loracast
+from loracast.codec import Codec
+from loracast.engine.likelihood import log_density
+from loracast.engine.sample import sample_paths
+from loracast.engine.train import CHECKPOINT, hold_out
+from loracast.engine.train import tune as tune_adapter
+from loracast.errors import ConfigError, DataError, ModelError
+from loracast.flops import Ledger, PassCost
+from loracast.forecast import Forecast, future_time
+from loracast.model.checkpoint import LanguageModel, Vocabulary, load_adapted, load_model
+from loracast.model.config import read_json
+from loracast.model.lora import ADAPTER_CONFIG, adapter_state, attach, load_adapter_state, read_adapter, save_adapter
+from loracast.series import Series, Window, windows
+from loracast.settings import Device, LoraConfig, Precision, SampleConfig, TuneConfig
+
+Report = Callable[[dict[str, Any]], None]
+
+
+class Forecaster:
+    """A language model, with or without an adapter, that forecasts series.
+
+    Attributes:
+        model: the network and its tokens.
+        codec: how series are written for it.
+        lora: the adapter's configuration, or None for an untouched model.
+        record: what is known of the adapter: base, data, settings, results, FLOPs. Empty for an untouched model.
+    """
+
+    def __init__(self, model: LanguageModel, codec: Codec, lora: LoraConfig | None = None, record: dict | None = None):
+        self.model, self.codec, self.lora, self.record = model, codec, lora, record or {}
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        model: str | Path | None = None,
+        adapter: str | Path | None = None,
+        *,
+        codec: Codec | None = None,
+        vocabulary: Vocabulary = "numeric",
+        device: Device = "auto",
+        precision: Precision = "auto",
+    ) -> Forecaster:
+        """Loads a model and, if one is named, an adapter.
+
+        Args:
+            model: `bundled`, a Hugging Face directory, or a repository of the hub. Unless given, the base that the
+                adapter was tuned on, or else the bundled model.
+            adapter: a directory in PEFT's format.
+            codec: how to write series; that of the adapter or of the model unless given. An adapter only reads what
+                it was tuned on, so another one than its own is an error.
+            vocabulary: `numeric` loads the few rows that numbers need; `full` loads all.
+            precision: `auto` is bfloat16 where the hardware is fast at it, else float32.
+
+        Raises:
+            ModelError: what cannot be loaded, or does not fit together.
+        """
+        if adapter is None:
+            base = load_model(model or "bundled", vocabulary=vocabulary, device=device, precision=precision)
+            return cls(base, codec or base.codec)
+        lora, _ = read_adapter(Path(adapter))
+        model = model or recorded_base(Path(adapter))
+        base = load_model(model, vocabulary=vocabulary, device=device, precision=precision)
+        adapted, record = load_adapted(base, Path(adapter))
+        try:
+            stored = Codec(**record["codec"]) if "codec" in record else None
+        except (ConfigError, TypeError) as error:
+            raise ModelError(f"{adapter} holds no codec of this version: {type(error).__name__}: {error}") from None
+        if codec and stored and codec != stored:
+            raise ModelError(f"{adapter} was tuned with {stored}, not with {codec}; leave the codec out")
+        return cls(adapted, stored or codec or base.codec, lora, record)
+
+    # -- tuning --------------------------------------------------------------------------------------------------
+
+    def fit(
+        self,
+        series: Sequence[Series],
+        *,
+        tune: TuneConfig | None = None,
+        validation: Sequence[Series] | None = None,
+        directory: str | Path | None = None,
+        resume: bool = False,
+        report: Report = lambda event: None,
+    ) -> Forecaster:
+        """A new forecaster with an adapter tuned on `series`. This one, and its base, stay as they are.
+
+        Args:
+            series: training series, all of the same variables.
+            tune: settings of the tuning.
+            validation: series that choose the best adapter and judge it; 15% of `series` are held out unless given
+                (the end of it, where there is only one).
+            directory: a folder for the log, for a checkpoint on Ctrl-C, and for the finished adapter.
+            resume: continue from the checkpoint in `directory`.
+            report: called with each event of the training.
+
+        Warns:
+            UserWarning: the tuned forecaster is no better than the untouched one on the validation series.
+        """
+        config = tune or TuneConfig()
+        directory = Path(directory) if directory else None
+        if directory and not resume:
+            _check_unused(directory)
+        if self.lora:
+            raise ModelError("this forecaster has an adapter already; fit the untouched base")
+        if not series:
+            raise DataError("there is no series to train on")
+        names = same_variables([*series, *(validation or ())])
+        if validation:
+            training, held_out = list(series), windows(validation, config.context, config.horizon)
+        else:
+            training, held_out = hold_out(series, config.context, config.horizon, config.seed)
+        for one in (*training, *(window.context_series for window in held_out)):
+            _check_observed(one)
+        spread = np.linspace(0, len(held_out) - 1, min(len(held_out), config.validation_windows)).round().astype(int)
+        seen = [window for window in held_out if not np.isnan(window.future_values).all()]
+        judged = seen[:: max(1, len(seen) // max(1, config.validation_series))][: config.validation_series]
+        codec = self.codec
+        if codec.scale == "dataset" and codec.dataset_scale is None:
+            codec = codec.with_dataset_scale([one.values for one in training])
+        untouched = Forecaster(self.model, codec)
+
+        ledger = Ledger(config.flops)
+        tuned_cost = PassCost(self.model.network.config, self._head_rows, config.lora)
+        paths = config.validation_samples
+        reserve = sum(
+            untouched._forecast_flops(window, paths, cost) for window in judged for cost in (self._cost, tuned_cost)
+        )
+        result = tune_adapter(
+            self.model,
+            training,
+            [held_out[index] for index in spread],
+            codec,
+            config,
+            ledger,
+            reserve=reserve,
+            directory=directory,
+            resume=resume,
+            report=report,
+        )
+        network = attach(self.model.network, config.lora, config.seed)
+        load_adapter_state(network, result.state, "the tuned adapter")
+        tuned = Forecaster(self.model.with_network(network), codec, config.lora)
+        verdict = {}
+        if judged:
+            ledger.charge("forecasts", reserve)
+            maes = [_mae(forecaster, judged, paths, config.seed) for forecaster in (untouched, tuned)]
+            improved = bool(maes[1] < maes[0])
+            verdict = {"windows": len(judged), "untouched_mae": maes[0], "tuned_mae": maes[1], "improved": improved}
+            report({"event": "verdict", "step": result.record["steps"], **verdict, "flops": ledger.total})
+        tuned.record = {
+            "loracast": loracast.__version__,
+            "base": {"model": self.model.source, "fingerprint": self.model.fingerprint},
+            "codec": codec.to_dict(),
+            "variables": list(names),
+            "tune": asdict(config),
+            "result": result.record,
+            "validation_forecasts": verdict,
+            "flops": {"convention": "hardware", "total": ledger.total, **ledger.spent},
+            "made": {
+                "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+                "hardware": _hardware(self.model.device),
+                "precision": str(self.model.network.model.norm.weight.dtype).removeprefix("torch."),
+                "python": platform.python_version(),
+                "torch": torch.__version__,
+            },
+        }
+        if directory:
+            tuned.save(directory)
+            (directory / CHECKPOINT).unlink(missing_ok=True)
+        if verdict and not verdict["improved"]:
+            warnings.warn(
+                f"TUNING DID NOT HELP: on {len(judged)} validation windows the tuned model's MAE is {maes[1]:.4g}, the "
+                f"untouched model's {maes[0]:.4g}. Try more steps, more series or another learning rate.",
+                stacklevel=2,
+            )
+        return tuned
+
+    def save(self, directory: str | Path) -> None:
+        """Writes the adapter as a directory that peft and `from_pretrained` load."""
+        if self.lora is None:
+            raise ModelError("an untouched model has no adapter to save")
+        state = adapter_state(self.model.network)
+        save_adapter(Path(directory), state, self.lora, self.model.source, self.record)
+
+    # -- forecasting ---------------------------------------------------------------------------------------------
+
+    def predict(
+        self,
+        series: Sequence[Series] | Series,
+        horizon: int,
+        *,
+        samples: int = 100,
+        temperature: float = 1.0,
+        top_p: float = 1.0,
+        seed: int = 0,
+        context: int | None = None,
+        constrained: bool = True,
+        progress: Callable[[float], None] | None = None,
+    ) -> Forecast:
+        """Sample paths of the `horizon` steps that follow each series.
+
+        Args:
+            series: one or many; their ends are the contexts.
+            samples: paths a series.
+            temperature, top_p: how the paths are drawn; see SampleConfig.
+            seed: a series' paths depend on it, the series' id and the path's number alone.
+            context: steps that are read of each series; unless given, as many as the adapter was tuned on, or as many
+                as the model was made for.
+            constrained: whether only text that parses may be written; False needs the full vocabulary.
+            progress: called with the share of the work that is done.
+
+        A series that never varies is forecast to stay as it is, without asking the model.
+        """
+        config = SampleConfig(samples, temperature, top_p, seed)
+        lengths = {"horizon": horizon, "context": 1 if context is None else context}
+        if problems := [f"{name} must be at least 1, not {length}" for name, length in lengths.items() if length < 1]:
+            raise ConfigError(problems)
+        series = [series] if isinstance(series, Series) else list(series)
+        if not series:
+            raise DataError("there is no series to forecast")
+        names = same_variables(series)
+        self._check_variables(names)
+        id_counts = Counter(one.id for one in series)
+        if len(id_counts) < len(series):
+            repeated = id_counts.most_common(1)[0][0]
+            raise DataError(f"series id {repeated!r} is used more than once; a series' paths are drawn by its id")
+        contexts = [self._context(one, horizon, context) for one in series]
+        for one in contexts:
+            _check_observed(one)
+
+        shape = (len(series), samples, horizon, len(names))
+        values, valid = np.empty(shape), np.ones(shape[:3], bool)
+        varying = []
+        for index, one in enumerate(contexts):
+            if (level := _constant_level(one)) is not None:
+                values[index] = level
+            else:
+                varying.append(index)
+        saturated = flops = 0
+        if varying:
+            scales = [self.codec.fit_scale(contexts[index].values) for index in varying]
+            prompts = [self.codec.encode(contexts[index].values, scale) for index, scale in zip(varying, scales)]
+            saturated = sum(prompt.saturated for prompt in prompts)
+            grammar = self.codec.grammar(len(names))
+            ids = [prompt.ids for prompt in prompts]
+            drawn = sample_paths(
+                self.model,
+                ids,
+                [contexts[index].id for index in varying],
+                grammar,
+                horizon,
+                config,
+                constrained=constrained,
+                progress=progress,
+            )
+            written = horizon * grammar.step_tokens
+            flops = sum(self._cost.decode(1, samples, len(prompt), written) for prompt in ids)
+            for index, scale, symbols in zip(varying, scales, drawn):
+                decoded = self.codec.decode(symbols, scale, horizon)
+                values[index], valid[index] = decoded.values, decoded.valid
+        times = tuple(future_time(one, horizon) for one in contexts)
+        return Forecast(values, valid, tuple(contexts), times, saturated, flops)
+
+    def log_density(self, windows: Sequence[Window]) -> NDArray[np.float64]:
+        """Log density [N] in nats of each window's future given its context (missing values left out)."""
+        stacked = np.stack([np.concatenate([window.context_values, window.future_values]) for window in windows])
+        return log_density(self.model, self.codec, stacked, windows[0].context)
+
+    # -- inside --------------------------------------------------------------------------------------------------
+
+    @property
+    def _head_rows(self) -> int:
+        return self.model.network.model.embed_tokens.num_embeddings
+
+    @property
+    def _cost(self) -> PassCost:
+        return PassCost(self.model.network.config, self._head_rows, self.lora)
+
+    def _forecast_flops(self, window: Window, samples: int, cost: PassCost) -> int:
+        scale = self.codec.fit_scale(window.context_values)
+        prompt = len(self.codec.encode(window.context_values, scale).ids)
+        written = window.horizon * self.codec.grammar(window.series.variables).step_tokens
+        return cost.decode(1, samples, prompt, written)
+
+    def _check_variables(self, names: tuple[str, ...]) -> None:
+        tuned_on = self.record.get("variables")
+        if tuned_on and len(tuned_on) != len(names):
+            raise DataError(
+                f"the adapter was tuned on {len(tuned_on)} variables ({', '.join(tuned_on)}), but the series have "
+                f"{len(names)} ({', '.join(names)}); choose those columns or tune another adapter"
+            )
+
+    def _context(self, series: Series, horizon: int, context: int | None) -> Series:
+        """The end of a series that the model is to read."""
+        if context is not None and context > series.steps:
+            raise DataError(
+                f"series {series.id!r} has {series.steps} steps, fewer than the context of {context}; take a shorter "
+                "context, or leave the series out"
+            )
+        if context is None:
+            tokens = self.model.network.config.max_position_embeddings
+            per_step = self.codec.grammar(series.variables).step_tokens
+            fits = max(2, tokens // per_step - horizon)
+            context = min(self.record.get("tune", {}).get("context", fits), series.steps)
+        return series.slice(series.steps - context, series.steps)
+
+
+def _check_unused(directory: Path) -> None:
+    """Refuses a folder that holds an earlier run, before anything is computed or overwritten."""
+    if (directory / CHECKPOINT).exists():
+        raise ConfigError([f"{directory} holds an interrupted run; continue it with --resume or choose another folder"])
+    if (directory / ADAPTER_CONFIG).exists():
+        raise ConfigError([f"{directory} holds an adapter already; choose another folder or remove this one"])
+
+
+def recorded_base(adapter: Path) -> str:
+    """The base that an adapter's loracast.json or adapter_config.json names."""
+    if not (adapter / ADAPTER_CONFIG).is_file():
+        raise ModelError(f"{adapter} is no adapter directory: it has no {ADAPTER_CONFIG}")
+    for name, keys in (("loracast.json", ("base", "model")), (ADAPTER_CONFIG, ("base_model_name_or_path",))):
+        path = adapter / name
+        if path.is_file():
+            value: Any = read_json(path)
+            for key in keys:
+                value = value.get(key) if isinstance(value, dict) else None
+            if value:
+                return str(value)
+    raise ModelError(f"{adapter} does not say which base model it belongs to; name it with --model")
+
+
+def same_variables(series: Sequence[Series]) -> tuple[str, ...]:
+    """The names of the variables of the first series; a DataError unless all others have as many."""
+    first = series[0]
+    for one in series:
+        if one.variables != first.variables:
+            raise DataError(
+                f"series {one.id!r} has {one.variables} variables, series {first.id!r} has {first.variables}; "
+                "all series of one call must have the same"
+            )
+    return first.names
+
+
+def _check_observed(series: Series) -> None:
+    unseen = [name for name, values in zip(series.names, series.values.T) if np.isnan(values).all()]
+    if unseen:
+        raise DataError(
+            f"series {series.id!r} has no observed value of {', '.join(unseen)} in its context; leave it out or give "
+            "it a longer context"
+        )
+
+
+def _constant_level(series: Series) -> NDArray[np.float64] | None:
+    """The values [D] that a series has at every observed step, or None if any of its variables varies."""
+    low, high = np.nanmin(series.values, 0), np.nanmax(series.values, 0)
+    return low if (low == high).all() else None
+
+
+def _mae(forecaster: Forecaster, judged: Sequence[Window], samples: int, seed: int) -> float:
+    """Mean absolute error of the median over windows, as the tuned and the untouched forecaster are compared."""
+    contexts = [replace(window.context_series, id=f"{window.series.id}@{window.start}") for window in judged]
+    forecast = forecaster.predict(contexts, judged[0].horizon, samples=samples, seed=seed, context=judged[0].context)
+    truth = np.stack([window.future_values for window in judged])
+    return float(np.nanmean(np.abs(forecast.median() - truth)))
+
+
+def _hardware(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"CPU ({platform.machine()}, {torch.get_num_threads()} threads)"

@@ -1,0 +1,96 @@
+"""Series of one length in HDF5: `trajectories` [N, T, D], `time` [T], `names` [D] and `ids` [N].
+
+Shapes: N series, T steps, D variables.
+"""
+
+from collections.abc import Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from loracast.errors import DataError
+from loracast.series.columns import BY_CONVENTION, Columns, iso_dates, parse_time
+from loracast.series.types import Series, check_labels
+
+if TYPE_CHECKING:
+    from h5py import File
+
+
+def read_hdf5(path: Path, columns: Columns) -> list[Series]:
+    import h5py
+
+    if columns != BY_CONVENTION:
+        raise DataError(f"{path}: HDF5 has no columns; name time and id columns for CSV and Parquet only")
+    try:
+        with h5py.File(path) as file:
+            values = _array(file, "trajectories", rank=3)
+            time = _array(file, "time", rank=1) if "time" in file else None
+            names, ids = _texts(file, "names"), _texts(file, "ids")
+    except (RuntimeError, KeyError, ValueError, TypeError) as error:  # what h5py raises on damaged content
+        raise DataError(f"{path}: cannot be read: {error}; the file is damaged") from error
+    n, _, variables = values.shape
+    names = names or [f"x{position}" for position in range(1, variables + 1)]
+    ids = ids or [str(position) for position in range(n)]
+    if n == 0 or len(ids) != n:
+        raise DataError(f"{path}: {n} trajectories and {len(ids)} ids; there must be as many, and at least 1")
+    check_labels(ids, f"{path}: series id")
+    try:
+        time = None if time is None else parse_time(time, lambda row, problem: DataError(f"time {row + 1}: {problem}"))
+        return [Series(one, tuple(names), name, time) for one, name in zip(values, ids)]
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from error
+
+
+def _array(file: "File", key: str, rank: int) -> NDArray[Any]:
+    import h5py
+
+    dataset = file.get(key)
+    if not isinstance(dataset, h5py.Dataset):
+        present = ", ".join(file) or "nothing"
+        raise DataError(f"{file.filename}: no dataset '{key}' (there is {present}); name it trajectories [N, T, D]")
+    text = h5py.check_string_dtype(dataset.dtype) is not None
+    if dataset.ndim != rank or (dataset.dtype.kind not in "iuf" and not (text and key == "time")):
+        raise DataError(
+            f"{file.filename}: '{key}' has shape {list(dataset.shape)} of {dataset.dtype}; "
+            f"it must be numbers of shape {'[N, T, D]' if rank == 3 else '[T]'}"
+        )
+    array = np.array(dataset.asstr()[:], dtype=object) if text else dataset[:].astype(np.float64)
+    array.flags.writeable = False  # so that every series is a view of it
+    return array
+
+
+def _texts(file: "File", key: str) -> list[str]:
+    """The strings of a dataset or attribute `key`; none where it is absent."""
+    import h5py
+
+    holder = file.get(key)
+    texts = np.ravel(holder[()] if isinstance(holder, h5py.Dataset) else file.attrs.get(key, []))
+    return [text.decode() if isinstance(text, bytes) else str(text) for text in texts]
+
+
+def write_hdf5(series: Sequence[Series], path: Path, stem: str) -> None:
+    import h5py
+
+    first = series[0]
+    for one in series:
+        same_time = one.time is None or first.time is None or np.array_equal(one.time, first.time)
+        if one.steps != first.steps or not same_time:
+            raise DataError(
+                f"{stem}{path.suffix}: series '{one.id}' and '{first.id}' differ in length or time, "
+                "which HDF5 cannot hold; write .csv or .parquet"
+            )
+    ids = [one.id for one in series]
+    content = BytesIO()  # HDF5 made on a disk that fills cannot be closed, and reports that as no OSError
+    with h5py.File(content, "w") as file:
+        file.create_dataset("trajectories", data=np.stack([one.values for one in series]))  # [N, T, D]
+        file.create_dataset("names", data=list(first.names), dtype=h5py.string_dtype())
+        if ids != [str(position) for position in range(len(ids))]:
+            file.create_dataset("ids", data=ids, dtype=h5py.string_dtype())
+        if first.time is not None:
+            dates = first.time.dtype.kind == "M"  # HDF5 has no type for dates
+            time, dtype = (iso_dates(first.time), h5py.string_dtype()) if dates else (first.time, np.float64)
+            file.create_dataset("time", data=time, dtype=dtype)
+    path.write_bytes(content.getbuffer())

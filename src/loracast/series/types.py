@@ -1,0 +1,177 @@
+"""A series and windows of it.
+
+Shapes: T steps of a series, D variables, C steps of context, H steps of horizon. Rows are counted from 1 in messages.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from loracast.errors import ConfigError, DataError
+
+
+@dataclass(frozen=True, eq=False)
+class Series:
+    """One multivariate series. Its arrays are read-only; a one-dimensional `values` is one variable.
+
+    values: [T, D] float64, NaN where missing, never infinite.
+    names: the D variables; each different, printable, without spaces around it (so is `id`).
+    time: [T] strictly increasing, float64 or datetime64[ns], or None.
+
+    Raises DataError when any of this does not hold.
+    """
+
+    values: NDArray[np.float64]  # [T, D]
+    names: tuple[str, ...]
+    id: str = "0"
+    time: NDArray[Any] | None = None  # [T]
+
+    def __post_init__(self) -> None:
+        values = _read_only(self.values, np.dtype(np.float64), f"series '{self.id}': values")
+        values = values[:, None] if values.ndim == 1 else values  # [T, D]
+        names = (self.names,) if isinstance(self.names, str) else tuple(self.names)
+        check_labels([self.id], "series id")
+        check_labels(names, f"series '{self.id}': variable name")
+        if values.ndim != 2 or 0 in values.shape:
+            raise DataError(f"series '{self.id}': values need shape [steps, variables], not {list(values.shape)}")
+        if len(names) != values.shape[1]:
+            raise DataError(f"series '{self.id}': {len(names)} names for {values.shape[1]} variables; give one each")
+        infinite = np.argwhere(np.isinf(values))
+        if len(infinite):
+            row, variable = infinite[0]
+            raise DataError(
+                f"series '{self.id}', row {row + 1}, variable '{names[variable]}': the value is infinite; "
+                "write NaN if it is missing"
+            )
+        object.__setattr__(self, "values", values)
+        object.__setattr__(self, "names", names)
+        if self.time is not None:
+            wanted = "datetime64[ns]" if np.asarray(self.time).dtype.kind == "M" else "float64"
+            time = _read_only(self.time, np.dtype(wanted), f"series '{self.id}': time")
+            if time.shape != (self.steps,):
+                raise DataError(
+                    f"series '{self.id}': time has shape {list(time.shape)}, but there are {self.steps} steps"
+                )
+            check_time(time, range(1, self.steps + 1), f"series '{self.id}'")
+            object.__setattr__(self, "time", time)
+
+    @property
+    def steps(self) -> int:
+        """T."""
+        return self.values.shape[0]
+
+    @property
+    def variables(self) -> int:
+        """D."""
+        return self.values.shape[1]
+
+    def slice(self, start: int, stop: int) -> "Series":
+        """The steps from `start` up to but without `stop`, counted from 0. DataError where they are not all there."""
+        if not 0 <= start < stop <= self.steps:
+            raise DataError(f"series '{self.id}' has {self.steps} steps: cannot take the steps from {start} to {stop}")
+        time = None if self.time is None else self.time[start:stop]
+        return replace(self, values=self.values[start:stop], time=time)
+
+
+@dataclass(frozen=True, eq=False)
+class Window:
+    """`context` steps of a series from `start` on, and the `horizon` steps that follow them."""
+
+    series: Series
+    start: int
+    context: int
+    horizon: int
+
+    def __post_init__(self) -> None:
+        stop = self.start + self.context + self.horizon
+        if self.start < 0 or min(self.context, self.horizon) < 1 or stop > self.series.steps:
+            raise DataError(
+                f"series '{self.series.id}' has {self.series.steps} steps: a window from step {self.start} with "
+                f"context {self.context} and horizon {self.horizon} does not fit; both take at least 1 step"
+            )
+
+    @property
+    def context_series(self) -> Series:
+        return self.series.slice(self.start, self.start + self.context)
+
+    @property
+    def future_series(self) -> Series:
+        middle = self.start + self.context
+        return self.series.slice(middle, middle + self.horizon)
+
+    @property
+    def context_values(self) -> NDArray[np.float64]:
+        middle = self.start + self.context
+        return self.series.values[self.start : middle]  # [C, D]
+
+    @property
+    def future_values(self) -> NDArray[np.float64]:
+        middle = self.start + self.context
+        return self.series.values[middle : middle + self.horizon]  # [H, D]
+
+
+def windows(series: Sequence[Series], context: int, horizon: int, *, stride: int | None = None) -> list[Window]:
+    """Every whole window of each series at starts 0, stride, 2·stride, …; `stride` is `horizon` unless given.
+
+    ConfigError for a length below 1; DataError for a series that is shorter than context + horizon.
+    """
+    stride = horizon if stride is None else stride
+    lengths = {"context": context, "horizon": horizon, "stride": stride}
+    if problems := [f"{name} must be at least 1, not {length}" for name, length in lengths.items() if length < 1]:
+        raise ConfigError(problems)
+    length = context + horizon
+    for one in series:
+        if one.steps < length:
+            raise DataError(
+                f"series '{one.id}' has {one.steps} steps, fewer than context {context} + horizon {horizon} = "
+                f"{length}; take a shorter context or horizon, or leave the series out"
+            )
+    return [
+        Window(one, start, context, horizon) for one in series for start in range(0, one.steps - length + 1, stride)
+    ]
+
+
+def _read_only(array: Any, dtype: np.dtype, what: str) -> NDArray[Any]:
+    """`array` as read-only `dtype`: itself where it already is, and a copy otherwise, so that nobody can change it."""
+    try:
+        source = np.asarray(array)
+        if source.dtype == dtype and not source.flags.writeable:
+            return source
+        converted = np.array(source, dtype=dtype)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{what} must be numbers: {error}") from error
+    if dtype.kind == "M" and np.any((converted.astype(source.dtype) != source) & ~np.isnat(source)):
+        # numpy wraps around silently where 64 bits of nanoseconds end
+        raise DataError(f"{what} must lie between the years 1678 and 2262; give years as numbers instead")
+    converted.flags.writeable = False
+    return converted
+
+
+def check_labels(labels: Sequence[str], what: str) -> None:
+    """Labels that every format keeps as they are: text without line breaks or spaces around it, each different."""
+    for label in labels:
+        if not isinstance(label, str) or not label or label != label.strip() or not label.isprintable():
+            raise DataError(f"{what} {label!r} must be printable text without spaces around it; rename it")
+    if repeated := [label for label, count in Counter(labels).items() if count > 1]:
+        raise DataError(f"{what} '{repeated[0]}' appears more than once; rename one")
+
+
+def check_time(time: NDArray[Any], rows: Sequence[int], where: str) -> None:
+    """DataError unless `time` [T] is finite and strictly increasing; `rows` [T] are the row numbers to report."""
+    if not np.isfinite(time).all():  # NaT counts as not finite
+        row = rows[int(np.argmin(np.isfinite(time)))]
+        raise DataError(
+            f"{where}, row {row}: the time is missing or infinite; give every row a time, or leave time out"
+        )
+    late = np.flatnonzero(time[1:] <= time[:-1])
+    if len(late):
+        before, after = time[late[0]], time[late[0] + 1]
+        problem = f"time {after} is duplicated" if before == after else f"time decreases from {before} to {after}"
+        raise DataError(
+            f"{where}, row {rows[late[0] + 1]}: {problem}; keep one row a time in increasing order, "
+            "or name the id column if these are several series"
+        )

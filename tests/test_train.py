@@ -1,0 +1,504 @@
+"""Fine-tuning: what is trained and what is not, exact resumption, budgets, and which windows are seen."""
+
+import hashlib
+import json
+import math
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import chisquare
+
+from loracast.codec import Codec
+from loracast.engine import train
+from loracast.engine.batch import encode_batch
+from loracast.engine.loop import Interruption, JsonLines, cosine_schedule
+from loracast.engine.train import CHECKPOINT, TuneResult, WindowSource, fingerprint, hold_out, tune
+from loracast.errors import BudgetError, ConfigError, DataError, Interrupted, LoracastError, ModelError
+from loracast.flops import Ledger, PassCost
+from loracast.forecaster import Forecaster
+from loracast.model.checkpoint import LanguageModel
+from loracast.model.lora import adapter_layers, attach, load_adapter_state
+from loracast.model.qwen2 import Qwen2
+from loracast.series import Series, windows
+from loracast.settings import TuneConfig
+
+FIXED, DECIMAL = Codec(digits=2), Codec(layout="decimal", digits=1)
+CONFIG = TuneConfig(
+    **{"steps": 9, "batch": 4, "context": 8, "horizon": 4, "learning_rate": 0.02},
+    **{"validate_every": 4, "validation_windows": 4, "validation_series": 0},
+)
+STEP_TOKENS = 12 * 3  # two digits and a separator a step
+Report = Callable[[dict[str, Any]], None]
+
+
+def waves(n: int = 6, steps: int = 40, seed: int = 0) -> list[Series]:
+    """Sines of one period and any phase: easy to learn, and no two alike."""
+    phases = np.random.default_rng(seed).uniform(0, 2 * math.pi, n)
+    time = np.arange(steps)
+    return [Series(5 + 4 * np.sin(time * 2 * math.pi / 6 + phase), "x", f"wave {i}") for i, phase in enumerate(phases)]
+
+
+def noise(n: int = 6, steps: int = 40, seed: int = 0) -> list[Series]:
+    random = np.random.default_rng(seed)
+    return [Series(random.uniform(1, 9, steps), "x", f"noise {i}") for i in range(n)]
+
+
+def run(
+    model: LanguageModel,
+    config: TuneConfig = CONFIG,
+    *,
+    codec: Codec = FIXED,
+    training: list[Series] | None = None,
+    held_out: list[Series] | None = None,
+    ledger: Ledger | None = None,
+    **options: Any,
+) -> TuneResult:
+    held_out = waves(2, 12, seed=1) if held_out is None else held_out
+    validation = windows(held_out, config.context, config.horizon)
+    return tune(model, training or waves(), validation, codec, config, ledger or Ledger(), **options)
+
+
+def stop_at(*steps: int) -> Report:
+    """Presses Ctrl-C in these steps."""
+
+    def report(event: dict[str, Any]) -> None:
+        if event["event"] == "train" and event["step"] in steps:
+            signal.raise_signal(signal.SIGINT)
+
+    return report
+
+
+def log_of(directory: Path) -> list[dict[str, Any]]:
+    """The log without what depends on the clock."""
+    events = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in event.items() if key != "tokens_per_second"} for event in events]
+
+
+def record_of(result: TuneResult) -> dict[str, Any]:
+    return {key: value for key, value in result.record.items() if key != "seconds"}
+
+
+def assert_same_tensors(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
+    assert one.keys() == other.keys()
+    assert [name for name in one if not torch.equal(one[name], other[name])] == []
+
+
+def digest(network: torch.nn.Module) -> str:
+    sha = hashlib.sha256()
+    for name, tensor in network.state_dict().items():
+        sha.update(name.encode() + tensor.numpy().tobytes())
+    return sha.hexdigest()
+
+
+# -- what is learned and what stays ------------------------------------------------------------------------------
+
+
+def test_the_loss_falls_on_a_periodic_series_and_the_base_stays_bit_identical(numeric_model: LanguageModel):
+    before = digest(numeric_model.network)
+    events: list[dict[str, Any]] = []
+    result = run(numeric_model, replace(CONFIG, steps=60, batch=8), report=events.append)
+    losses = [event["loss"] for event in events if event["event"] == "train"]
+    assert len(losses) == 60
+    assert np.mean(losses[-10:]) < 0.75 * np.mean(losses[:5])
+    validation = result.record["validation_loss"]
+    assert validation["tuned"] < 0.8 * validation["untouched"]
+    assert digest(numeric_model.network) == before
+    assert not any(parameter.requires_grad for parameter in numeric_model.network.parameters())
+
+
+def test_a_tuned_forecaster_shares_the_tensors_of_its_base(numeric_model: LanguageModel):
+    base = Forecaster(numeric_model, FIXED)
+    tuned = base.fit(waves(), tune=CONFIG)
+    layers = [layer for _, layer in adapter_layers(tuned.model.network)]
+    own = {id(parameter) for layer in layers for parameter in (layer.lora_A, layer.lora_B)}
+    shared = [parameter for parameter in tuned.model.network.parameters() if id(parameter) not in own]
+    assert {tensor.data_ptr() for tensor in shared} == {p.data_ptr() for p in numeric_model.network.parameters()}
+    assert any(layer.lora_B.any() for layer in layers)
+
+
+def test_an_adapter_depends_on_the_settings_alone(numeric_model: LanguageModel):
+    config = replace(CONFIG, dropout=0.3)
+    torch.manual_seed(1)
+    first = run(numeric_model, config)
+    torch.manual_seed(2)
+    assert_same_tensors(first.state, run(numeric_model, config).state)
+    other = run(numeric_model, replace(config, seed=1)).state
+    assert all(not torch.equal(first.state[name], other[name]) for name in other)
+
+
+@pytest.mark.parametrize("parts", [2, 4])
+def test_accumulation_gives_the_same_gradients(numeric_model: LanguageModel, parts: int):
+    values = np.stack([one.values[:12] for one in noise(4)])
+    values[1, 5:] = np.nan  # so that the parts have different numbers of targets
+    batch = encode_batch(FIXED, values, 8)
+    found = []
+    for count in (1, parts):
+        network = attach(numeric_model.network, CONFIG.lora)
+        for _, layer in adapter_layers(network):
+            torch.nn.init.normal_(layer.lora_B, std=0.1, generator=torch.Generator().manual_seed(0))
+        loss = train._backward(network, numeric_model.rows, batch, count)
+        gradients = {name: parameter.grad for name, parameter in network.named_parameters() if parameter.requires_grad}
+        found.append((loss, gradients))
+    (loss, gradients), (loss_in_parts, gradients_in_parts) = found
+    torch.testing.assert_close(loss_in_parts, loss)
+    assert max(gradient.abs().max() for gradient in gradients.values()) > 1e-3
+    torch.testing.assert_close(gradients_in_parts, gradients, atol=1e-6, rtol=1e-4)
+
+
+def test_the_best_adapter_is_kept_when_validation_gets_worse(numeric_model: LanguageModel):
+    events: list[dict[str, Any]] = []
+    config = replace(CONFIG, steps=40, validate_every=3)
+    held_out = noise(2, 12)
+    result = run(numeric_model, config, held_out=held_out, report=events.append)
+    losses = {event["step"]: event["loss"] for event in events if event["event"] == "validation"}
+    assert list(losses) == [0, *range(3, 40, 3), 40]
+    best = min(losses, key=lambda step: losses[step])
+    assert losses[40] > losses[best] + 0.05  # it did get worse
+    assert result.record["best_step"] == best
+    assert result.record["validation_loss"] == {"untouched": losses[0], "tuned": losses[best]}
+    network = attach(numeric_model.network, config.lora)
+    load_adapter_state(network, result.state, "the result")
+    values = np.stack([one.values for one in held_out])
+    kept = train._mean_loss(network.eval(), numeric_model.rows, encode_batch(FIXED, values, 8))
+    assert kept == pytest.approx(losses[best], rel=1e-6)
+
+
+def test_missing_values_train_and_are_left_out_of_the_loss(numeric_model: LanguageModel):
+    gappy = []
+    for index, one in enumerate(waves()):
+        values = one.values.copy()
+        values[np.random.default_rng(index).random(values.shape) < 0.3] = np.nan
+        gappy.append(Series(values, one.names, one.id))
+    result = run(numeric_model, replace(CONFIG, steps=40, batch=8), training=gappy)
+    losses = result.record["validation_loss"]
+    assert losses["tuned"] < 0.9 * losses["untouched"]
+
+
+def test_the_decimal_layout_trains_and_resumes_within_its_budget(numeric_model: LanguageModel, tmp_path: Path):
+    grown = [Series(one.values * 10 ** (index / 2), "x", one.id) for index, one in enumerate(waves())]
+    signed = [Series(one.values - 5, "x", one.id) for one in grown]
+    options: dict[str, Any] = {"codec": DECIMAL, "training": signed}
+    config = replace(CONFIG, steps=30, validate_every=7)
+    free = Ledger()
+    result = run(numeric_model, config, ledger=free, **options)
+    assert result.record["validation_loss"]["tuned"] < 0.9 * result.record["validation_loss"]["untouched"]
+    for share in (0.3, 0.5, 0.9):  # windows differ in length, so a plan is an estimate; the budget is not
+        directory = tmp_path / str(share)
+        ledger, whole = Ledger(share * free.total), Ledger(share * free.total)
+        undisturbed = run(numeric_model, config, ledger=whole, **options)
+        with pytest.raises(Interrupted):
+            run(numeric_model, config, ledger=ledger, directory=directory, report=stop_at(5), **options)
+        result = run(numeric_model, config, ledger=ledger, directory=directory, resume=True, **options)
+        assert_same_tensors(undisturbed.state, result.state)
+        assert ledger.spent == whole.spent
+        assert 0.8 * ledger.budget < ledger.total <= ledger.budget  # type: ignore[operator]
+        assert log_of(directory)[-1] == {**log_of(directory)[-1], "event": "validation", "step": result.record["steps"]}
+
+
+def test_a_scale_for_the_data_set_is_fitted_to_the_training_series_and_stored(
+    numeric_model: LanguageModel, tmp_path: Path
+):
+    series = [Series(one.values * (index + 1), "x", one.id) for index, one in enumerate(waves())]
+    base = Forecaster(numeric_model, Codec(digits=2, scale="dataset"))
+    tuned = base.fit(series, tune=replace(CONFIG, validation_series=1, learning_rate=1e-3), directory=tmp_path / "a")
+    training, _ = hold_out(series, CONFIG.context, CONFIG.horizon)
+    assert tuned.codec == base.codec.with_dataset_scale([one.values for one in training])
+    assert base.codec.dataset_scale is None
+    loaded = Forecaster.from_pretrained(numeric_model.source, tmp_path / "a", device="cpu", precision="float32")
+    assert loaded.codec == tuned.codec
+    one, other = (forecaster.predict(series[0], 3, samples=2).samples for forecaster in (tuned, loaded))
+    np.testing.assert_array_equal(one, other)
+
+
+def test_an_absurd_learning_rate_is_reported_loudly_and_does_no_harm(numeric_model: LanguageModel, tmp_path: Path):
+    base = Forecaster(numeric_model, FIXED)
+    config = replace(CONFIG, learning_rate=1e4, validation_series=2, validation_samples=3)
+    with pytest.warns(UserWarning, match=r"TUNING DID NOT HELP: on 1 validation windows"):
+        tuned = base.fit(waves(6, 12), tune=config, directory=tmp_path)
+    verdict = tuned.record["validation_forecasts"]
+    assert verdict["improved"] is False
+    assert tuned.record["result"]["best_step"] == 0
+    assert verdict["tuned_mae"] == verdict["untouched_mae"]  # the best adapter is the one that changes nothing
+    for line in (tmp_path / "metrics.jsonl").read_text().splitlines():  # also where the loss is not finite
+        json.loads(line, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+
+
+# -- interruption and resumption ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("changes", [{}, {"dropout": 0.3}, {"accumulate": 2}, {"dropout": 0.3, "accumulate": 4}])
+def test_an_interrupted_and_resumed_run_is_bit_identical(
+    numeric_model: LanguageModel, tmp_path: Path, changes: dict[str, Any]
+):
+    config = replace(CONFIG, **changes)
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    ledger = Ledger()
+    expected = run(numeric_model, config, ledger=ledger, directory=whole)
+    with pytest.raises(Interrupted, match=r"after step 2 of 9; continue with --resume"):
+        run(numeric_model, config, directory=parts, report=stop_at(2))
+    with pytest.raises(Interrupted, match="after step 8 of 9"):  # right after a validation
+        run(numeric_model, config, directory=parts, report=stop_at(8), resume=True)
+    spent = Ledger()
+    result = run(numeric_model, config, directory=parts, ledger=spent, resume=True)
+    assert_same_tensors(expected.state, result.state)
+    assert log_of(parts) == log_of(whole)
+    assert spent.spent == ledger.spent
+    assert record_of(result) == record_of(expected)
+
+
+def test_ctrl_c_in_the_last_step_lets_the_run_end(numeric_model: LanguageModel):
+    result = run(numeric_model, report=stop_at(CONFIG.steps))
+    assert_same_tensors(result.state, run(numeric_model).state)
+
+
+def test_ctrl_c_after_training_loses_none_of_it(numeric_model: LanguageModel, tmp_path: Path):
+    def stop(event: dict[str, Any]) -> None:
+        if event["event"] == "verdict":
+            raise KeyboardInterrupt
+
+    base, config = Forecaster(numeric_model, FIXED), replace(CONFIG, validation_series=1, learning_rate=0.005)
+    expected = base.fit(waves(), tune=config, directory=tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        base.fit(waves(), tune=config, directory=tmp_path / "parts", report=stop)
+    events: list[dict[str, Any]] = []
+    resumed = base.fit(waves(), tune=config, directory=tmp_path / "parts", resume=True, report=events.append)
+    assert [event["event"] for event in events] == ["verdict"]  # nothing was trained again
+    assert_same_tensors(expected.model.network.state_dict(), resumed.model.network.state_dict())
+    assert resumed.record["flops"] == expected.record["flops"]
+    assert log_of(tmp_path / "parts") == log_of(tmp_path / "whole")
+    assert not (tmp_path / "parts" / CHECKPOINT).exists()
+
+
+def test_what_a_killed_run_wrote_after_its_checkpoint_is_forgotten(numeric_model: LanguageModel, tmp_path: Path):
+    with pytest.raises(Interrupted):
+        run(numeric_model, directory=tmp_path / "killed", report=stop_at(3))
+    with pytest.raises(ZeroDivisionError):
+        run(numeric_model, directory=tmp_path / "killed", resume=True, report=lambda event: 1 // (event["step"] - 6))
+    assert log_of(tmp_path / "killed")[-1]["step"] == 6
+    with (tmp_path / "killed" / "metrics.jsonl").open("a") as stream:
+        stream.write('{"event": "tra')  # half a line
+    result = run(numeric_model, directory=tmp_path / "killed", resume=True)
+    assert_same_tensors(run(numeric_model, directory=tmp_path / "whole").state, result.state)
+    assert log_of(tmp_path / "killed") == log_of(tmp_path / "whole")
+
+
+def test_a_run_that_was_killed_without_saving_cannot_be_resumed(numeric_model: LanguageModel, tmp_path: Path):
+    with pytest.raises(ZeroDivisionError):
+        run(numeric_model, directory=tmp_path, report=lambda event: 1 // (event["step"] - 2))
+    with pytest.raises(ConfigError, match=rf"{tmp_path} holds no interrupted run to resume \({CHECKPOINT} is not"):
+        run(numeric_model, directory=tmp_path, resume=True)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"config": replace(CONFIG, steps=10)}, r"steps was 9, now 10\)"),
+        (
+            {"config": replace(CONFIG, seed=3, learning_rate=0.5)},
+            r"learning_rate was 0.02, now 0.5; seed was 0, now 3\)",
+        ),
+        ({"config": replace(CONFIG, targets="attention")}, "targets was 'all-linear', now 'attention'"),
+        ({"codec": replace(FIXED, headroom=3.0)}, r"codec was .*'headroom': 2.0.*, now .*'headroom': 3.0"),
+        ({"training": waves(seed=5)}, r"\(data was"),
+        ({"held_out": waves(2, 12, seed=5)}, r"\(validation_data was"),
+    ],
+)
+def test_resuming_with_another_setting_is_refused_by_its_name(
+    numeric_model: LanguageModel, tmp_path: Path, change: dict[str, Any], message: str
+):
+    with pytest.raises(Interrupted):
+        run(numeric_model, directory=tmp_path, report=stop_at(1))
+    log = (tmp_path / "metrics.jsonl").read_text()
+    config = change.pop("config", CONFIG)
+    with pytest.raises(ModelError, match=message):
+        run(numeric_model, config, directory=tmp_path, resume=True, **change)
+    assert (tmp_path / "metrics.jsonl").read_text() == log
+    run(numeric_model, directory=tmp_path, resume=True)  # the right settings still resume it
+
+
+def test_resuming_on_another_base_is_refused(
+    numeric_model: LanguageModel, make_numeric: Callable[..., Path], tmp_path: Path
+):
+    with pytest.raises(Interrupted):
+        run(numeric_model, directory=tmp_path, report=stop_at(1))
+    with pytest.raises(ModelError, match="base was"):
+        run(replace(numeric_model, fingerprint="another"), directory=tmp_path, resume=True)
+
+
+def test_a_run_may_be_outside_the_main_thread(numeric_model: LanguageModel):
+    results: list[TuneResult] = []
+    thread = threading.Thread(target=lambda: results.append(run(numeric_model, replace(CONFIG, steps=1))))
+    thread.start()
+    thread.join()
+    assert results[0].record["steps"] == 1
+
+
+def test_a_second_ctrl_c_stops_at_once_and_the_handler_is_put_back():
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt), Interruption() as interruption:
+        signal.raise_signal(signal.SIGINT)
+        assert interruption.requested
+        signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_full_disk_is_an_error_that_names_the_log(tmp_path: Path):
+    with JsonLines(tmp_path / "metrics.jsonl") as log:
+        log.stream.close()
+        log.stream = Path("/dev/full").open("w", buffering=1)
+        with pytest.raises(DataError, match=r"metrics\.jsonl: cannot be written: No space left"):
+            log.write({"step": 1})
+
+
+# -- budgets -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("steps", "validations"), [(1, 2), (3, 2), (4, 2), (5, 3), (8, 3)])
+def test_a_budget_is_spent_to_the_flop(numeric_model: LanguageModel, steps: int, validations: int):
+    cost = PassCost(numeric_model.network.config, 15, CONFIG.lora)
+    step, validation = cost.training(CONFIG.batch, STEP_TOKENS - 1), cost.forward(2, STEP_TOKENS - 1)
+    spent, reserve = 1_000, 777
+    budget = spent + reserve + steps * step + validations * validation
+    for left_over, planned in ((0, steps), (step - 1, steps), (-1, steps - 1)):
+        ledger = Ledger(budget + left_over, {"before": spent})
+        if planned == 0:
+            with pytest.raises(BudgetError, match="raise --flops"):
+                run(numeric_model, ledger=ledger, reserve=reserve)
+            continue
+        events: list[dict[str, Any]] = []
+        result = run(numeric_model, ledger=ledger, reserve=reserve, report=events.append)
+        trained = [event for event in events if event["event"] == "train"]
+        assert result.record["steps"] == len(trained) == planned
+        assert {event["steps"] for event in trained} == {planned}  # the learning rate is planned for them
+        assert ledger.spent["training"] == planned * step
+        assert ledger.total + reserve <= budget + left_over
+        assert events[-1]["flops"] == ledger.total
+        if left_over == 0:
+            assert ledger.total + reserve == budget
+        assert events[-1]["event"] == "validation"
+        assert events[-1]["step"] == planned
+
+
+def test_a_budget_that_is_too_small_is_refused_before_anything_is_computed(
+    numeric_model: LanguageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(Qwen2, "hidden", lambda *_: pytest.fail("the model was run"))
+    ledger = Ledger(1e6)
+    with pytest.raises(BudgetError, match=r"1\.000e\+06 FLOPs does not allow one step .* raise --flops or lower"):
+        run(numeric_model, ledger=ledger, directory=tmp_path / "a")
+    assert ledger.spent == {}
+    assert not (tmp_path / "a").exists()
+
+
+def test_fit_keeps_to_its_budget_with_its_forecasts(numeric_model: LanguageModel):
+    base, config = Forecaster(numeric_model, FIXED), replace(CONFIG, validation_series=2, learning_rate=0.005)
+    flops = base.fit(waves(), tune=config).record["flops"]
+    assert flops["total"] == flops["training"] + flops["validation"] + flops["forecasts"]
+    tight = base.fit(waves(), tune=replace(config, flops=float(flops["total"])))
+    assert tight.record["result"]["steps"] == config.steps
+    assert tight.record["flops"] == flops
+    less = base.fit(waves(), tune=replace(config, flops=flops["total"] - 1.0))
+    assert less.record["result"]["steps"] == config.steps - 1
+
+
+# -- windows -----------------------------------------------------------------------------------------------------
+
+
+def numbered(lengths: list[int]) -> list[Series]:
+    """Series whose values say which series and step they are: 1000 · series + step."""
+    return [Series(1000.0 * index + np.arange(length), "x", str(index)) for index, length in enumerate(lengths)]
+
+
+@given(n=st.integers(2, 40), seed=st.integers(0, 5), fraction=st.floats(0.05, 0.5))
+def test_held_out_series_are_whole_and_never_trained_on(n: int, seed: int, fraction: float):
+    series = numbered([20] * n)
+    training, validation = hold_out(series, 8, 4, seed, fraction)
+    held_out = {window.series.id for window in validation}
+    assert training
+    assert held_out
+    assert {one.id for one in training} | held_out == {one.id for one in series}
+    assert not {one.id for one in training} & held_out
+    assert len(validation) == len(held_out) * len(windows(series[:1], 8, 4))
+
+
+@given(context=st.integers(1, 12), horizon=st.integers(1, 12), spare=st.integers(0, 60))
+def test_the_end_of_a_single_series_is_held_out(context: int, horizon: int, spare: int):
+    series = numbered([context + 2 * horizon + spare])
+    try:
+        training, validation = hold_out(series, context, horizon)
+    except DataError:
+        assert round(0.15 * series[0].steps) > horizon  # more than the horizon is kept back
+        assert series[0].steps - round(0.15 * series[0].steps) < context + horizon
+        return
+    trained_on = set(training[0].values.ravel().tolist())
+    futures = {value for window in validation for value in window.future_values.ravel().tolist()}
+    assert futures
+    assert not trained_on & futures
+    assert training[0].steps >= context + horizon
+    np.testing.assert_array_equal(validation[0].context_values[:, 0], training[0].values[-context:, 0])
+
+
+def test_a_single_series_that_is_too_short_says_what_it_takes():
+    with pytest.raises(DataError, match=r"'0' has 15 steps; to train on it alone .* takes 16 .*shorten --context"):
+        hold_out(numbered([15]), 8, 4)
+
+
+def test_windows_are_drawn_uniformly_from_all_positions():
+    lengths = [12, 30, 17]
+    drawn = WindowSource(numbered(lengths), 12, seed=0).draw(0, 25 * 40)  # [1000, 12, 1]
+    np.testing.assert_array_equal(np.diff(drawn[:, :, 0], axis=1), 1)  # each lies within one series
+    starts, counts = np.unique(drawn[:, 0, 0], return_counts=True)
+    every = [1000.0 * index + start for index, length in enumerate(lengths) for start in range(length - 11)]
+    assert starts.tolist() == every
+    assert chisquare(counts).pvalue > 0.01
+
+
+def test_a_steps_windows_depend_on_seed_and_step_alone():
+    series = numbered([60, 50])
+    source = WindowSource(series, 12, seed=4)
+    steps: Iterator[np.ndarray] = (source.draw(step, 8) for step in (0, 1, 2, 1))
+    zeroth, first, _, again = steps
+    np.testing.assert_array_equal(first, again)
+    np.testing.assert_array_equal(first, WindowSource(series, 12, seed=4).draw(1, 8))
+    assert not np.array_equal(first, zeroth)
+    assert not np.array_equal(first, WindowSource(series, 12, seed=5).draw(1, 8))
+
+
+def test_series_that_are_too_short_to_train_on_are_named():
+    with pytest.raises(DataError, match=r"'1' has 11 steps, but a training window needs 12 .*; 2 of 3 are too short"):
+        WindowSource(numbered([12, 11, 3]), 12, seed=0)
+
+
+def test_a_fingerprint_knows_values_names_and_order():
+    series = waves(2)
+    renamed = [Series(one.values, "y", one.id) for one in series]
+    nudged = [Series(one.values + 1e-12, "x", one.id) for one in series]
+    found = [fingerprint(one) for one in (series, waves(2), series[::-1], renamed, nudged, series[:1])]
+    assert found[0] == found[1]
+    assert len(set(found)) == 5
+
+
+def test_the_learning_rate_rises_and_falls():
+    rates = [cosine_schedule(step, 100, 2.0, 0.1, 0.25) for step in range(101)]
+    np.testing.assert_allclose(rates[:10], 0.2 * np.arange(1, 11))
+    assert rates[10] == 2.0
+    assert rates[55] == pytest.approx((2.0 + 0.5) / 2)
+    assert rates[100] == pytest.approx(0.5)
+    assert all(np.diff(rates[10:]) < 0)
+    assert cosine_schedule(0, 1, 2.0, 0.0, 0.0) == 2.0
+
+
+def test_every_problem_of_the_settings_is_told_at_once():
+    with pytest.raises(LoracastError) as raised:
+        TuneConfig(steps=0, batch=5, accumulate=2, dropout=1.0, weight_decay=math.nan, targets="q,x", flops=-1.0)
+    for name in ("steps", "batch", "dropout", "weight_decay", "'x'", "flops"):
+        assert name in str(raised.value)
