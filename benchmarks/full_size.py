@@ -2,7 +2,8 @@
 
     python benchmarks/full_size.py CONFIG_DIRECTORY -o DIRECTORY [--steps 20] [--batch 64]
 
-CONFIG_DIRECTORY holds a config.json and a tokenizer.json, such as those of Qwen2.5-0.5B-Instruct; no weights are needed.
+CONFIG_DIRECTORY holds a config.json and a tokenizer.json, such as those of Qwen2.5-0.5B-Instruct; weights are not
+needed.
 The last line is the result as JSON.
 """
 
@@ -27,8 +28,7 @@ from loracast.settings import TuneConfig
 def build(source: Path, directory: Path) -> None:
     """Writes random weights in bfloat16 for a configuration, beside its tokenizer."""
     config, _ = Qwen2Config.read(source / "config.json")
-    with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
-        write_model(directory, initialise(config, seed=0), config, torch.bfloat16)
+    write_model(directory, initialise(config, seed=0), config, torch.bfloat16)
     shutil.copyfile(source / "tokenizer.json", directory / "tokenizer.json")
 
 
@@ -51,7 +51,8 @@ def main() -> None:
     parser.add_argument("--series", type=int, default=150)
     parser.add_argument("--samples", type=int, default=20)
     options = parser.parse_args()
-    build(options.source, options.output)
+    if not (options.output / "model.safetensors").exists():
+        build(options.source, options.output)
 
     result: dict[str, object] = {"torch": torch.__version__, "batch": options.batch, "targets": options.targets}
     base = Forecaster.from_pretrained(options.output)

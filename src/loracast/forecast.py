@@ -63,9 +63,10 @@ class Forecast:
 
     def mean(self) -> NDArray[np.float64]:
         """The mean [N, H, D] over the paths with a value there; NaN where none has one."""
+        centre = self.median()  # paths that agree are their mean exactly, which a sum over a count is not
         count = (~np.isnan(self.samples)).sum(1)
-        total = np.nansum(self.samples, 1)
-        return np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
+        total = np.nansum(self.samples - centre[:, None], 1)
+        return centre + np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
 
     def quantiles(self, q: Sequence[float]) -> NDArray[np.float64]:
         """Quantiles [N, Q, H, D] over the paths with a value there, linearly interpolated; NaN where none has one."""
@@ -162,9 +163,10 @@ class Forecast:
                 if row == 0:
                     axes[row, column].set_title(name)
             axes[row, 0].set_ylabel(f"series {self.ids[row]}")
-        axes[0, 0].legend(fontsize="x-small", frameon=False)
         for axis in axes[-1]:
-            axis.set_xlabel("step" if self.time[0] is None else "time")
+            axis.set_xlabel("step" if self.time[rows - 1] is None else "time")
+        handles, labels = axes[0, 0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize="small")
         return figure
 
 
@@ -177,18 +179,29 @@ def draw_fan(
     truth: Sequence[NDArray[np.float64]] | None,
     colour: str = "tab:blue",
 ) -> None:
-    """Draws one series and variable of a forecast into a matplotlib axis."""
+    """Draws one series and variable of a forecast into a matplotlib axis; all lines begin where the context ends."""
     context = forecast.contexts[row]
     past, future = context.time, forecast.time[row]
     if past is None or future is None:
         past = np.arange(context.steps) + 1
         future = np.arange(levels.shape[1]) + 1 + context.steps
+    future = np.concatenate([past[-1:], future])  # [1 + H]
+    last = context.values[-1:, column]  # [1]
+    levels = np.concatenate([np.repeat(last[None], len(levels), 0), levels], 1)  # [5, 1 + H]
+    axis.axvline(past[-1], color="0.85", linewidth=0.8, zorder=0)
     axis.plot(past, context.values[:, column], color="0.35", linewidth=1, label="context")
+    axis.fill_between(future, levels[0], levels[4], color=colour, alpha=0.2, linewidth=0, label="80% of paths")
+    axis.fill_between(future, levels[1], levels[3], color=colour, alpha=0.35, linewidth=0, label="50% of paths")
+    axis.plot(future, levels[2], color=colour, linewidth=1.4, label="median")
     if truth is not None:
-        axis.plot(future, truth[row][:, column], color="black", linewidth=1, linestyle=":", label="truth")
-    axis.fill_between(future, levels[0], levels[4], color=colour, alpha=0.2, linewidth=0, label="80%")
-    axis.fill_between(future, levels[1], levels[3], color=colour, alpha=0.35, linewidth=0, label="50%")
-    axis.plot(future, levels[2], color=colour, linewidth=1.2, label="median")
+        followed = np.concatenate([last, truth[row][:, column]])
+        axis.plot(future, followed, color="black", linewidth=1, linestyle=(0, (1, 1.5)), label="truth")
+    if np.issubdtype(past.dtype, np.datetime64):
+        from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+
+        locator = AutoDateLocator(maxticks=6)
+        axis.xaxis.set_major_locator(locator)
+        axis.xaxis.set_major_formatter(ConciseDateFormatter(locator))
     axis.spines[["top", "right"]].set_visible(False)
 
 
@@ -203,7 +216,7 @@ def future_time(series: Series, horizon: int) -> NDArray[Any] | None:
     return series.time[-1] + ahead
 
 
-def read_event(text: str, names: Sequence[str]) -> tuple[int, Callable[..., NDArray[np.bool_]], float]:
+def read_event(text: str, names: Sequence[str]) -> tuple[int, Callable[..., Any], float]:
     """The position of the variable, the comparison and the threshold of a text such as `predator < 0.1`."""
     match = EVENT.fullmatch(text)
     if not match or match["name"] not in names:

@@ -278,7 +278,16 @@ class Forecaster:
         return Forecast(values, valid, tuple(contexts), times, saturated, flops)
 
     def log_density(self, windows: Sequence[Window]) -> NDArray[np.float64]:
-        """Log density [N] in nats of each window's future given its context (missing values left out)."""
+        """Log density [N] in nats of each window's future given its context (missing values left out).
+
+        All windows need the same context, horizon and number of variables.
+        """
+        if not windows:
+            raise DataError("there is no window to judge")
+        self._check_variables(same_variables([window.series for window in windows]))
+        shapes = {(window.context, window.horizon) for window in windows}
+        if len(shapes) > 1:
+            raise DataError(f"windows of one call need the same context and horizon, not {sorted(shapes)}")
         stacked = np.stack([np.concatenate([window.context_values, window.future_values]) for window in windows])
         return log_density(self.model, self.codec, stacked, windows[0].context)
 

@@ -63,6 +63,9 @@ app.command(
 )
 
 
+app.suppress_keyboard_interrupt = app.meta.suppress_keyboard_interrupt = False  # `main` says what became of the work
+
+
 @app.meta.default
 def _launch(
     *tokens: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
@@ -71,7 +74,10 @@ def _launch(
     from loracast.cli.config import refuse_fractions, yaml_options
 
     app.config = (yaml_options(config), refuse_fractions) if config else (refuse_fractions,)
-    app(tokens, exit_on_error=False, print_error=False)
+    try:
+        app(tokens, exit_on_error=False, print_error=False)
+    finally:
+        app.config = ()  # or a second call of `main` would look for them among the options here
 
 
 def main() -> None:
@@ -79,28 +85,19 @@ def main() -> None:
     from loracast.cli.console import complain
 
     try:
-        app.meta(exit_on_error=False, print_error=False)
+        app.meta(sys.argv[1:], exit_on_error=False, print_error=False)
     except Interrupted as stop:
         complain("stopped", stop)
         sys.exit(130)
-    except ConfigError as error:
-        for problem in error.problems:
-            complain("error", problem)
-        sys.exit(2)
-    except CycloptsError as error:
-        complain("error", _explain(error))
-        sys.exit(2)
-    except LoracastError as error:
-        complain("error", error)
-        sys.exit(2)
     except KeyboardInterrupt:
-        complain("stopped", "by Ctrl-C, before there was anything to save")
+        complain("stopped", "by Ctrl-C")
         sys.exit(130)
     except BrokenPipeError:  # the reader of a pipe has gone, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
-    except OSError as error:  # a file that cannot be read or written, where nothing closer to it has said so
-        complain("error", error)
+    except (LoracastError, CycloptsError, OSError) as error:  # OSError: a file that nothing closer to it has named
+        for problem in error.problems if isinstance(error, ConfigError) else [error]:
+            complain("error", _explain(problem) if isinstance(problem, CycloptsError) else problem)
         sys.exit(2)
 
 

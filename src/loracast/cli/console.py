@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 if TYPE_CHECKING:
@@ -30,31 +30,25 @@ def complain(kind: str, message: object) -> None:
 
 
 @contextmanager
-def training_bar(title: str) -> Iterator[Callable[[dict[str, Any]], None]]:
-    """A progress bar with loss, tokens per second and FLOPs, fed with the events of a training."""
-    columns = [
-        SpinnerColumn(),
-        TextColumn(title),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[state]}"),
-    ]
-    with Progress(*columns, TimeRemainingColumn(), console=errors) as progress:
-        bar = progress.add_task(title, total=None, state="")
+def training_bar(title: str, steps: int) -> Iterator[Callable[[dict[str, Any]], None]]:
+    """A progress bar with loss, tokens per second and FLOPs, fed with the events of a training of so many steps."""
+    shape = TextColumn(title), BarColumn(bar_width=6), MofNCompleteColumn()  # so that 80 columns hold the rest, too
+    columns = *shape, TextColumn("{task.fields[state]}"), TimeRemainingColumn()
+    with Progress(*columns, console=errors, disable=not errors.is_terminal) as progress:
+        bar = progress.add_task(title, total=steps, state="", visible=False)  # until there is something to tell
         state = {"loss": "", "validation": ""}
 
         def report(event: dict[str, Any]) -> None:
             if event["event"] == "train":
                 state["loss"] = f"loss {event['loss']:.3f}"
-                state["pace"] = f"{event['tokens_per_second']:,} tokens/s · {event['flops']:.2e} FLOPs"
+                state["pace"] = f"{event['tokens_per_second']:,} tok/s · {event['flops']:.1e} FLOPs"
                 progress.update(bar, total=event["steps"], completed=event["step"])
             elif event["event"] == "validation":
-                state["validation"] = f"validation {event['loss']:.3f}"
-                if not progress.console.is_terminal:
-                    pace = state.get("pace", "")
-                    line = f"step {event['step']}: {state['validation']} {state['loss']} {pace}"
-                    errors.print(line.strip(), markup=False, soft_wrap=True)
-            progress.update(bar, state=" · ".join(part for part in state.values() if part))
+                state["validation"] = f"val {event['loss']:.3f}"
+                if not errors.is_terminal:
+                    known = " · ".join(part for part in state.values() if part)
+                    errors.print(f"step {event['step']}: {known}", markup=False, soft_wrap=True)
+            progress.update(bar, visible=True, state=" · ".join(part for part in state.values() if part))
 
         yield report
 
@@ -62,7 +56,8 @@ def training_bar(title: str) -> Iterator[Callable[[dict[str, Any]], None]]:
 @contextmanager
 def sampling_bar() -> Iterator[Callable[[str, float], None]]:
     """A progress bar a forecaster, fed with names and shares of the work."""
-    with Progress(TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn(), console=errors) as progress:
+    columns = TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=errors, disable=not errors.is_terminal) as progress:
         bars: dict[str, Any] = {}
 
         def report(name: str, share: float) -> None:
@@ -88,7 +83,7 @@ def score_table(result: Backtest) -> Table:
     """The scores of a backtest, a row a forecaster; errors are means over series."""
     table = Table(box=None, header_style="bold", pad_edge=False)
     for title in ("forecaster", "MAE", "seed units", "RMSE", "R²", "CRPS", "80% coverage", "median MAE"):
-        table.add_column(title, justify="left" if title == "forecaster" else "right")
+        table.add_column(title, justify="left" if title == "forecaster" else "right", no_wrap=title == "forecaster")
     keys = ("mae", "mae_seed_units", "rmse", "r2", "crps", "coverage_80", "mae_median")
     for row in result.rows:
         style = "bold" if row["forecaster"] == "tuned" else None

@@ -17,7 +17,7 @@ WRITES = ("training.h5", "held-out.h5", "adapter", "metrics.json", "series.csv",
 class DemoTuning(TuneConfig):
     """How the demo's adapter is tuned: a few minutes on two processor cores."""
 
-    steps: int = 150
+    steps: int = 100
     """Optimiser steps. With --flops, the most steps."""
 
     validation_windows: int = 16
@@ -32,7 +32,7 @@ def demo(
     output: Annotated[Path, Parameter(alias="-o")] = Path("runs/demo"),
     series: int = 200,
     held_out: int = 20,
-    samples: int = 20,
+    samples: int = 16,
     tune: Annotated[DemoTuning, Parameter(name="*")] = DemoTuning(),
 ) -> None:
     """Show the whole path in minutes: simulate, tune, forecast, compare. Needs no network and no GPU.
@@ -78,7 +78,7 @@ def demo(
     base = Forecaster.from_pretrained("bundled")
     size = base.model.network.config.parameters()
     say(f"2. tuning the bundled model ({size:,} parameters, never shown predators or prey)")
-    with shown_warnings(), training_bar("tune") as report:
+    with shown_warnings(), training_bar("tune", tune.steps) as report:
         tuned = base.fit(training, tune=tune, directory=output / "adapter", report=report)
     say(f"3. forecasting steps {tune.context + 1}–{tune.context + tune.horizon} of the held-out series")
     with sampling_bar() as progress:

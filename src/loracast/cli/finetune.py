@@ -63,6 +63,8 @@ def finetune(
         Continue an interrupted run in the output folder.
     """
     from loracast.cli.console import say, shown_warnings, training_bar
+    from loracast.engine.train import CHECKPOINT
+    from loracast.errors import Interrupted
     from loracast.files import check_folder
     from loracast.forecaster import Forecaster
 
@@ -77,8 +79,13 @@ def finetune(
         f"{base.model.source}: {config.parameters():,} parameters, {trainable:,} trainable "
         f"(rank {tune.rank} on {', '.join(tune.lora.targets)}) · {len(series)} series of {', '.join(series[0].names)}"
     )
-    with shown_warnings(), training_bar("tune") as report:
-        tuned = base.fit(series, tune=tune, validation=validation, directory=output, resume=resume, report=report)
+    try:
+        with shown_warnings(), training_bar("tune", tune.steps) as report:
+            tuned = base.fit(series, tune=tune, validation=validation, directory=output, resume=resume, report=report)
+    except KeyboardInterrupt:  # not during the steps, which save their own: while the result was judged, say
+        if (output / CHECKPOINT).is_file():
+            raise Interrupted(f"continue with --resume from {output / CHECKPOINT}") from None
+        raise
     result, verdict = tuned.record["result"], tuned.record["validation_forecasts"]
     losses = result["validation_loss"]
     say(

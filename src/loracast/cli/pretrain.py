@@ -37,7 +37,7 @@ def pretrain(
 
     check_folder(output)
     say(f"{model_config(config).parameters():,} parameters · {config.pool:,} synthetic series")
-    with training_bar("pretrain") as report:
+    with training_bar("pretrain", config.steps) as report:
         record = run(config, output, device=device, resume=resume, report=report)["pretraining"]
     say(
         f"validation loss {record['validation_loss']:.4f} · {record['tokens']:.3e} tokens · "

@@ -223,6 +223,7 @@ def pretrain(
                     {
                         "event": "train",
                         "step": step,
+                        "steps": config.steps,
                         "loss": value,
                         "learning_rate": rate,
                         "gradient_norm": norm.item(),

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from loracast.codec import OTHER, SEMICOLON, Grammar
 from loracast.errors import ConfigError
-from loracast.model.attention import SharedPrefixCache
+from loracast.model.attention import BLOCK, SharedPrefixCache
 from loracast.model.checkpoint import LanguageModel
 from loracast.settings import SampleConfig
 
@@ -84,7 +84,8 @@ def _batches(model: LanguageModel, lengths: list[int], samples: int, new: int):
         budget = int(torch.cuda.mem_get_info(model.device)[0] * CUDA_CACHE_SHARE)
     else:
         budget = CPU_CACHE_BYTES
-    most_paths = max(1, budget // (token_bytes * (new + max(lengths))))
+    own = -(-new // BLOCK) * BLOCK  # kept in whole blocks
+    most_paths = max(1, budget // (token_bytes * (own + max(lengths))))
     step = min(samples, most_paths)
     together = max(1, most_paths // step)
     for first in range(0, len(lengths), together):
@@ -195,5 +196,8 @@ class Batch:
         out = np.full((len(hidden), length), OTHER, np.int64)
         for row, ids in zip(out, torch.stack(drawn, 1).cpu().numpy()):
             symbols = tokens.to_symbols(ids)[:length]
+            ends = np.flatnonzero(symbols == SEMICOLON)[:horizon]
+            if len(ends) == horizon:  # what a path writes after that depends on how long the others take
+                symbols = symbols[: ends[-1] + 1]
             row[: len(symbols)] = symbols
         return out.reshape(self.shape)

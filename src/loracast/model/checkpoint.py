@@ -40,7 +40,7 @@ class LanguageModel:
             rows are loaded.
         tokens: the tokenizer's side of the same table.
         codec: how the model was taught to read numbers, or the default where nothing is stored.
-        source: where it came from, as the user named it.
+        source: where it came from: `bundled`, an absolute path, or a repository of the hub.
         fingerprint: identifies the weights, whatever precision or vocabulary they are loaded in.
     """
 
@@ -70,7 +70,7 @@ def locate(source: str | Path) -> Path:
         return path
     if path.exists():
         raise ModelError(f"{source} is a file; a model is a directory with config.json, weights and tokenizer.json")
-    if len(path.parts) != 2 or str(source).startswith((".", "/", "~")):
+    if len(path.parts) != 2 or str(source).startswith((".", "/", "~")) or path.parent.is_dir():
         raise ModelError(f"{source} does not exist; name a model directory, a hub repository (owner/name) or 'bundled'")
     from huggingface_hub import snapshot_download
 
@@ -141,7 +141,9 @@ def load_model(
     identity = json.dumps([config.projections(), digests], sort_keys=True)  # in whichever order files hold the tensors
     fingerprint = hashlib.sha256(identity.encode()).hexdigest()[:16]
     codec = _stored_codec(directory)
-    return LanguageModel(network, rows.to(place), tokens, vocabulary, codec, str(source), fingerprint)
+    # absolute, since an adapter's record is read from other folders, too
+    name = str(directory.resolve()) if Path(source).is_dir() else str(source)
+    return LanguageModel(network, rows.to(place), tokens, vocabulary, codec, name, fingerprint)
 
 
 def _digest(tensor: Tensor) -> str:
