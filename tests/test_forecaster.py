@@ -217,6 +217,8 @@ def test_constants_stay_as_they_are(base: Forecaster):
         np.testing.assert_array_equal(forecast.samples[index], np.broadcast_to(level, (3, 4, 2)))
     assert np.ptp(forecast.samples[1]) > 0
     assert forecast.valid.all()
+    half = base.predict(Series(np.stack([np.full(9, 3.0), np.arange(9.0)], 1), ("a", "b")), 4, samples=3)
+    assert np.ptp(half.samples[..., 1]) > 0  # one variable that varies is enough to ask the model
     only = base.predict(series[0], 4, samples=3)
     assert only.flops == 0
     np.testing.assert_array_equal(only.median(), np.broadcast_to([0.1, -1234.567], (1, 4, 2)))

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from loracast.codec import MISSING, SEMICOLON, Codec
 from loracast.engine import pretrain as module
+from loracast.engine.batch import Batch
 from loracast.engine.pretrain import Pool, initialise, model_config, pretrain
 from loracast.errors import ConfigError, Interrupted, ModelError
 from loracast.flops import PassCost
@@ -232,19 +233,24 @@ def test_some_windows_have_gaps_but_none_begins_with_one():
 
 
 def test_every_series_of_the_pool_is_used_once_before_any_is_used_again(monkeypatch: pytest.MonkeyPatch):
-    drawn: list[np.ndarray] = []
+    drawn: list[tuple[np.ndarray, np.ndarray]] = []
     encode = module.encode_batch
-    monkeypatch.setattr(
-        module,
-        "encode_batch",
-        lambda codec, windows, context: (drawn.append(windows), encode(codec, windows, context))[1],
-    )
+
+    def spy(codec: Codec, windows: np.ndarray, context: np.ndarray) -> Batch:
+        if windows.shape[2] == 2:
+            drawn.append((windows, context))
+        return encode(codec, windows, context)
+
+    monkeypatch.setattr(module, "encode_batch", spy)
     pool = make_pool()
     for step in range(12):
         pool.batch(step, 8)
-    starts = [tuple(row) for windows in drawn if windows.shape[2] == 2 for row in windows[:, 0]]  # never missing
+    starts = [tuple(row) for windows, _ in drawn for row in windows[:, 0]]  # never missing
     assert len(pool.series[2]) == len(set(starts[:40])) == 40
     assert starts[40:] == starts[:8]
+    contexts = np.stack([context for _, context in drawn])
+    assert (contexts[10:] != contexts[:2]).any()  # what is seen again begins its forecast elsewhere
+    assert 2 <= contexts.min() < contexts.max() <= 8
 
 
 def test_weights_start_at_the_deviation_that_is_documented():

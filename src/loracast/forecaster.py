@@ -71,20 +71,29 @@ class Forecaster:
         Raises:
             ModelError: what cannot be loaded, or does not fit together.
         """
+        if adapter is not None:
+            model = model or recorded_base(Path(adapter))
+        loaded = load_model(model or "bundled", vocabulary=vocabulary, device=device, precision=precision)
+        base = cls(loaded, codec or loaded.codec)
         if adapter is None:
-            base = load_model(model or "bundled", vocabulary=vocabulary, device=device, precision=precision)
-            return cls(base, codec or base.codec)
+            return base
+        adapted = base.with_adapter(adapter)
+        if codec and codec != adapted.codec:
+            raise ModelError(f"{adapter} was tuned with {adapted.codec}, not with {codec}; leave the codec out")
+        return adapted
+
+    def with_adapter(self, adapter: str | Path) -> Forecaster:
+        """A new forecaster with an adapter from a directory in PEFT's format; the base's weights are shared.
+
+        Series are written as the adapter's record says, or as for this forecaster where it has none.
+        """
         lora, _ = read_adapter(Path(adapter))
-        model = model or recorded_base(Path(adapter))
-        base = load_model(model, vocabulary=vocabulary, device=device, precision=precision)
-        adapted, record = load_adapted(base, Path(adapter))
+        adapted, record = load_adapted(self.model, Path(adapter))
         try:
-            stored = Codec(**record["codec"]) if "codec" in record else None
+            codec = Codec(**record["codec"]) if "codec" in record else self.codec
         except (ConfigError, TypeError) as error:
             raise ModelError(f"{adapter} holds no codec of this version: {type(error).__name__}: {error}") from None
-        if codec and stored and codec != stored:
-            raise ModelError(f"{adapter} was tuned with {stored}, not with {codec}; leave the codec out")
-        return cls(adapted, stored or codec or base.codec, lora, record)
+        return Forecaster(adapted, codec, lora, record)
 
     # -- tuning --------------------------------------------------------------------------------------------------
 
@@ -184,9 +193,10 @@ class Forecaster:
             tuned.save(directory)
             (directory / CHECKPOINT).unlink(missing_ok=True)
         if verdict and not verdict["improved"]:
+            never = " (no step had a lower validation loss)" if result.record["best_step"] == 0 else ""
             warnings.warn(
-                f"TUNING DID NOT HELP: on {len(judged)} validation windows the tuned model's MAE is {maes[1]:.4g}, the "
-                f"untouched model's {maes[0]:.4g}. Try more steps, more series or another learning rate.",
+                f"TUNING DID NOT HELP{never}: on {len(judged)} validation windows the tuned model's MAE is "
+                f"{maes[1]:.4g}, the untouched model's {maes[0]:.4g}. Try more steps, more series or another learning rate.",
                 stacklevel=2,
             )
         return tuned

@@ -60,19 +60,16 @@ def evaluate(
     from loracast.evaluation.backtest import TUNED, ZERO_SHOT, backtest
     from loracast.evaluation.figures import before_and_after
     from loracast.files import atomic_path, check_folder
-    from loracast.forecaster import Forecaster
+    from loracast.forecaster import Forecaster, recorded_base
 
     check_folder(output)
     series = columns.read_subset(data, split, subset)
-    forecasters = {}
-    tuned = None
-    if adapter:
-        tuned = Forecaster.from_pretrained(model.model, adapter, device=model.device, precision=model.precision)
-    source = tuned.model.source if tuned else model.model
+    source = recorded_base(adapter) if adapter and not model.model else model.model
     base = Forecaster.from_pretrained(source, device=model.device, precision=model.precision)
-    forecasters[ZERO_SHOT] = Forecaster(base.model, tuned.codec) if tuned else base
-    if tuned:
-        forecasters[TUNED] = tuned
+    forecasters = {ZERO_SHOT: base}
+    if adapter:
+        tuned = base.with_adapter(adapter)
+        forecasters = {ZERO_SHOT: Forecaster(base.model, tuned.codec), TUNED: tuned}
     with sampling_bar() as progress:
         result = backtest(forecasters, series, context, horizon, stride=stride, sample=sample, progress=progress)
     result.save(output)
