@@ -91,6 +91,15 @@ def test_a_saved_forecaster_forecasts_the_same_when_loaded(tuned: tuple[Forecast
     )
 
 
+def test_an_adapter_is_put_on_a_base_that_is_loaded_already(base: Forecaster, tuned: tuple[Forecaster, Path]):
+    adapted = base.with_adapter(tuned[1])
+    expected, found = (one.predict(waves(2), 5, samples=3).samples for one in (tuned[0], adapted))
+    np.testing.assert_array_equal(found, expected)
+    assert base.lora is None
+    embedding = adapted.model.network.model.embed_tokens.weight
+    assert embedding.data_ptr() == base.model.network.model.embed_tokens.weight.data_ptr()
+
+
 def test_the_record_says_how_the_adapter_came_about(tuned: tuple[Forecaster, Path]):
     forecaster, directory = tuned
     record = json.loads((directory / "loracast.json").read_text(), parse_constant=pytest.fail)

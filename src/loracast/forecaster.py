@@ -183,7 +183,7 @@ class Forecaster:
             "flops": {"convention": "hardware", "total": ledger.total, **ledger.spent},
             "made": {
                 "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-                "hardware": _hardware(self.model.device),
+                "hardware": self.hardware,
                 "precision": str(self.model.network.model.norm.weight.dtype).removeprefix("torch."),
                 "python": platform.python_version(),
                 "torch": torch.__version__,
@@ -196,7 +196,7 @@ class Forecaster:
             never = " (no step had a lower validation loss)" if result.record["best_step"] == 0 else ""
             warnings.warn(
                 f"TUNING DID NOT HELP{never}: on {len(judged)} validation windows the tuned model's MAE is "
-                f"{maes[1]:.4g}, the untouched model's {maes[0]:.4g}. Try more steps, more series or another learning rate.",
+                f"{maes[1]:.4g}, the untouched model's {maes[0]:.4g}. Try more steps, more series or another rate.",
                 stacklevel=2,
             )
         return tuned
@@ -301,6 +301,13 @@ class Forecaster:
         stacked = np.stack([np.concatenate([window.context_values, window.future_values]) for window in windows])
         return log_density(self.model, self.codec, stacked, windows[0].context)
 
+    @property
+    def hardware(self) -> str:
+        """What this forecaster computes on."""
+        if self.model.device.type == "cuda":
+            return torch.cuda.get_device_name(self.model.device)
+        return f"CPU ({platform.machine()}, {torch.get_num_threads()} threads)"
+
     # -- inside --------------------------------------------------------------------------------------------------
 
     @property
@@ -396,9 +403,3 @@ def _mae(forecaster: Forecaster, judged: Sequence[Window], samples: int, seed: i
     forecast = forecaster.predict(contexts, judged[0].horizon, samples=samples, seed=seed, context=judged[0].context)
     truth = np.stack([window.future_values for window in judged])
     return float(np.nanmean(np.abs(forecast.median() - truth)))
-
-
-def _hardware(device: torch.device) -> str:
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"CPU ({platform.machine()}, {torch.get_num_threads()} threads)"

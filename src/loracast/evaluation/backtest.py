@@ -118,6 +118,8 @@ def backtest(
         "horizon": horizon,
         "stride": stride or horizon,
         **asdict(sample),
+        "model": sorted({forecaster.model.source for forecaster in forecasters.values()}),
+        "hardware": sorted({forecaster.hardware for forecaster in forecasters.values()}),
         "loracast": loracast.__version__,
         "torch": torch.__version__,
         "python": platform.python_version(),
