@@ -84,8 +84,8 @@ def main() -> None:
     """Runs a command: status 0 for success, 2 for what the user can mend, 130 when stopped from the keyboard."""
     from loracast.cli.console import complain
 
-    # before torch is imported: threads that wait by spinning are many times slower when anything else wants a core
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # before torch is imported: threads that spin for long are many times slower when anything else wants a core
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     try:
         app.meta(sys.argv[1:], exit_on_error=False, print_error=False)
     except Interrupted as stop:

@@ -143,6 +143,7 @@ def tune(
     """
     checkpoint = directory / CHECKPOINT if directory else None
     identity = {**asdict(config), "codec": codec.to_dict(), "base": model.fingerprint, "data": fingerprint(training)}
+    identity["precision"] = str(model.network.model.norm.weight.dtype).removeprefix("torch.")
     identity["validation_data"] = fingerprint([window.series for window in validation])
     if resume:
         if checkpoint is None or not checkpoint.is_file():
@@ -197,6 +198,7 @@ def tune(
             save_training(checkpoint, {"adapter": adapter_state(network), "best": best_state}, optimizer, record)
 
     with (
+        torch.random.fork_rng(devices=[model.device] if model.device.type == "cuda" else []),
         JsonLines(directory / "metrics.jsonl", progress.step) if directory else nullcontext() as log,
         Interruption() as interruption,
     ):
@@ -210,7 +212,8 @@ def tune(
             if not ledger.affords(step_flops + validation_flops + reserve):
                 break  # batches of the decimal layout differ in length, so the plan is an estimate
             ledger.charge("training", step_flops)
-            torch.manual_seed(config.seed * 1_000_003 + step)  # dropout of a step depends on nothing before it
+            if config.dropout:  # of a step depends on nothing before it
+                torch.manual_seed(config.seed * 1_000_003 + step)
             rate = cosine_schedule(step, progress.planned, peak, config.warmup, FLOOR)
             for group in optimizer.param_groups:
                 group["lr"] = rate
