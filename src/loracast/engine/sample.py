@@ -58,7 +58,7 @@ def sample_paths(
         uniforms = np.stack(
             [[_uniforms(config.seed, ids[index], sample, length) for sample in samples] for index in chosen]
         )  # [N, S, L]
-        batch = Batch(model, [prompts[index] for index in chosen], uniforms, grammar, config)
+        batch = PathBatch(model, [prompts[index] for index in chosen], uniforms, grammar, config)
         drawn = batch.constrained(horizon) if constrained else batch.unconstrained(horizon)  # [N, S, L]
         for index, rows in zip(chosen, drawn):
             paths[index, samples.start : samples.stop] = rows
@@ -94,7 +94,7 @@ def _batches(model: LanguageModel, lengths: list[int], samples: int, new: int):
             yield series, range(start, min(start + step, samples))
 
 
-class Batch:
+class PathBatch:
     """The paths of a few series, continued in step with each other."""
 
     def __init__(
