@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from loracast.codec import COMMA, MISSING, SEMICOLON, Codec
+from loracast.codec import Codec
 from loracast.engine.batch import Batch, encode_batch, loss_sum, to_device
+from loracast.grammar import COMMA, MISSING, SEMICOLON
 from loracast.model.checkpoint import LanguageModel
 
 CODECS = {

@@ -16,20 +16,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
-from loracast.codec import (
-    COMMA,
-    MISSING,
-    OTHER,
-    SEMICOLON,
-    SYMBOLS,
-    Codec,
-    Grammar,
-    Scale,
-    _percentile,
-    from_text,
-    to_text,
-)
+from loracast.codec import Codec, Scale, _percentile
 from loracast.errors import ConfigError, DataError
+from loracast.grammar import COMMA, MISSING, OTHER, SEMICOLON, SYMBOLS, Grammar, from_text, to_text
 
 HUGE = np.finfo(float).max
 EXTREMES = (0.0, -0.0, 1e308, -1e308, HUGE, -HUGE, 5e-324, -5e-324, 2.3e-308, 1.0, -1.0, 999.5, float("nan"))

@@ -7,10 +7,11 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from loracast.codec import MISSING, Codec
+from loracast.codec import Codec
 from loracast.engine.likelihood import log_density
 from loracast.errors import LoracastError
 from loracast.forecaster import Forecaster
+from loracast.grammar import MISSING
 from loracast.model.checkpoint import LanguageModel, load_model
 from loracast.series import Series, windows
 

@@ -13,13 +13,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from loracast.codec import MISSING, SEMICOLON, Codec
+from loracast.codec import Codec
 from loracast.engine import pretrain as module
 from loracast.engine.batch import Batch
 from loracast.engine.pretrain import Pool, initialise, model_config, pretrain
 from loracast.errors import ConfigError, Interrupted, ModelError
 from loracast.flops import PassCost
 from loracast.forecaster import Forecaster
+from loracast.grammar import MISSING, SEMICOLON
 from loracast.model.checkpoint import load_model
 from loracast.model.qwen2 import Qwen2
 from loracast.series import Series

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from loracast.codec import SYMBOLS
+from loracast.grammar import SYMBOLS
 from loracast.model.attention import SharedPrefixCache
 from loracast.model.checkpoint import LanguageModel, Vocabulary, load_model
 from loracast.model.config import Qwen2Config

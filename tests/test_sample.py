@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from scipy.stats import chisquare
 
-from loracast.codec import MISSING, OTHER, SEMICOLON, Codec, Grammar
+from loracast.codec import Codec
 from loracast.engine import sample
 from loracast.engine.sample import sample_paths
 from loracast.errors import ConfigError
+from loracast.grammar import MISSING, OTHER, SEMICOLON, Grammar
 from loracast.model.checkpoint import LanguageModel, load_model
 from loracast.settings import SampleConfig
 

@@ -5,8 +5,9 @@ import pytest
 from tokenizers import Tokenizer
 
 import conftest
-from loracast.codec import COMMA, MINUS, MISSING, OTHER, SEMICOLON, SYMBOLS, Codec, to_text
+from loracast.codec import Codec
 from loracast.errors import ModelError
+from loracast.grammar import COMMA, MINUS, MISSING, OTHER, SEMICOLON, SYMBOLS, to_text
 from loracast.model.tokenizer import END, NUMERIC_VOCABULARY, NumericTokens, write_numeric_tokenizer
 
 

@@ -6,10 +6,10 @@ A step of a series is its variables joined by "," and closed by ";". Two layouts
 - `decimal`: `digits` digits after a point and as many before it as needed, `2.46,10.25;1.92,7.68;`, with a minus sign.
 
 Every number has exactly one text, and a missing value is written `NaN`. Values are first quantised to integers, rounded
-half to even, and digits are taken from the integers: digits taken from floats are wrong (0.29 becomes 28). Ids here are
-positions in `SYMBOLS`; a model's own token ids are looked up elsewhere, symbol by symbol.
+half to even, and digits are taken from the integers: digits taken from floats are wrong (0.29 becomes 28). Ids are
+positions in `grammar.SYMBOLS`.
 
-Shapes: N paths, T steps, H steps of the horizon, D variables, L tokens, W slots of a value, S states, A symbols.
+Shapes: N paths, T steps, H steps of the horizon, D variables, L tokens, W slots of a value.
 """
 
 from __future__ import annotations
@@ -17,17 +17,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cache
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from loracast.errors import ConfigError, DataError
-
-SYMBOLS = ("0", "1", "2", "3", "4", "5", "6", "7", "8", "9", ".", ",", ";", "-", "NaN")
-POINT, COMMA, SEMICOLON, MINUS, MISSING = range(10, 15)
-OTHER = len(SYMBOLS)  # anything a full vocabulary may produce that is no symbol; never accepted
+from loracast.grammar import COMMA, MINUS, MISSING, POINT, SEMICOLON, Grammar, decimal_grammar, fixed_grammar
 
 Layout = Literal["fixed", "decimal"]
 ScalePolicy = Literal["variable", "joint", "dataset"]
@@ -63,49 +59,6 @@ class Decoded:
 
     values: NDArray[np.float64]
     valid: NDArray[np.bool_]
-
-
-@dataclass(frozen=True, eq=False)
-class Grammar:
-    """The automaton of well-formed text for one number of variables. State 0 stands before a step.
-
-    The same table constrains sampling, splits text when it is parsed, and gives the likelihood its normalisation.
-
-    Attributes:
-        next_state: [S, A + 1] the state after a symbol; the last state rejects and is never left.
-        sampled: [S, A] the symbols a forecast may draw: all accepted ones but `NaN`, since a forecast is not missing.
-        forced: [S] True where only one symbol may be drawn, so that nothing needs to be.
-        step_tokens: the most tokens a sampled step can take.
-        lockstep: whether every path is in the same state after the same number of sampled tokens.
-    """
-
-    variables: int
-    next_state: NDArray[np.int64]
-    sampled: NDArray[np.bool_]
-    forced: NDArray[np.bool_]
-    step_tokens: int
-    lockstep: bool
-
-    @property
-    def reject(self) -> int:
-        return len(self.next_state) - 1
-
-    def follow(self, state: int) -> int:
-        """The state after any symbol that may be drawn in `state`; of use where the automaton runs in lockstep."""
-        return int(self.next_state[state, self.sampled[state].argmax()])
-
-    def walk(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The state before each token, [..., L] for ids [..., L] that begin at the start of a step."""
-        state = np.zeros(ids.shape[:-1], np.int64)  # [...]
-        states = np.empty(ids.shape, np.int64)  # [..., L]
-        for position in range(ids.shape[-1]):
-            states[..., position] = state
-            state = self.next_state[state, ids[..., position]]
-        return states
-
-    def in_loss(self, ids: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Which tokens [..., L] are targets of training: every accepted one but `NaN`, which no forecast may draw."""
-        return (ids != MISSING) & (self.next_state[self.walk(ids), ids] != self.reject)
 
 
 @dataclass(frozen=True)
@@ -278,8 +231,8 @@ class Codec:
 
     def grammar(self, variables: int) -> Grammar:
         if self.layout == "fixed":
-            return _fixed_grammar(variables, self.digits)
-        return _decimal_grammar(variables, self.digits, self.leading)
+            return fixed_grammar(variables, self.digits)
+        return decimal_grammar(variables, self.digits, self.leading)
 
     def decode(self, ids: ArrayLike, scale: Scale, horizon: int) -> Decoded:
         """The first `horizon` steps of ids [..., L], strictly: a step counts only if the grammar accepts all of it.
@@ -323,21 +276,6 @@ class Codec:
         return Decoded(np.where(unread, np.nan, values), valid.reshape(*leading_shape, horizon))
 
 
-def to_text(ids: ArrayLike) -> str:
-    """The text that ids [L] stand for; `OTHER` shows as "�"."""
-    return "".join((*SYMBOLS, "�")[index] for index in np.asarray(ids, int))
-
-
-def from_text(text: str) -> NDArray[np.int64]:
-    """Ids [L] of a text, symbol by symbol; a character that belongs to no symbol becomes `OTHER`."""
-    ids, position = [], 0
-    while position < len(text):
-        symbol = "NaN" if text.startswith("NaN", position) else text[position]
-        ids.append(SYMBOLS.index(symbol) if symbol in SYMBOLS else OTHER)
-        position += len(symbol)
-    return np.array(ids, np.int64)
-
-
 def _percentile(values: NDArray[np.float64], percentile: float) -> NDArray[np.float64]:
     """The percentile [..., D] over the steps of values [..., T, D], NaN left out; NaN where nothing is left.
 
@@ -359,59 +297,3 @@ def _size(values: NDArray[np.float64], percentile: float) -> NDArray[np.float64]
     size = np.nan_to_num(_percentile(values, percentile))
     size = np.where(size > 0, size, np.nan_to_num(values).max(-2))
     return np.where(size > 0, size, 1.0)
-
-
-@cache
-def _fixed_grammar(variables: int, digits: int) -> Grammar:
-    value_states = digits + 1  # one before each digit and one before the separator
-    states = variables * value_states + 1
-    next_state = np.full((states, OTHER + 1), states - 1)
-    for variable in range(variables):
-        first = variable * value_states
-        for state in range(first, first + digits):
-            next_state[state, :10] = state + 1
-        last = variable == variables - 1
-        next_state[first, MISSING] = first + digits
-        next_state[first + digits, SEMICOLON if last else COMMA] = 0 if last else first + value_states
-    return _grammar(variables, next_state, step_tokens=variables * value_states, lockstep=True)
-
-
-@cache
-def _decimal_grammar(variables: int, digits: int, leading: int) -> Grammar:
-    # the states of a value: before it; after "-"; after "0"; after "-0", "-0." and each further 0 but the last, since
-    # there is no minus zero; after 1 to `leading` digits; after "." and 0 to digits - 1 decimals; before the separator
-    negligible = digits + 1 if digits else 0
-    value_states = 3 + negligible + leading + digits + 1
-    states = variables * value_states + 1
-    next_state = np.full((states, OTHER + 1), states - 1)
-    for variable in range(variables):
-        before = variable * value_states
-        signed, zero, minus_zero = before + 1, before + 2, before + 3
-        first = minus_zero + negligible
-        decimals, end = first + leading, before + value_states - 1
-        last = variable == variables - 1
-        separator, after = (SEMICOLON, 0) if last else (COMMA, before + value_states)
-        next_state[before, MINUS] = signed
-        next_state[before, MISSING] = end
-        next_state[before, 0] = zero
-        next_state[[before, signed], 1:10] = first
-        for state in range(first, first + leading - 1):
-            next_state[state, :10] = state + 1
-        whole = (zero, *range(first, first + leading))
-        if digits:
-            next_state[whole, POINT] = decimals
-            next_state[signed, 0], next_state[minus_zero, POINT] = minus_zero, minus_zero + 1
-        else:
-            next_state[whole, separator] = after
-        for place in range(digits):
-            next_state[[decimals + place, minus_zero + 1 + place], :10] = decimals + place + 1
-            next_state[minus_zero + 1 + place, 0] = minus_zero + 2 + place if place + 1 < digits else states - 1
-        next_state[end, separator] = after
-    step_tokens = variables * (1 + leading + (digits > 0) + digits + 1)
-    return _grammar(variables, next_state, step_tokens=step_tokens, lockstep=False)
-
-
-def _grammar(variables: int, next_state: NDArray[np.int64], *, step_tokens: int, lockstep: bool) -> Grammar:
-    sampled = (next_state != len(next_state) - 1)[:, :OTHER]
-    sampled[:, MISSING] = False
-    return Grammar(variables, next_state, sampled, sampled.sum(1) == 1, step_tokens, lockstep)

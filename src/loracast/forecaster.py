@@ -24,8 +24,7 @@ from loracast.engine.train import tune as tune_adapter
 from loracast.errors import ConfigError, DataError, ModelError
 from loracast.flops import Ledger, PassCost
 from loracast.forecast import Forecast, future_time
-from loracast.model.checkpoint import LanguageModel, Vocabulary, load_adapted, load_model
-from loracast.model.config import read_json
+from loracast.model.checkpoint import LanguageModel, Vocabulary, load_adapted, load_model, recorded_base
 from loracast.model.lora import ADAPTER_CONFIG, adapter_state, attach, load_adapter_state, read_adapter, save_adapter
 from loracast.series import Series, Window, windows
 from loracast.settings import Device, LoraConfig, Precision, SampleConfig, TuneConfig
@@ -353,21 +352,6 @@ def _check_unused(directory: Path) -> None:
         raise ConfigError([f"{directory} holds an interrupted run; continue it with --resume or choose another folder"])
     if (directory / ADAPTER_CONFIG).exists():
         raise ConfigError([f"{directory} holds an adapter already; choose another folder or remove this one"])
-
-
-def recorded_base(adapter: Path) -> str:
-    """The base that an adapter's loracast.json or adapter_config.json names."""
-    if not (adapter / ADAPTER_CONFIG).is_file():
-        raise ModelError(f"{adapter} is no adapter directory: it has no {ADAPTER_CONFIG}")
-    for name, keys in (("loracast.json", ("base", "model")), (ADAPTER_CONFIG, ("base_model_name_or_path",))):
-        path = adapter / name
-        if path.is_file():
-            value: Any = read_json(path)
-            for key in keys:
-                value = value.get(key) if isinstance(value, dict) else None
-            if value:
-                return str(value)
-    raise ModelError(f"{adapter} does not say which base model it belongs to; name it with --model")
 
 
 def same_variables(series: Sequence[Series]) -> tuple[str, ...]:

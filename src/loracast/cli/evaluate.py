@@ -60,7 +60,8 @@ def evaluate(
     from loracast.evaluation.backtest import TUNED, ZERO_SHOT, backtest
     from loracast.evaluation.figures import before_and_after
     from loracast.files import atomic_path, check_folder
-    from loracast.forecaster import Forecaster, recorded_base
+    from loracast.forecaster import Forecaster
+    from loracast.model.checkpoint import recorded_base
 
     check_folder(output)
     series = columns.read_subset(data, split, subset)

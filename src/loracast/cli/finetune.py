@@ -123,8 +123,8 @@ def merge(
     """
     from loracast.cli.console import say
     from loracast.files import check_folder
-    from loracast.forecaster import recorded_base
     from loracast.model.checkpoint import merge as run
+    from loracast.model.checkpoint import recorded_base
 
     check_folder(output)
     differences = run(model or recorded_base(adapter), adapter, output, precision)

@@ -23,8 +23,8 @@ def inspect(model: str = "bundled", /, *, rank: int | None = None, targets: str 
     from rich.table import Table
 
     from loracast.cli.console import out
-    from loracast.codec import SYMBOLS
     from loracast.errors import ConfigError
+    from loracast.grammar import SYMBOLS
     from loracast.model.checkpoint import locate
     from loracast.model.config import Qwen2Config
     from loracast.model.tokenizer import NumericTokens

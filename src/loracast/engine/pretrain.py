@@ -21,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from loracast.codec import SYMBOLS, Codec
+from loracast.codec import Codec
 from loracast.engine.batch import Batch, encode_batch, loss_sum, to_device
 from loracast.engine.loop import (
     Interruption,
@@ -35,6 +35,7 @@ from loracast.engine.loop import (
 from loracast.errors import ConfigError, Interrupted
 from loracast.files import write_text
 from loracast.flops import PassCost
+from loracast.grammar import SYMBOLS
 from loracast.model.checkpoint import choose_device, write_model
 from loracast.model.config import Qwen2Config
 from loracast.model.qwen2 import Qwen2

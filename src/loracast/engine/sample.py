@@ -17,8 +17,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from loracast.codec import OTHER, SEMICOLON, Grammar
 from loracast.errors import ConfigError
+from loracast.grammar import OTHER, SEMICOLON, Grammar
 from loracast.model.attention import BLOCK, SharedPrefixCache
 from loracast.model.checkpoint import LanguageModel
 from loracast.settings import SampleConfig

@@ -12,11 +12,12 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from loracast.codec import SYMBOLS, Codec
+from loracast.codec import Codec
 from loracast.errors import ConfigError, ModelError
 from loracast.files import atomic_path, write_text
+from loracast.grammar import SYMBOLS
 from loracast.model.config import Qwen2Config, read_json
-from loracast.model.lora import attach, load_adapter_state, merged_weights, read_adapter
+from loracast.model.lora import ADAPTER_CONFIG, attach, load_adapter_state, merged_weights, read_adapter
 from loracast.model.qwen2 import Qwen2
 from loracast.model.tensors import read_tensors, write_tensors
 from loracast.model.tokenizer import NumericTokens
@@ -172,6 +173,21 @@ def _stored_codec(directory: Path) -> Codec:
         return Codec(**read_json(path)["codec"])
     except (ConfigError, KeyError, TypeError) as error:
         raise ModelError(f"{path} holds no codec of this version: {type(error).__name__}: {error}") from None
+
+
+def recorded_base(adapter: Path) -> str:
+    """The base that an adapter's loracast.json or adapter_config.json names."""
+    if not (adapter / ADAPTER_CONFIG).is_file():
+        raise ModelError(f"{adapter} is no adapter directory: it has no {ADAPTER_CONFIG}")
+    for name, keys in (("loracast.json", ("base", "model")), (ADAPTER_CONFIG, ("base_model_name_or_path",))):
+        path = adapter / name
+        if path.is_file():
+            value: Any = read_json(path)
+            for key in keys:
+                value = value.get(key) if isinstance(value, dict) else None
+            if value:
+                return str(value)
+    raise ModelError(f"{adapter} does not say which base model it belongs to; name it with --model")
 
 
 def load_adapted(base: LanguageModel, directory: Path) -> tuple[LanguageModel, dict[str, Any]]:

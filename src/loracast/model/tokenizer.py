@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
-from loracast.codec import OTHER, SYMBOLS, from_text
 from loracast.errors import ModelError
 from loracast.files import write_text
+from loracast.grammar import OTHER, SYMBOLS, from_text
 
 END = "<|endoftext|>"
 NUMERIC_VOCABULARY = (*SYMBOLS, "N", "a", "Na", END)
