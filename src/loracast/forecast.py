@@ -162,7 +162,8 @@ class Forecast:
                 draw_fan(axes[row, column], self, row, column, levels[row, :, :, column], truth)
                 if row == 0:
                     axes[row, column].set_title(name)
-            axes[row, 0].set_ylabel(f"series {self.ids[row]}")
+            name = self.ids[row]
+            axes[row, 0].set_ylabel(name if len(name) <= 20 else f"{name[:19]}…", fontsize="small")
         for axis in axes[-1]:
             axis.set_xlabel("step" if self.time[rows - 1] is None else "time")
         handles, labels = axes[0, 0].get_legend_handles_labels()

@@ -10,7 +10,7 @@ Shapes: N series, S samples, B = N·S paths of a batch, L tokens, A symbols, V r
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -23,8 +23,8 @@ from loracast.model.attention import BLOCK, SharedPrefixCache
 from loracast.model.checkpoint import LanguageModel
 from loracast.settings import SampleConfig
 
-CPU_CACHE_BYTES = 512 * 2**20  # of keys and values in a batch on a CPU; more would not be faster
-CUDA_CACHE_SHARE = 0.5  # of the free memory of a GPU
+CPU_MEMORY_BYTES = 512 * 2**20  # of a batch on a CPU, once for its keys and values and once for its prefill
+CUDA_MEMORY_SHARE = 0.4  # of the free memory of a GPU, likewise
 
 
 def sample_paths(
@@ -75,19 +75,21 @@ def _uniforms(seed: int, series: str, sample: int, length: int) -> NDArray[np.fl
     return 1 - stream.random(length, np.float32)
 
 
-def _batches(model: LanguageModel, lengths: list[int], samples: int, new: int):
-    """Series (as positions) and a range of samples of each batch, as many as the memory for their cache allows."""
+def _batches(model: LanguageModel, lengths: list[int], samples: int, new: int) -> Iterator[tuple[range, range]]:
+    """Series (as positions) and a range of samples of each batch, as many as their cache and their prefill allow."""
     config = model.network.config
     size = model.network.model.norm.weight.element_size()
     token_bytes = 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim * size
+    prefill_bytes = 4 * config.intermediate_size * size  # of a token: what one MLP holds at its widest
     if model.device.type == "cuda":
-        budget = int(torch.cuda.mem_get_info(model.device)[0] * CUDA_CACHE_SHARE)
+        budget = int(torch.cuda.mem_get_info(model.device)[0] * CUDA_MEMORY_SHARE)
     else:
-        budget = CPU_CACHE_BYTES
+        budget = CPU_MEMORY_BYTES
     own = -(-new // BLOCK) * BLOCK  # kept in whole blocks
-    most_paths = max(1, budget // (token_bytes * (own + max(lengths))))
+    longest = max(lengths)
+    most_paths = max(1, budget // (token_bytes * (own + longest)))
     step = min(samples, most_paths)
-    together = max(1, most_paths // step)
+    together = max(1, min(most_paths // step, budget // (prefill_bytes * longest)))
     for first in range(0, len(lengths), together):
         for start in range(0, samples, step):
             series = range(first, min(first + together, len(lengths)))
