@@ -23,7 +23,7 @@ from loracast.model.attention import BLOCK, SharedPrefixCache
 from loracast.model.checkpoint import LanguageModel
 from loracast.settings import SampleConfig
 
-CPU_MEMORY_BYTES = 512 * 2**20  # of a batch on a CPU, once for its keys and values and once for its prefill
+CPU_MEMORY_BYTES = 1200 * 2**20  # of a batch on a CPU, once for its keys and values and once for its prefill
 CUDA_MEMORY_SHARE = 0.4  # of the free memory of a GPU, likewise
 
 
