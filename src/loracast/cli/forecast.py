@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -64,10 +65,7 @@ def forecast(
         result = forecaster.predict(
             series,
             horizon,
-            samples=sample.samples,
-            temperature=sample.temperature,
-            top_p=sample.top_p,
-            seed=sample.seed,
+            **asdict(sample),
             context=context,
             progress=lambda share: progress(name, share),
         )

@@ -101,10 +101,7 @@ def backtest(
         forecasts[name] = forecaster.predict(
             contexts,
             horizon,
-            samples=sample.samples,
-            temperature=sample.temperature,
-            top_p=sample.top_p,
-            seed=sample.seed,
+            **asdict(sample),
             context=context,
             progress=lambda share, name=name: progress(name, share),
         )
