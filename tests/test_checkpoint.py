@@ -252,7 +252,7 @@ def test_other_weights_have_another_fingerprint(directory, name):
 def test_an_adapter_of_another_base_is_refused(qwen2_directory, make_qwen2, tmp_path):
     base, other = load(qwen2_directory), load(make_qwen2(seed=1))
     adapter = tuned_adapter(base, tmp_path / "adapter")
-    model, record = load_adapted(load(qwen2_directory, "full"), adapter)
+    model, _, record = load_adapted(load(qwen2_directory, "full"), adapter)
     assert model.source == base.source
     assert record["base"]["fingerprint"] == base.fingerprint
     with pytest.raises(ModelError, match=r"another base model \(the one it was tuned on") as raised:
@@ -301,7 +301,7 @@ def test_a_merged_model_is_what_peft_merges(make_qwen2, tmp_path, tied):
     assert merged.codec == codec
     assert merged.fingerprint != base.fingerprint
     symbols = torch.randint(15, (1, 40), generator=torch.Generator().manual_seed(1))
-    adapted, _ = load_adapted(base, adapter)
+    adapted, _, _ = load_adapted(base, adapter)
     assert (merged.network(symbols) - adapted.network(symbols)).abs().max() < 1e-4
     assert (merged.network(symbols) - base.network(symbols)).abs().max() > 0.1
 

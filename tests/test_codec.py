@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
-from loracast.codec import Codec, Scale, _percentile
+from loracast.codec import Codec, Scale
+from loracast.codec import percentile as percentile_of
 from loracast.errors import ConfigError, DataError
 from loracast.grammar import COMMA, MISSING, OTHER, SEMICOLON, SYMBOLS, Grammar, from_text, to_text
 
@@ -279,7 +280,7 @@ def test_samples_of_several_series_are_read_with_their_own_scales():
     percentile=st.floats(0, 100),
 )
 def test_percentile_is_numpys(values, percentile):
-    got = _percentile(values, percentile)
+    got = percentile_of(values, percentile)
     for row, column in np.ndindex(got.shape):
         present = values[row, :, column][~np.isnan(values[row, :, column])]
         if not len(present):
@@ -297,11 +298,11 @@ def test_a_constant_has_its_own_size_and_not_its_rounding_error(value, steps, pe
     for offset in ("auto", "low"):
         unit = Codec(percentile=percentile, offset=offset).fit_scale(np.full((steps, 1), value)).unit[0]
         assert unit >= 0.99e-3 * abs(value)
-    assert _percentile(np.full((steps, 1), value), percentile)[0] == value
+    assert percentile_of(np.full((steps, 1), value), percentile)[0] == value
 
 
 def test_percentile_of_the_whole_range_of_floats_does_not_overflow():
-    assert _percentile(np.array([[-HUGE], [HUGE]]), 50.0) == [0.0]
+    assert percentile_of(np.array([[-HUGE], [HUGE]]), 50.0) == [0.0]
 
 
 @pytest.mark.parametrize("layout", ["fixed", "decimal"])

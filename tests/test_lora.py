@@ -152,7 +152,7 @@ def test_we_load_an_adapter_of_peft(base, qwen2_directory, tmp_path, rank, alpha
         ),
     ).eval()
     theirs.save_pretrained(tmp_path)
-    ours, record = load_adapted(base, tmp_path)
+    ours, _, record = load_adapted(base, tmp_path)
     assert record == {}
     with torch.no_grad():
         expected, actual = theirs(IDS).logits, ours.network(IDS)

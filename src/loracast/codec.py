@@ -154,8 +154,8 @@ class Codec:
         room = 10.0**self.digits if self.layout == "fixed" else 10.0 ** (self.digits + 1)
         headroom = self.headroom if self.layout == "fixed" else 1.0
         size = _size(context, self.percentile)
-        low = np.nan_to_num(_percentile(context, 100 - self.percentile))
-        high = np.nan_to_num(_percentile(context, self.percentile))
+        low = np.nan_to_num(percentile(context, 100 - self.percentile))
+        high = np.nan_to_num(percentile(context, self.percentile))
         half_span = high / 2 - low / 2  # halves: the span of finite numbers need not be finite
         half_span = np.where(half_span > 0, half_span, np.where(high != 0, np.abs(high) / 2, 0.5))
         with np.errstate(over="ignore"):
@@ -276,14 +276,14 @@ class Codec:
         return Decoded(np.where(unread, np.nan, values), valid.reshape(*leading_shape, horizon))
 
 
-def _percentile(values: NDArray[np.float64], percentile: float) -> NDArray[np.float64]:
+def percentile(values: NDArray[np.float64], percent: float) -> NDArray[np.float64]:
     """The percentile [..., D] over the steps of values [..., T, D], NaN left out; NaN where nothing is left.
 
     As numpy.nanpercentile (linear interpolation), but vectorised over rows, without overflow, and exact for a constant.
     """
     ordered = np.sort(values, axis=-2)  # NaN comes last
     count = (~np.isnan(values)).sum(-2)  # [..., D]
-    position = percentile / 100 * np.maximum(count - 1, 0)
+    position = percent / 100 * np.maximum(count - 1, 0)
     below = np.floor(position).astype(np.int64)
     above = np.minimum(below + 1, np.maximum(count - 1, 0))
     fraction = position - below
@@ -292,8 +292,8 @@ def _percentile(values: NDArray[np.float64], percentile: float) -> NDArray[np.fl
     return np.clip((1 - fraction) * low + fraction * high, low, high)  # rounding must not give a constant a span
 
 
-def _size(values: NDArray[np.float64], percentile: float) -> NDArray[np.float64]:
+def _size(values: NDArray[np.float64], percent: float) -> NDArray[np.float64]:
     """A positive size [..., D] of values [..., T, D]: their percentile, else their maximum, else 1."""
-    size = np.nan_to_num(_percentile(values, percentile))
+    size = np.nan_to_num(percentile(values, percent))
     size = np.where(size > 0, size, np.nan_to_num(values).max(-2))
     return np.where(size > 0, size, 1.0)

@@ -24,8 +24,16 @@ from loracast.engine.train import tune as tune_adapter
 from loracast.errors import ConfigError, DataError, ModelError
 from loracast.flops import Ledger, PassCost
 from loracast.forecast import Forecast, future_time
-from loracast.model.checkpoint import LanguageModel, Vocabulary, load_adapted, load_model, recorded_base
-from loracast.model.lora import ADAPTER_CONFIG, adapter_state, attach, load_adapter_state, read_adapter, save_adapter
+from loracast.model.checkpoint import (
+    LanguageModel,
+    Vocabulary,
+    describe_hardware,
+    load_adapted,
+    load_model,
+    read_codec,
+    recorded_base,
+)
+from loracast.model.lora import ADAPTER_CONFIG, adapter_state, attach, load_adapter_state, save_adapter
 from loracast.series import Series, Window, windows
 from loracast.settings import Device, LoraConfig, Precision, SampleConfig, TuneConfig
 
@@ -86,12 +94,8 @@ class Forecaster:
 
         Series are written as the adapter's record says, or as for this forecaster where it has none.
         """
-        lora, _ = read_adapter(Path(adapter))
-        adapted, record = load_adapted(self.model, Path(adapter))
-        try:
-            codec = Codec(**record["codec"]) if "codec" in record else self.codec
-        except (ConfigError, TypeError) as error:
-            raise ModelError(f"{adapter} holds no codec of this version: {type(error).__name__}: {error}") from None
+        adapted, lora, record = load_adapted(self.model, Path(adapter))
+        codec = read_codec(record, Path(adapter)) if "codec" in record else self.codec
         return Forecaster(adapted, codec, lora, record)
 
     # -- tuning --------------------------------------------------------------------------------------------------
@@ -183,7 +187,7 @@ class Forecaster:
             "made": {
                 "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
                 "hardware": self.hardware,
-                "precision": str(self.model.network.model.norm.weight.dtype).removeprefix("torch."),
+                "precision": self.model.precision,
                 "python": platform.python_version(),
                 "torch": torch.__version__,
             },
@@ -297,15 +301,13 @@ class Forecaster:
         shapes = {(window.context, window.horizon) for window in windows}
         if len(shapes) > 1:
             raise DataError(f"windows of one call need the same context and horizon, not {sorted(shapes)}")
-        stacked = np.stack([np.concatenate([window.context_values, window.future_values]) for window in windows])
+        stacked = np.stack([window.values for window in windows])
         return log_density(self.model, self.codec, stacked, windows[0].context)
 
     @property
     def hardware(self) -> str:
         """What this forecaster computes on."""
-        if self.model.device.type == "cuda":
-            return torch.cuda.get_device_name(self.model.device)
-        return f"CPU ({platform.machine()}, {torch.get_num_threads()} threads)"
+        return describe_hardware(self.model.device)
 
     # -- inside --------------------------------------------------------------------------------------------------
 
@@ -383,7 +385,7 @@ def _constant_level(series: Series) -> NDArray[np.float64] | None:
 
 def _mae(forecaster: Forecaster, judged: Sequence[Window], samples: int, seed: int) -> float:
     """Mean absolute error of the median over windows, as the tuned and the untouched forecaster are compared."""
-    contexts = [replace(window.context_series, id=f"{window.series.id}@{window.start}") for window in judged]
+    contexts = [replace(window.context_series, id=window.id) for window in judged]
     forecast = forecaster.predict(contexts, judged[0].horizon, samples=samples, seed=seed, context=judged[0].context)
     truth = np.stack([window.future_values for window in judged])
     return float(np.nanmean(np.abs(forecast.median() - truth)))

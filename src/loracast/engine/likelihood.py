@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from loracast.codec import Codec
 from loracast.engine.batch import encode_batch, to_device
+from loracast.grammar import SEMICOLON
 from loracast.model.checkpoint import LanguageModel
 
 
@@ -29,17 +30,14 @@ def log_density(
         encoded = encode_batch(codec, chunk, context)
         states = torch.from_numpy(grammar.walk(encoded.symbols)).to(model.device)  # [B, L]
         ids, in_loss = to_device(encoded, model.rows)
-        before = np.array(
-            [len(codec.encode(window[:context], codec.fit_scale(window[:context])).ids) for window in chunk]
-        )
-        ahead = torch.arange(ids.shape[1], device=ids.device) >= torch.from_numpy(before).to(ids.device)[:, None]
-        wanted = (in_loss & ahead)[:, 1:]  # [B, L-1]
+        symbols = torch.from_numpy(encoded.symbols).to(ids.device)
+        ahead = (symbols[:, :-1] == SEMICOLON).cumsum(1) >= context  # [B, L-1] the context's last step is closed
+        wanted = in_loss[:, 1:] & ahead
         logits = model.network.logits(model.network.hidden(ids[:, :-1])[wanted])  # [tokens, V]
         logits = logits if model.vocabulary == "numeric" else logits[:, model.rows]
         log_p = torch.log_softmax(logits.masked_fill(barred[states[:, 1:][wanted]], float("-inf")), -1)
-        symbols = torch.from_numpy(encoded.symbols).to(ids.device)[:, 1:][wanted]
         token_log_p = torch.zeros(wanted.shape, dtype=torch.float64, device=ids.device)
-        token_log_p[wanted] = log_p.gather(-1, symbols[:, None])[:, 0].double()
+        token_log_p[wanted] = log_p.gather(-1, symbols[:, 1:][wanted][:, None])[:, 0].double()
         observed = ~np.isnan(chunk[:, context:])  # [B, H, D]
         beyond = np.where((np.arange(chunk.shape[1]) >= context)[:, None], np.nan, chunk)
         log_unit = np.log(codec.fit_scale(beyond).unit)[:, None]  # [B, 1, D]

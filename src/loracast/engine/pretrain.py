@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import platform
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -36,7 +35,7 @@ from loracast.errors import ConfigError, Interrupted
 from loracast.files import write_text
 from loracast.flops import PassCost
 from loracast.grammar import SYMBOLS
-from loracast.model.checkpoint import choose_device, write_model
+from loracast.model.checkpoint import choose_device, describe_hardware, write_model
 from loracast.model.config import Qwen2Config
 from loracast.model.qwen2 import Qwen2
 from loracast.model.tokenizer import END, NUMERIC_VOCABULARY, write_numeric_tokenizer
@@ -250,7 +249,7 @@ def pretrain(
             "flops_hardware": config.steps * step_flops,
             "validation_loss": validation_loss,
             "seconds": round(seconds, 1),
-            "hardware": torch.cuda.get_device_name() if place.type == "cuda" else platform.processor() or "CPU",
+            "hardware": describe_hardware(place),
             "torch": torch.__version__,
         },
     }

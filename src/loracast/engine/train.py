@@ -143,7 +143,7 @@ def tune(
     """
     checkpoint = directory / CHECKPOINT if directory else None
     identity = {**asdict(config), "codec": codec.to_dict(), "base": model.fingerprint, "data": fingerprint(training)}
-    identity["precision"] = str(model.network.model.norm.weight.dtype).removeprefix("torch.")
+    identity["precision"] = model.precision
     identity["validation_data"] = fingerprint([window.series for window in validation])
     if resume:
         if checkpoint is None or not checkpoint.is_file():
@@ -156,9 +156,7 @@ def tune(
     peak = config.peak_learning_rate(network.config.hidden_size)
     optimizer = torch.optim.AdamW(adapters, lr=peak, weight_decay=config.weight_decay, betas=(0.9, 0.99))
     source = WindowSource(training, config.context + config.horizon, config.seed)
-    held_out = encode_batch(
-        codec, np.stack([np.concatenate([w.context_values, w.future_values]) for w in validation]), config.context
-    )
+    held_out = encode_batch(codec, np.stack([window.values for window in validation]), config.context)
     cost = PassCost(network.config, network.model.embed_tokens.num_embeddings, config.lora)
     validation_flops = cost.forward(len(held_out.symbols), held_out.symbols.shape[1] - 1)
     first_batch = encode_batch(codec, source.draw(0, config.batch), config.context)

@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 import loracast
+from loracast.codec import percentile
 from loracast.errors import ConfigError, DataError
 from loracast.evaluation.baselines import BASELINES
 from loracast.evaluation.metrics import Scores, score
@@ -91,13 +91,13 @@ def backtest(
     names = same_variables(series)
     cut = windows(series, context, horizon, stride=stride)
     truth = np.stack([window.future_values for window in cut])  # [N, H, D]
-    whole = np.stack([np.concatenate([window.context_values, window.future_values]) for window in cut])  # [N, C+H, D]
-    seed_unit = _percentile_99(whole) / 10  # [N, D]
+    whole = np.stack([window.values for window in cut])  # [N, C+H, D]
+    seed_unit = percentile(whole, 99) / 10  # [N, D]
     shared = {"seed_unit": seed_unit, "names": names, "series": [window.series.id for window in cut]}
 
     scores, forecasts = {}, {}
     for name, forecaster in forecasters.items():
-        contexts = [replace(window.context_series, id=f"{window.series.id}@{window.start}") for window in cut]
+        contexts = [replace(window.context_series, id=window.id) for window in cut]
         forecasts[name] = forecaster.predict(
             contexts,
             horizon,
@@ -123,9 +123,3 @@ def backtest(
         "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
     return Backtest(scores, forecasts, tuple(cut), settings)
-
-
-def _percentile_99(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The 99th percentile [N, D] over the steps of values [N, T, D]; NaN, without a warning, where none is observed."""
-    unseen: NDArray[np.bool_] = np.all(np.isnan(values), axis=1)  # [N, D]
-    return np.where(unseen, np.nan, np.nanpercentile(np.where(unseen[:, None, :], 0.0, values), 99, axis=1))

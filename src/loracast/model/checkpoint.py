@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import platform
 import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,7 +22,7 @@ from loracast.model.lora import ADAPTER_CONFIG, attach, load_adapter_state, merg
 from loracast.model.qwen2 import Qwen2
 from loracast.model.tensors import read_tensors, write_tensors
 from loracast.model.tokenizer import NumericTokens
-from loracast.settings import Device, Precision
+from loracast.settings import Device, LoraConfig, Precision
 
 Vocabulary = Literal["numeric", "full"]
 
@@ -57,6 +58,11 @@ class LanguageModel:
     def device(self) -> torch.device:
         return self.rows.device
 
+    @property
+    def precision(self) -> str:
+        """The precision of its weights, such as `bfloat16`."""
+        return dtype_name(self.network.model.norm.weight.dtype)
+
     def with_network(self, network: Qwen2) -> LanguageModel:
         """The same model with another network, such as one with an adapter."""
         return replace(self, network=network.eval())
@@ -90,12 +96,24 @@ def choose_device(device: Device) -> torch.device:
     return torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
 
 
+def describe_hardware(device: torch.device) -> str:
+    """What a device is, for the records of what was computed on it."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"CPU ({platform.machine()}, {torch.get_num_threads()} threads)"
+
+
 def choose_precision(precision: Precision, device: torch.device) -> torch.dtype:
     """bfloat16 where it pays: on a GPU, and on a processor with instructions for it."""
     if precision != "auto":
         return getattr(torch, precision)
     fast = device.type == "cuda" or torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     return torch.bfloat16 if fast else torch.float32
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    """`bfloat16` for torch.bfloat16."""
+    return str(dtype).removeprefix("torch.")
 
 
 def load_model(
@@ -169,10 +187,15 @@ def _stored_codec(directory: Path) -> Codec:
     path = directory / "loracast.json"
     if not path.is_file():
         return Codec()
+    return read_codec(read_json(path), path)
+
+
+def read_codec(record: dict[str, Any], where: Path) -> Codec:
+    """The codec in the loracast.json of a model or an adapter."""
     try:
-        return Codec(**read_json(path)["codec"])
+        return Codec(**record["codec"])
     except (ConfigError, KeyError, TypeError) as error:
-        raise ModelError(f"{path} holds no codec of this version: {type(error).__name__}: {error}") from None
+        raise ModelError(f"{where} holds no codec of this version: {type(error).__name__}: {error}") from None
 
 
 def recorded_base(adapter: Path) -> str:
@@ -190,8 +213,8 @@ def recorded_base(adapter: Path) -> str:
     raise ModelError(f"{adapter} does not say which base model it belongs to; name it with --model")
 
 
-def load_adapted(base: LanguageModel, directory: Path) -> tuple[LanguageModel, dict[str, Any]]:
-    """The base with a PEFT adapter attached, and the adapter's loracast.json (empty where it has none)."""
+def load_adapted(base: LanguageModel, directory: Path) -> tuple[LanguageModel, LoraConfig, dict[str, Any]]:
+    """The base with a PEFT adapter attached, its configuration, and its loracast.json (empty where it has none)."""
     config, state = read_adapter(directory)
     record_path = Path(directory) / "loracast.json"
     record = {}
@@ -205,14 +228,14 @@ def load_adapted(base: LanguageModel, directory: Path) -> tuple[LanguageModel, d
             )
     network = attach(base.network, config)
     load_adapter_state(network, state, str(directory))
-    return base.with_network(network), record
+    return base.with_network(network), config, record
 
 
 def write_model(directory: Path, network: Qwen2, config: Qwen2Config, dtype: torch.dtype) -> None:
     """Writes config.json and model.safetensors, as transformers reads them."""
     state = {name: tensor.detach().to("cpu", dtype) for name, tensor in network.state_dict().items()}
     write_tensors(directory / "model.safetensors", state)
-    write_text(directory / "config.json", json.dumps(config.to_dict(str(dtype).split(".")[1]), indent=2) + "\n")
+    write_text(directory / "config.json", json.dumps(config.to_dict(dtype_name(dtype)), indent=2) + "\n")
 
 
 def merge(source: str | Path, adapter: Path, output: Path, precision: Precision = "auto") -> dict[str, float]:
@@ -221,7 +244,7 @@ def merge(source: str | Path, adapter: Path, output: Path, precision: Precision 
     Args:
         precision: of the stored weights; `auto` keeps the base's own.
 
-    Returns the largest differences of the numeric logits on a text of 64 random numbers: `float32`, of merging alone,
+    Returns the largest differences of the numeric logits on 256 random digits: `float32`, of merging alone,
     and `stored`, with the rounding of the stored weights.
     """
     directory, output = locate(source), Path(output)
@@ -229,7 +252,7 @@ def merge(source: str | Path, adapter: Path, output: Path, precision: Precision 
         if output.resolve() == taken.resolve():
             raise ModelError(f"{output} is the {role} itself, which merging would overwrite; choose another folder")
     base = load_model(source, vocabulary="full", device="cpu", precision="float32")
-    adapted, record = load_adapted(base, adapter)
+    adapted, _, record = load_adapted(base, adapter)
     _, stored_config = Qwen2Config.read(directory / "config.json")
     stored_as = stored_config.get("dtype") or stored_config.get("torch_dtype") or "float32"
     dtype = getattr(torch, stored_as if precision == "auto" else precision)
@@ -242,7 +265,7 @@ def merge(source: str | Path, adapter: Path, output: Path, precision: Precision 
             base.network.load_state_dict({key: value.to(kind).float() for key, value in merged.items()}, assign=True)
             differences[name] = (base.network(ids)[..., base.rows] - adapted_logits).abs().max().item()
     write_tensors(output / "model.safetensors", {name: tensor.to(dtype) for name, tensor in merged.items()})
-    stored_config = {**stored_config, "torch_dtype": str(dtype).split(".")[1]}
+    stored_config = {**stored_config, "torch_dtype": dtype_name(dtype)}
     stored_config.pop("dtype", None)
     write_text(output / "config.json", json.dumps(stored_config, indent=2) + "\n")
     for name in TOKENIZER_FILES:

@@ -95,6 +95,15 @@ class Window:
             )
 
     @property
+    def id(self) -> str:
+        """Tells the windows of many series apart."""
+        return f"{self.series.id}@{self.start}"
+
+    @property
+    def values(self) -> NDArray[np.float64]:
+        return self.series.values[self.start : self.start + self.context + self.horizon]  # [C + H, D]
+
+    @property
     def context_series(self) -> Series:
         return self.series.slice(self.start, self.start + self.context)
 
