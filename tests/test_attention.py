@@ -12,10 +12,10 @@ HEADS = [(4, 4), (4, 2), (4, 1), (7, 1), (14, 2)]
 PASSES = (1, 3, 2, 6, 1)  # tokens of each forward pass after the prompts
 
 
-@pytest.fixture(params=[4, attention.BLOCK], ids=["small blocks", "one block"], autouse=True)
+@pytest.fixture(params=[4, attention.CACHE_BLOCK], ids=["small blocks", "one block"], autouse=True)
 def block(request, monkeypatch) -> None:
     """Own tokens are kept in blocks: runs each test within one, and with passes that cross several."""
-    monkeypatch.setattr(attention, "BLOCK", request.param)
+    monkeypatch.setattr(attention, "CACHE_BLOCK", request.param)
 
 
 def normal(*shape: int, seed: int) -> Tensor:

@@ -195,7 +195,7 @@ def test_the_memory_for_a_batch_does_not_matter(numeric_model, together, monkeyp
     codec, texts, paths = together
     config = numeric_model.network.config
     token_bytes = 2 * 4 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim
-    own = -(-paths.shape[2] // sample.BLOCK) * sample.BLOCK
+    own = -(-paths.shape[2] // sample.CACHE_BLOCK) * sample.CACHE_BLOCK
     monkeypatch.setattr(sample, "CPU_MEMORY_BYTES", most_paths * token_bytes * (own + max(map(len, texts))))
     done: list[float] = []
     others = sample_paths(numeric_model, texts, NAMES, codec.grammar(2), 6, CONFIG, progress=done.append)

@@ -1,29 +1,92 @@
-"""What a pass costs in floating-point operations, and a ledger that keeps within a budget.
+"""What a pass costs in floating-point operations, term by term and in two conventions.
 
-The convention here is `hardware`: 2·m·n·k for every matrix product that is executed and nothing else, so that the cost
-is what `torch.utils.flop_counter` counts. Element-wise work (norms, rotary, SiLU, softmax, the optimiser) is left out.
-Attention is counted over all pairs of tokens, as the counter does, although a causal kernel skips about half of them,
-and for every query head, although heads of a group share keys and values.
+- `hardware`: 2·m·n·k for every matrix product that is executed and nothing else, so that the cost is what
+  `torch.utils.flop_counter` counts. Frozen weights get no gradient; heads of a group share keys and values. Attention
+  is counted over all pairs of tokens, as the counter does, although a causal kernel skips about half of them.
+- `course`: what the equations say, whoever executes them. Each addition, multiplication and division is 1; an
+  exponential, logarithm, root or sine is 10; an (m×n)(n×p) product is m·p·(2n-1). Grouped attention counts as full
+  multi-head attention, and the backward pass as twice the forward pass.
+
+In both, looking up an embedding costs nothing, and the loss, the optimiser, dropout and drawing symbols are left out.
+
+Notation of the formulas: N layers, C hidden size, H heads of size E, I inner size of the MLP, V rows of the head.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
-from loracast.errors import BudgetError
-from loracast.model.attention import BLOCK
-from loracast.model.config import Qwen2Config
+from loracast.model.config import CACHE_BLOCK, Qwen2Config
 from loracast.settings import LoraConfig
+
+if TYPE_CHECKING:  # costs are told without loading torch
+    from loracast.model.qwen2 import Qwen2
+
+Convention = Literal["hardware", "course"]
+
+TERMS = (
+    "embedding", "norms", "projections", "rotary", "scores", "mask", "softmax", "weighted sum", "output", "gate", "up",
+    "activation", "down", "residuals", "adapters", "head",
+)  # fmt: skip
+TERM_OF = {"q": "projections", "k": "projections", "v": "projections", "o": "output"}  # others are called as they are
+TRANSCENDENTAL = 10  # an exponential, logarithm, root or sine under `course`
+
+
+@dataclass(frozen=True)
+class Flops:
+    """A number of FLOPs in each convention."""
+
+    hardware: int = 0
+    course: int = 0
+
+    def __add__(self, other: Flops) -> Flops:
+        return Flops(self.hardware + other.hardware, self.course + other.course)
+
+    def __sub__(self, other: Flops) -> Flops:
+        return Flops(self.hardware - other.hardware, self.course - other.course)
+
+    def __mul__(self, times: int) -> Flops:
+        return Flops(self.hardware * times, self.course * times)
+
+    __rmul__ = __mul__
+
+    def of(self, convention: Convention) -> int:
+        return self.hardware if convention == "hardware" else self.course
+
+    @staticmethod
+    def sum(parts: Iterable[Flops]) -> Flops:
+        return sum(parts, Flops())
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a piece of work costs by term; every one of `TERMS` is there."""
+
+    terms: dict[str, Flops]
+
+    @property
+    def total(self) -> Flops:
+        return Flops.sum(self.terms.values())
+
+    def __add__(self, other: Cost) -> Cost:
+        return Cost({term: self.terms[term] + other.terms[term] for term in TERMS})
+
+    def __mul__(self, times: int) -> Cost:
+        return Cost({term: flops * times for term, flops in self.terms.items()})
+
+    __rmul__ = __mul__
 
 
 @dataclass(frozen=True)
 class PassCost:
-    """Cost of passes through one model, with or without an adapter.
+    """Costs of passes through one model, with or without an adapter.
 
     Args:
         rows: rows of the head that are computed: the numeric symbols, or the whole vocabulary.
         lora: the adapter, if there is one.
-        frozen: whether the base is frozen, so that its weights get no gradients.
+        frozen: whether the base is frozen, so that its weights get no gradients (`hardware`).
     """
 
     config: Qwen2Config
@@ -31,94 +94,130 @@ class PassCost:
     lora: LoraConfig | None = None
     frozen: bool = True
 
-    @property
-    def _projections(self) -> int:
-        """Forward FLOPs a token of all projections of all layers."""
-        shapes = self.config.projections().values()
-        return 2 * self.config.num_hidden_layers * sum(inputs * outputs for inputs, outputs in shapes)
+    @classmethod
+    def of(cls, network: Qwen2, lora: LoraConfig | None = None) -> PassCost:
+        """The costs of a loaded network with the rows that it holds."""
+        return cls(network.config, network.model.embed_tokens.num_embeddings, lora)
 
-    @property
-    def _adapters(self) -> int:
-        """Forward FLOPs a token of all adapters."""
-        if self.lora is None:
-            return 0
-        return 2 * self.config.lora_parameters(self.lora.rank, self.lora.targets)
-
-    @property
-    def _head(self) -> int:
-        return 2 * self.config.hidden_size * self.rows
-
-    def _attention(self, tokens: int, keys: int) -> int:
-        """Scores and weighted sum of `tokens` queries over `keys` keys, all layers and heads."""
-        width = self.config.num_attention_heads * self.config.head_dim
-        return 4 * self.config.num_hidden_layers * width * tokens * keys
-
-    def forward(self, sequences: int, length: int, *, head_tokens: int | None = None) -> int:
+    def forward(self, sequences: int, length: int, *, head_tokens: int | None = None) -> Cost:
         """A forward pass over `sequences` of `length` tokens, the head on `head_tokens` of each (all unless given)."""
-        tokens = sequences * length
-        head_tokens = length if head_tokens is None else head_tokens
-        body = tokens * (self._projections + self._adapters) + sequences * self._attention(length, length)
-        return body + sequences * head_tokens * self._head
+        tokens, pairs = sequences * length, sequences * length * length
+        head_tokens = sequences * (length if head_tokens is None else head_tokens)
+        hardware = self._hardware(tokens, pairs, head_tokens)
+        course = self._course(tokens, pairs, head_tokens)
+        course["mask"] = pairs * self.config.num_attention_heads * self.config.num_hidden_layers
+        return _cost(hardware, course)
 
-    def training(self, sequences: int, length: int) -> int:
-        """A forward and backward pass. Frozen weights get no gradient, so they cost 4 and not 6 FLOPs a token.
+    def training(self, sequences: int, length: int) -> Cost:
+        """A forward and backward pass.
 
-        The backward pass of attention recomputes the scores: five products where the forward pass has two.
+        `hardware`: a frozen weight costs 4 and not 6 FLOPs a token, and the backward pass of attention recomputes the
+        scores: of its five products three are of scores and two of weighted sums.
         """
-        tokens = sequences * length
-        per_weight = self._projections + self._head
-        backward = tokens * (per_weight * (1 if self.frozen else 2) + 2 * self._adapters)
-        backward += sequences * self._attention(length, length) * 5 // 2
-        return self.forward(sequences, length) + backward - self._below_the_adapters(sequences, length)
+        tokens, pairs = sequences * length, sequences * length * length
+        forward = self._hardware(tokens, pairs, tokens)
+        backward: dict[str, int] = dict.fromkeys(forward, 1 if self.frozen else 2)
+        backward |= {"scores": 3, "weighted sum": 2, "adapters": 2}
+        hardware = {term: forward[term] * (1 + backward[term]) for term in forward}
+        for term, spared in self._below_the_adapters(tokens, pairs).items():
+            hardware[term] -= spared
+        course = {term: 3 * flops.course for term, flops in self.forward(sequences, length).terms.items()}
+        return _cost(hardware, course)
 
-    def _below_the_adapters(self, sequences: int, length: int) -> int:
+    def decode(self, series: int, samples: int, prompt: int, new: int) -> Cost:
+        """Prefill `series` prompts once, then decode `new` tokens of `samples` paths of each with a cache.
+
+        A path's last token is drawn and not fed. Tokens that a grammar forces are counted like drawn ones, although
+        the head is left out for them. `hardware`: each path's own keys are read in whole blocks.
+        """
+        paths, fed = series * samples, new - 1
+        in_blocks = sum(prompt + CACHE_BLOCK * (step // CACHE_BLOCK + 1) for step in range(fed))
+        exact = fed * (prompt + 1) + fed * (fed - 1) // 2
+        hardware = self._hardware(paths * fed, paths * in_blocks, paths * new)
+        course = self._course(paths * fed, paths * exact, paths * new)
+        return self.forward(series, prompt, head_tokens=0) + _cost(hardware, course)
+
+    # -- hardware ------------------------------------------------------------------------------------------------
+
+    def _hardware(self, tokens: int, pairs: int, head_tokens: int) -> dict[str, int]:
+        """The products of a forward pass; `pairs` of a query and a key in each layer and head."""
+        config, layers = self.config, self.config.num_hidden_layers
+        terms: dict[str, int] = dict.fromkeys(("projections", "output", "gate", "up", "down"), 0)
+        for name, (inputs, outputs) in config.projections().items():
+            terms[TERM_OF.get(name, name)] += 2 * tokens * inputs * outputs * layers
+        terms["scores"] = terms["weighted sum"] = self._attention_product(pairs) * layers
+        adapters = config.lora_parameters(self.lora.rank, self.lora.targets) if self.lora else 0
+        return terms | {"adapters": 2 * tokens * adapters, "head": 2 * head_tokens * config.hidden_size * self.rows}
+
+    def _attention_product(self, pairs: int) -> int:
+        """Scores, or their weighted sum, in one layer: 2·E a head and pair."""
+        return 2 * pairs * self.config.num_attention_heads * self.config.head_dim
+
+    def _below_the_adapters(self, tokens: int, pairs: int) -> dict[str, int]:
         """Backward FLOPs that a frozen base is spared: no gradient goes below the first layer's first adapter."""
+        spared = dict.fromkeys(self._hardware(0, 0, 0), 0)
         if not self.frozen:
-            return 0
-        tokens, spared = sequences * length, 0
+            return spared
         targets, rank = (self.lora.targets, self.lora.rank) if self.lora else ((), 0)
         shapes = self.config.projections()
         for stage in (("q", "k", "v"), ("o",), ("gate", "up"), ("down",)):  # each reads what the one before it made
             for name in stage:
                 inputs, outputs = shapes[name]
-                spared += 2 * tokens * inputs * (outputs + (rank if name in targets else 0))
+                spared[TERM_OF.get(name, name)] += 2 * tokens * inputs * outputs
+                spared["adapters"] += 2 * tokens * inputs * rank if name in targets else 0
             if any(name in targets for name in stage):
                 break
             if "q" in stage:
-                spared += sequences * self._attention(length, length) // self.config.num_hidden_layers * 5 // 2
+                spared["scores"] += 3 * self._attention_product(pairs)
+                spared["weighted sum"] += 2 * self._attention_product(pairs)
         return spared
 
-    def decode(self, series: int, samples: int, prompt: int, new: int) -> int:
-        """Prefill `series` prompts once, then decode `new` tokens of `samples` paths of each with a cache.
+    # -- course --------------------------------------------------------------------------------------------------
 
-        Each path's own keys are read in whole blocks, and its last token is drawn and not fed. Tokens that a grammar
-        forces are counted like drawn ones, although the head is left out for them.
-        """
-        paths = series * samples
-        prefill = self.forward(series, prompt, head_tokens=0)
-        attended = sum(prompt + BLOCK * (step // BLOCK + 1) for step in range(new - 1))
-        body = paths * (new - 1) * (self._projections + self._adapters)
-        return prefill + body + paths * self._attention(1, attended) + paths * new * self._head
+    def _course(self, tokens: int, pairs: int, head_tokens: int) -> dict[str, int]:
+        """All terms of a forward pass but the mask, which a single new token does not need."""
+        config = self.config
+        layers, heads, size = config.num_hidden_layers, config.num_attention_heads, config.head_dim
+        hidden, inner, width = config.hidden_size, config.intermediate_size, heads * size
+        norm = 4 * hidden + 1 + TRANSCENDENTAL  # squares and their mean, epsilon, root, division, scale
+        silu = 3 + TRANSCENDENTAL  # x / (1 + exp(-x))
+        in_layers = {
+            "norms": 2 * tokens * norm,
+            "projections": 3 * (_product(tokens, hidden, width) + tokens * width),  # with biases
+            "rotary": 2 * 3 * tokens * width,  # of queries and keys: x·cos + rotated x·sin
+            "scores": heads * pairs * (2 * size - 1 + 1),  # scaled
+            "softmax": heads * (pairs * (TRANSCENDENTAL + 2) - tokens),  # of n keys: n exponentials, n-1 sums, n ratios
+            "weighted sum": heads * size * (2 * pairs - tokens),
+            "output": _product(tokens, width, hidden),
+            "gate": _product(tokens, hidden, inner),
+            "up": _product(tokens, hidden, inner),
+            "activation": tokens * inner * (silu + 1),  # times `up`
+            "down": _product(tokens, inner, hidden),
+            "residuals": 2 * tokens * hidden,
+            "adapters": self._course_adapters(tokens),
+        }
+        terms = {term: layers * flops for term, flops in in_layers.items()}
+        terms["norms"] += tokens * norm  # the last one
+        return terms | {"head": _product(head_tokens, hidden, self.rows)}
+
+    def _course_adapters(self, tokens: int) -> int:
+        """B(Ax), scaled and added, of one layer's targets."""
+        if self.lora is None:
+            return 0
+        width = self.config.num_attention_heads * self.config.head_dim
+        flops = 0
+        for name in self.lora.targets:
+            inputs, outputs = self.config.projections()[name]
+            outputs = width if name in ("k", "v") else outputs
+            flops += _product(tokens, inputs, self.lora.rank) + _product(tokens, self.lora.rank, outputs)
+            flops += 2 * tokens * outputs
+        return flops
 
 
-@dataclass
-class Ledger:
-    """FLOPs spent, by experiment. With a budget, a charge that would pass it is refused before it is made."""
+def _product(rows: int, inner: int, columns: int) -> int:
+    """`course`: (rows × inner)(inner × columns)."""
+    return rows * columns * (2 * inner - 1)
 
-    budget: float | None = None
-    spent: dict[str, int] = field(default_factory=dict)
 
-    @property
-    def total(self) -> int:
-        return sum(self.spent.values())
-
-    def affords(self, flops: int) -> bool:
-        return self.budget is None or self.total + flops <= self.budget
-
-    def charge(self, experiment: str, flops: int) -> None:
-        if not self.affords(flops):
-            raise BudgetError(
-                f"{experiment} needs {flops:.3e} FLOPs, but {self.total:.3e} of {self.budget:.3e} are spent; "
-                "raise the budget or take smaller steps"
-            )
-        self.spent[experiment] = self.spent.get(experiment, 0) + flops
+def _cost(hardware: dict[str, int], course: dict[str, int]) -> Cost:
+    return Cost({term: Flops(hardware.get(term, 0), course.get(term, 0)) for term in TERMS})

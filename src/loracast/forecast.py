@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from loracast.errors import ConfigError
 from loracast.files import atomic_path, check_file
+from loracast.flops import Flops
 from loracast.series import Series
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ class Forecast:
         contexts: the N contexts that were read.
         time: of each series, its H future times, or None where it has no time.
         saturated: values of the contexts that lay beyond the codec's range and were read as its edge.
-        flops: what the forecast cost (hardware convention).
+        flops: what the forecast cost, in both conventions.
     """
 
     samples: NDArray[np.float64]
@@ -47,7 +48,7 @@ class Forecast:
     contexts: tuple[Series, ...]
     time: tuple[NDArray[Any] | None, ...]
     saturated: int = 0
-    flops: int = 0
+    flops: Flops = field(default_factory=Flops)
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -17,13 +17,15 @@ from numpy.typing import NDArray
 
 import loracast
 from loracast.codec import Codec
+from loracast.engine.batch import encode_batch
 from loracast.engine.likelihood import log_density
 from loracast.engine.sample import sample_paths
-from loracast.engine.train import CHECKPOINT, hold_out
+from loracast.engine.train import CHECKPOINT, evenly, hold_out
 from loracast.engine.train import tune as tune_adapter
 from loracast.errors import ConfigError, DataError, ModelError
-from loracast.flops import Ledger, PassCost
+from loracast.flops import Flops, PassCost
 from loracast.forecast import Forecast, future_time
+from loracast.ledger import Ledger
 from loracast.model.checkpoint import (
     LanguageModel,
     Vocabulary,
@@ -81,7 +83,7 @@ class Forecaster:
         if adapter is not None:
             model = model or recorded_base(Path(adapter))
         loaded = load_model(model or "bundled", vocabulary=vocabulary, device=device, precision=precision)
-        base = cls(loaded, codec or loaded.codec)
+        base = cls(loaded, codec or loaded.codec or Codec())
         if adapter is None:
             return base
         adapted = base.with_adapter(adapter)
@@ -108,6 +110,8 @@ class Forecaster:
         validation: Sequence[Series] | None = None,
         directory: str | Path | None = None,
         resume: bool = False,
+        ledger: Ledger | None = None,
+        stop: Callable[[int, float], str | None] = lambda step, nats: None,
         report: Report = lambda event: None,
     ) -> Forecaster:
         """A new forecaster with an adapter tuned on `series`. This one, and its base, stay as they are.
@@ -117,8 +121,11 @@ class Forecaster:
             tune: settings of the tuning.
             validation: series that choose the best adapter and judge it; 15% of `series` are held out unless given
                 (the end of it, where there is only one).
-            directory: a folder for the log, for a checkpoint on Ctrl-C, and for the finished adapter.
+            directory: a folder for the log, for checkpoints, and for the finished adapter.
             resume: continue from the checkpoint in `directory`.
+            ledger: charged for everything; one with the budget of `tune` unless given.
+            stop: asked after each validation, with the step and the validation loss in nats a value; a reason to stop
+                ends training there.
             report: called with each event of the training.
 
         Warns:
@@ -139,7 +146,6 @@ class Forecaster:
             training, held_out = hold_out(series, config.context, config.horizon, config.seed)
         for one in (*training, *(window.context_series for window in held_out)):
             _check_observed(one)
-        spread = np.linspace(0, len(held_out) - 1, min(len(held_out), config.validation_windows)).round().astype(int)
         seen = [window for window in held_out if not np.isnan(window.future_values).all()]
         judged = seen[:: max(1, len(seen) // max(1, config.validation_series))][: config.validation_series]
         codec = self.codec
@@ -147,20 +153,21 @@ class Forecaster:
             codec = codec.with_dataset_scale([one.values for one in training])
         untouched = Forecaster(self.model, codec)
 
-        ledger = Ledger(config.flops)
-        tuned_cost = PassCost(self.model.network.config, self._head_rows, config.lora)
+        ledger = ledger or Ledger(config.flops)
         paths = config.validation_samples
-        reserve = sum(
-            untouched._forecast_flops(window, paths, cost) for window in judged for cost in (self._cost, tuned_cost)
+        contexts = [window.context_values for window in judged]
+        reserve = Flops.sum(
+            untouched.forecast_flops(contexts, config.horizon, paths, lora) for lora in (None, config.lora)
         )
         result = tune_adapter(
             self.model,
             training,
-            [held_out[index] for index in spread],
+            evenly(held_out, config.validation_windows),
             codec,
             config,
             ledger,
             reserve=reserve,
+            stop=stop,
             directory=directory,
             resume=resume,
             report=report,
@@ -170,11 +177,10 @@ class Forecaster:
         tuned = Forecaster(self.model.with_network(network), codec, config.lora)
         verdict = {}
         if judged:
-            ledger.charge("forecasts", reserve)
-            maes = [_mae(forecaster, judged, paths, config.seed) for forecaster in (untouched, tuned)]
+            maes = [_mae(forecaster, judged, paths, config.seed, ledger) for forecaster in (untouched, tuned)]
             improved = bool(maes[1] < maes[0])
             verdict = {"windows": len(judged), "untouched_mae": maes[0], "tuned_mae": maes[1], "improved": improved}
-            report({"event": "verdict", "step": result.record["steps"], **verdict, "flops": ledger.total})
+            report({"event": "verdict", "step": result.record["steps"], **verdict, "flops": ledger.total.hardware})
         tuned.record = {
             "loracast": loracast.__version__,
             "base": {"model": self.model.source, "fingerprint": self.model.fingerprint},
@@ -183,7 +189,7 @@ class Forecaster:
             "tune": asdict(config),
             "result": result.record,
             "validation_forecasts": verdict,
-            "flops": {"convention": "hardware", "total": ledger.total, **ledger.spent},
+            "flops": ledger.to_dict(),
             "made": {
                 "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
                 "hardware": self.hardware,
@@ -224,6 +230,7 @@ class Forecaster:
         seed: int = 0,
         context: int | None = None,
         constrained: bool = True,
+        ledger: Ledger | None = None,
         progress: Callable[[float], None] | None = None,
     ) -> Forecast:
         """Sample paths of the `horizon` steps that follow each series.
@@ -236,6 +243,7 @@ class Forecaster:
             context: steps that are read of each series; unless given, as many as the adapter was tuned on, or as many
                 as the model was made for.
             constrained: whether only text that parses may be written; False needs the full vocabulary.
+            ledger: charged for the forecast before it begins.
             progress: called with the share of the work that is done.
 
         A series that never varies is forecast to stay as it is, without asking the model.
@@ -265,13 +273,16 @@ class Forecaster:
                 values[index] = level
             else:
                 varying.append(index)
-        saturated = flops = 0
+        saturated, flops = 0, Flops()
         if varying:
             scales = [self.codec.fit_scale(contexts[index].values) for index in varying]
             prompts = [self.codec.encode(contexts[index].values, scale) for index, scale in zip(varying, scales)]
             saturated = sum(prompt.saturated for prompt in prompts)
             grammar = self.codec.grammar(len(names))
             ids = [prompt.ids for prompt in prompts]
+            flops = self.forecast_flops([contexts[index].values for index in varying], horizon, samples)
+            if ledger:
+                ledger.charge("forecasts", flops)
             drawn = sample_paths(
                 self.model,
                 ids,
@@ -282,18 +293,16 @@ class Forecaster:
                 constrained=constrained,
                 progress=progress,
             )
-            written = horizon * grammar.step_tokens
-            flops = sum(self._cost.decode(1, samples, len(prompt), written) for prompt in ids)
             for index, scale, symbols in zip(varying, scales, drawn):
                 decoded = self.codec.decode(symbols, scale, horizon)
                 values[index], valid[index] = decoded.values, decoded.valid
         times = tuple(future_time(one, horizon) for one in contexts)
         return Forecast(values, valid, tuple(contexts), times, saturated, flops)
 
-    def log_density(self, windows: Sequence[Window]) -> NDArray[np.float64]:
+    def log_density(self, windows: Sequence[Window], *, ledger: Ledger | None = None) -> NDArray[np.float64]:
         """Log density [N] in nats of each window's future given its context (missing values left out).
 
-        All windows need the same context, horizon and number of variables.
+        All windows need the same context, horizon and number of variables. The ledger is charged before the work.
         """
         if not windows:
             raise DataError("there is no window to judge")
@@ -302,6 +311,10 @@ class Forecaster:
         if len(shapes) > 1:
             raise DataError(f"windows of one call need the same context and horizon, not {sorted(shapes)}")
         stacked = np.stack([window.values for window in windows])
+        if ledger:
+            tokens = encode_batch(self.codec, stacked, windows[0].context).symbols.shape[1]
+            cost = PassCost.of(self.model.network, self.lora).forward(len(windows), tokens - 1)
+            ledger.charge("likelihood", cost.total)
         return log_density(self.model, self.codec, stacked, windows[0].context)
 
     @property
@@ -309,21 +322,16 @@ class Forecaster:
         """What this forecaster computes on."""
         return describe_hardware(self.model.device)
 
+    def forecast_flops(
+        self, contexts: Sequence[NDArray[np.float64]], horizon: int, samples: int, lora: LoraConfig | None = None
+    ) -> Flops:
+        """What forecasts from contexts [C, D] cost, before they are made; `lora` is an adapter that is yet to come."""
+        cost = PassCost.of(self.model.network, lora or self.lora)
+        prompts = [len(self.codec.encode(context, self.codec.fit_scale(context)).ids) for context in contexts]
+        written = [horizon * self.codec.grammar(context.shape[1]).step_tokens for context in contexts]
+        return Flops.sum(cost.decode(1, samples, prompt, new).total for prompt, new in zip(prompts, written))
+
     # -- inside --------------------------------------------------------------------------------------------------
-
-    @property
-    def _head_rows(self) -> int:
-        return self.model.network.model.embed_tokens.num_embeddings
-
-    @property
-    def _cost(self) -> PassCost:
-        return PassCost(self.model.network.config, self._head_rows, self.lora)
-
-    def _forecast_flops(self, window: Window, samples: int, cost: PassCost) -> int:
-        scale = self.codec.fit_scale(window.context_values)
-        prompt = len(self.codec.encode(window.context_values, scale).ids)
-        written = window.horizon * self.codec.grammar(window.series.variables).step_tokens
-        return cost.decode(1, samples, prompt, written)
 
     def _check_variables(self, names: tuple[str, ...]) -> None:
         tuned_on = self.record.get("variables")
@@ -383,9 +391,10 @@ def _constant_level(series: Series) -> NDArray[np.float64] | None:
     return low if (low == high).all() else None
 
 
-def _mae(forecaster: Forecaster, judged: Sequence[Window], samples: int, seed: int) -> float:
+def _mae(forecaster: Forecaster, judged: Sequence[Window], samples: int, seed: int, ledger: Ledger) -> float:
     """Mean absolute error of the median over windows, as the tuned and the untouched forecaster are compared."""
     contexts = [replace(window.context_series, id=window.id) for window in judged]
-    forecast = forecaster.predict(contexts, judged[0].horizon, samples=samples, seed=seed, context=judged[0].context)
+    context, horizon = judged[0].context, judged[0].horizon
+    forecast = forecaster.predict(contexts, horizon, samples=samples, seed=seed, context=context, ledger=ledger)
     truth = np.stack([window.future_values for window in judged])
     return float(np.nanmean(np.abs(forecast.median() - truth)))

@@ -88,6 +88,9 @@ class TuneConfig:
     validate_every: int = 50
     """Steps between two measurements of the validation loss; the best adapter is kept."""
 
+    patience: int | None = None
+    """Measurements of the validation loss in a row without a better one that end training; none does unless given."""
+
     validation_windows: int = 32
     """Held-out windows in a measurement of the validation loss."""
 
@@ -112,7 +115,7 @@ class TuneConfig:
         at_least = {"rank": 1, "steps": 1, "batch": 1, "accumulate": 1, "context": 1, "horizon": 1, "validate_every": 1}
         at_least |= {"validation_windows": 1, "validation_series": 0, "validation_samples": 1, "seed": 0}
         problems += _at_least(self, at_least)
-        problems += _positive(self, ("alpha", "learning_rate", "clip", "flops"))
+        problems += _positive(self, ("alpha", "learning_rate", "clip", "flops", "patience"))
         problems += _shares(self, ("dropout", "warmup"))
         problems += _not_negative(self, ("weight_decay",))
         if self.batch % max(self.accumulate, 1):

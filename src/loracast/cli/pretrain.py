@@ -41,5 +41,5 @@ def pretrain(
         record = run(config, output, device=device, resume=resume, report=report)["pretraining"]
     say(
         f"validation loss {record['validation_loss']:.4f} · {record['tokens']:.3e} tokens · "
-        f"{record['flops_hardware']:.3e} FLOPs (hardware) · {record['seconds']:.0f} s → {output}"
+        f"{record['flops']['hardware']['total']:.3e} FLOPs (hardware) · {record['seconds']:.0f} s → {output}"
     )

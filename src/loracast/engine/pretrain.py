@@ -35,6 +35,7 @@ from loracast.errors import ConfigError, Interrupted
 from loracast.files import write_text
 from loracast.flops import PassCost
 from loracast.grammar import SYMBOLS
+from loracast.ledger import Ledger
 from loracast.model.checkpoint import choose_device, describe_hardware, write_model
 from loracast.model.config import Qwen2Config
 from loracast.model.qwen2 import Qwen2
@@ -182,7 +183,12 @@ def pretrain(
     emit({"event": "pool", "step": step, "series": config.pool, "seconds": round(time.perf_counter() - began, 2)})
 
     rows = torch.arange(len(SYMBOLS), device=place)
-    step_flops = PassCost(shape, shape.vocab_size, frozen=False).training(config.batch, config.tokens - 1)
+    cost = PassCost(shape, shape.vocab_size, frozen=False)
+    step_flops = cost.training(config.batch, config.tokens - 1).total
+    validation_flops = cost.forward(HELD_OUT, config.tokens - 1).total
+    ledger = Ledger()
+    ledger.charge("training", step * step_flops)
+    ledger.charge("validation", step // config.validate_every * validation_flops)
     # compiled, a small model is three times as fast on a GPU; on a CPU the compiler would cost more than it gives
     if place.type == "cuda":
         network.hidden = torch.compile(network.hidden)
@@ -209,6 +215,7 @@ def pretrain(
             rate = cosine_schedule(step, config.steps, config.learning_rate, config.warmup, 0.0)
             for group in optimizer.param_groups:
                 group["lr"] = rate
+            ledger.charge("training", step_flops)
             loss = batch_loss(batch)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
@@ -228,10 +235,11 @@ def pretrain(
                         "learning_rate": rate,
                         "gradient_norm": norm.item(),
                         "tokens_per_second": round(pace),
-                        "flops": step * step_flops,
+                        "flops": ledger.total.hardware,
                     }
                 )
             if step % config.validate_every == 0 or step == config.steps:
+                ledger.charge("validation", validation_flops)
                 validation_loss = validate()
                 emit({"event": "validation", "step": step, "loss": validation_loss})
             if interruption.requested and step < config.steps:
@@ -246,7 +254,7 @@ def pretrain(
         "pretraining": {
             "config": asdict(config),
             "tokens": config.steps * config.batch * config.tokens,
-            "flops_hardware": config.steps * step_flops,
+            "flops": ledger.to_dict(),
             "validation_loss": validation_loss,
             "seconds": round(seconds, 1),
             "hardware": describe_hardware(place),

@@ -19,8 +19,9 @@ from torch import Tensor
 
 from loracast.errors import ConfigError
 from loracast.grammar import OTHER, SEMICOLON, Grammar
-from loracast.model.attention import BLOCK, SharedPrefixCache
+from loracast.model.attention import SharedPrefixCache
 from loracast.model.checkpoint import LanguageModel
+from loracast.model.config import CACHE_BLOCK
 from loracast.settings import SampleConfig
 
 CPU_MEMORY_BYTES = 1200 * 2**20  # of a batch on a CPU, once for its keys and values and once for its prefill
@@ -85,7 +86,7 @@ def _batches(model: LanguageModel, lengths: list[int], samples: int, new: int) -
         budget = int(torch.cuda.mem_get_info(model.device)[0] * CUDA_MEMORY_SHARE)
     else:
         budget = CPU_MEMORY_BYTES
-    own = -(-new // BLOCK) * BLOCK  # kept in whole blocks
+    own = -(-new // CACHE_BLOCK) * CACHE_BLOCK  # kept in whole blocks
     longest = max(lengths)
     most_paths = max(1, budget // (token_bytes * (own + longest)))
     step = min(samples, most_paths)

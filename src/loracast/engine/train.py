@@ -28,7 +28,8 @@ from loracast.engine.loop import (
     save_training,
 )
 from loracast.errors import BudgetError, ConfigError, DataError, Interrupted
-from loracast.flops import Ledger, PassCost
+from loracast.flops import Flops, PassCost
+from loracast.ledger import Ledger
 from loracast.model.checkpoint import LanguageModel
 from loracast.model.lora import adapter_layers, adapter_state, attach, load_adapter_state
 from loracast.model.qwen2 import Qwen2
@@ -38,6 +39,7 @@ from loracast.settings import TuneConfig
 CHECKPOINT = "training.safetensors"
 FLOOR = 0.1  # of the peak learning rate, at the end of the cosine
 VALIDATION_TOKENS = 16_384  # fed at once
+MEASURED_BATCHES = 8  # that the cost of a step is measured by
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,6 +63,9 @@ class Progress:
     start_loss: float = float("nan")
     best_step: int = 0
     best_loss: float = float("inf")
+    best_nats: float = float("nan")
+    nats: float = float("nan")
+    stale: int = 0  # validations since the best one
 
 
 class WindowSource:
@@ -124,7 +129,8 @@ def tune(
     config: TuneConfig,
     ledger: Ledger,
     *,
-    reserve: int = 0,
+    reserve: Flops | None = None,
+    stop: Callable[[int, float], str | None] = lambda step, nats: None,
     directory: Path | None = None,
     resume: bool = False,
     report: Callable[[dict[str, Any]], None] = lambda event: None,
@@ -136,8 +142,9 @@ def tune(
         validation: windows whose loss decides which adapter is kept.
         ledger: charged for all training and validation. Training ends early rather than pass its budget.
         reserve: FLOPs of the budget to leave for the caller.
-        directory: where metrics.jsonl and a checkpoint are written, the latter on Ctrl-C and at the end, so that an
-            interruption of what the caller does next costs no training.
+        stop: asked after each validation, with the step and the loss in nats a value; a reason to stop ends training.
+        directory: where metrics.jsonl and a checkpoint are written, the latter at each validation, on Ctrl-C and at
+            the end, so that neither a crash nor an interruption of what the caller does next costs much training.
         resume: continue from that checkpoint; on a CPU the adapter is bit-identical to an undisturbed run's.
         report: called with every event that is logged.
     """
@@ -157,19 +164,17 @@ def tune(
     optimizer = torch.optim.AdamW(adapters, lr=peak, weight_decay=config.weight_decay, betas=(0.9, 0.99))
     source = WindowSource(training, config.context + config.horizon, config.seed)
     held_out = encode_batch(codec, np.stack([window.values for window in validation]), config.context)
-    cost = PassCost(network.config, network.model.embed_tokens.num_embeddings, config.lora)
-    validation_flops = cost.forward(len(held_out.symbols), held_out.symbols.shape[1] - 1)
-    first_batch = encode_batch(codec, source.draw(0, config.batch), config.context)
-    planned = _affordable_steps(
-        config, cost.training(config.batch, first_batch.symbols.shape[1] - 1), validation_flops, reserve, ledger
-    )
+    to_nats = _nats_a_value(codec, validation, held_out)
+    cost, reserve = PassCost.of(network, config.lora), reserve or Flops()
+    costs = tuning_costs(model, training, validation, codec, config)
+    validation_flops, planned = costs.validation, affordable_steps(config, costs, reserve, ledger)
 
     progress, best_state = Progress(planned), adapter_state(network)
     if resume and checkpoint is not None:
         groups, stored = load_training(checkpoint, optimizer)
         load_adapter_state(network, groups["adapter"], str(checkpoint))
         best_state, progress = groups["best"], Progress(**stored["progress"])
-        ledger.spent = stored["ledger"]
+        ledger.restore(stored["ledger"])
     began = time.perf_counter() - progress.seconds
 
     def emit(event: dict[str, Any]) -> None:
@@ -182,17 +187,29 @@ def tune(
         ledger.charge("validation", validation_flops)
         network.eval()
         loss = _mean_loss(network, model.rows, held_out)
-        emit({"event": "validation", "step": progress.step, "loss": loss, "flops": ledger.total})
-        progress.validated = progress.step
+        progress.validated, progress.nats, progress.stale = progress.step, to_nats(loss), progress.stale + 1
+        emit({"event": "validation", "step": progress.step, "loss": loss, "nats": progress.nats, **spent()})
         if progress.step == 0:
             progress.start_loss = loss
         if loss < progress.best_loss:
             progress.best_step, progress.best_loss, best_state = progress.step, loss, adapter_state(network)
+            progress.best_nats, progress.stale = progress.nats, 0
+
+    def spent() -> dict[str, int]:
+        return {"flops": ledger.total.hardware, "flops_course": ledger.total.course}
+
+    def reason_to_stop() -> str | None:
+        """After a validation, and again when a run goes on from the checkpoint that was saved then."""
+        if progress.step == 0 or progress.validated < progress.step:
+            return None
+        if config.patience and progress.stale >= config.patience:
+            return "patience"
+        return stop(progress.step, progress.nats)
 
     def save() -> None:
         progress.seconds = time.perf_counter() - began
         if checkpoint:
-            record = {"identity": identity, "progress": asdict(progress), "ledger": ledger.spent}
+            record = {"identity": identity, "progress": asdict(progress), "ledger": ledger.to_dict()}
             save_training(checkpoint, {"adapter": adapter_state(network), "best": best_state}, optimizer, record)
 
     with (
@@ -202,13 +219,14 @@ def tune(
     ):
         if progress.validated < 0:
             validate()
-        since = time.perf_counter()
-        while progress.step < progress.planned:
+        since, stopped = time.perf_counter(), None
+        while progress.step < progress.planned and not (stopped := reason_to_stop()):
             step = progress.step
             batch = encode_batch(codec, source.draw(step, config.batch), config.context)
-            step_flops = cost.training(config.batch, batch.symbols.shape[1] - 1)
+            step_flops = cost.training(config.batch, batch.symbols.shape[1] - 1).total
             if not ledger.affords(step_flops + validation_flops + reserve):
-                break  # batches of the decimal layout differ in length, so the plan is an estimate
+                stopped = "budget"  # batches of the decimal layout differ in length, so the plan is an estimate
+                break
             ledger.charge("training", step_flops)
             if config.dropout:  # of a step depends on nothing before it
                 torch.manual_seed(config.seed * 1_000_003 + step)
@@ -227,9 +245,10 @@ def tune(
             pace = round(batch.symbols.size / (now - since))
             event = {"event": "train", "step": progress.step, "steps": progress.planned, "loss": value}
             event |= {"learning_rate": rate, "gradient_norm": norm.item(), "tokens_per_second": pace}
-            emit({**event, "flops": ledger.total})
+            emit({**event, **spent()})
             if progress.step % config.validate_every == 0:
                 validate()
+                save()
             since = time.perf_counter()
             if interruption.requested and progress.step < progress.planned:
                 save()
@@ -242,8 +261,11 @@ def tune(
         "steps": progress.step,
         "tokens": progress.tokens,
         "saturated_values": progress.saturated,
+        "planned_steps": config.steps,
+        "stopped": stopped or ("budget" if progress.planned < config.steps else None),
         "best_step": progress.best_step,
         "validation_loss": {"untouched": progress.start_loss, "tuned": progress.best_loss},
+        "validation_nats_per_value": progress.best_nats,
         "learning_rate": peak,
         "trainable_parameters": sum(
             layer.lora_A.numel() + layer.lora_B.numel() for _, layer in adapter_layers(network)
@@ -254,22 +276,73 @@ def tune(
     return TuneResult(best_state, record)
 
 
-def _affordable_steps(config: TuneConfig, step_flops: int, validation_flops: int, reserve: int, ledger: Ledger) -> int:
-    """The most steps that a budget allows with the validations that go with them, and no more than were asked for."""
+@dataclass(frozen=True)
+class TuningCosts:
+    """What a step and a measurement of the validation loss cost.
+
+    The latter is exact; so is the former where all windows are equally long, as with layout `fixed` and nothing
+    missing. Elsewhere it is the mean of a few batches.
+    """
+
+    step: Flops
+    validation: Flops
+
+    def of(self, config: TuneConfig, steps: int) -> Flops:
+        """So many steps, with a validation before the first, one every so often, and one after the last."""
+        return steps * self.step + (1 + -(-steps // config.validate_every)) * self.validation
+
+
+def tuning_costs(
+    model: LanguageModel, training: Sequence[Series], validation: Sequence[Window], codec: Codec, config: TuneConfig
+) -> TuningCosts:
+    """What `tune` would cost with the same arguments, before it begins."""
+    cost = PassCost.of(model.network, config.lora)
+    source = WindowSource(training, config.context + config.horizon, config.seed)
+    drawn = [encode_batch(codec, source.draw(step, config.batch), config.context) for step in range(MEASURED_BATCHES)]
+    tokens = round(np.mean([batch.symbols.shape[1] for batch in drawn]))
+    held_out = encode_batch(codec, np.stack([window.values for window in validation]), config.context).symbols
+    step, measured = cost.training(config.batch, tokens - 1), cost.forward(len(held_out), held_out.shape[1] - 1)
+    return TuningCosts(step.total, measured.total)
+
+
+def affordable_steps(config: TuneConfig, costs: TuningCosts, reserve: Flops, ledger: Ledger) -> int:
+    """The most steps that a budget allows beside a reserve, and no more than were asked for.
+
+    Raises BudgetError where that is not even one.
+    """
     if ledger.budget is None:
         return config.steps
 
     def total(steps: int) -> int:
-        validations = 1 + -(-steps // config.validate_every)  # one before the first step, one after the last
-        return ledger.total + reserve + steps * step_flops + validations * validation_flops
+        return (costs.of(config, steps) + reserve).of(ledger.convention)
 
-    steps = bisect_right(range(1, config.steps + 1), ledger.budget, key=total)
+    steps = bisect_right(range(1, config.steps + 1), ledger.left, key=total)
     if steps < 1:
         raise BudgetError(
-            f"a budget of {ledger.budget:.3e} FLOPs does not allow one step with its validation ({total(1):.3e}); "
-            "raise --flops or lower --batch, --validation-windows or --validation-series"
+            f"{ledger.left:.3e} FLOPs ({ledger.convention}) do not allow one step with its validation "
+            f"({total(1):.3e}); raise --flops or lower --batch, --validation-windows or --validation-series"
         )
     return steps
+
+
+def evenly(windows: Sequence[Window], count: int) -> list[Window]:
+    """At most so many of the windows, evenly spaced."""
+    spread = np.linspace(0, len(windows) - 1, min(len(windows), count)).round().astype(int)
+    return [windows[index] for index in spread]
+
+
+def _nats_a_value(codec: Codec, validation: Sequence[Window], batch: Batch) -> Callable[[float], float]:
+    """Turns a mean loss in nats a token into nats a value, as a density in the series' own units.
+
+    A token says more of a number where the number has fewer digits; only the density can be compared between codecs
+    (LLMTIME, section 3).
+    """
+    observed = np.stack([~np.isnan(window.values) for window in validation])  # [N, W, D]
+    unit = np.stack([codec.fit_scale(window.context_values).unit for window in validation])  # [N, D]
+    values = max(1, observed.sum())
+    log_unit = (observed * np.log(unit)[:, None]).sum() / values
+    tokens = batch.in_loss.sum()
+    return lambda loss: float(loss * tokens / values + log_unit)
 
 
 def _backward(network: Qwen2, rows: Tensor, batch: Batch, parts: int) -> Tensor:

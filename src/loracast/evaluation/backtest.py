@@ -22,8 +22,10 @@ from loracast.errors import ConfigError, DataError
 from loracast.evaluation.baselines import BASELINES
 from loracast.evaluation.metrics import Scores, score
 from loracast.files import write_text
+from loracast.flops import Flops
 from loracast.forecast import Forecast
 from loracast.forecaster import Forecaster, same_variables
+from loracast.ledger import Ledger
 from loracast.series import Series, Window, windows
 from loracast.settings import SampleConfig
 
@@ -42,9 +44,11 @@ class Backtest:
     @property
     def rows(self) -> list[dict[str, Any]]:
         """One record a forecaster, ready for JSON."""
-        flops = {name: forecast.flops for name, forecast in self.forecasts.items()}
+        flops = {name: asdict(forecast.flops) for name, forecast in self.forecasts.items()}
+        nothing = asdict(Flops())
         return [
-            {"forecaster": name, **scores.row(), "flops": flops.get(name, 0)} for name, scores in self.scores.items()
+            {"forecaster": name, **scores.row(), "flops": flops.get(name, nothing)}
+            for name, scores in self.scores.items()
         ]
 
     def save(self, directory: str | Path) -> None:
@@ -69,6 +73,8 @@ def backtest(
     *,
     stride: int | None = None,
     sample: SampleConfig | None = None,
+    constrained: bool = True,
+    ledger: Ledger | None = None,
     progress: Callable[[str, float], None] = lambda name, share: None,
 ) -> Backtest:
     """Forecasts `horizon` steps from `context` ones in every window of every series, and scores all forecasters.
@@ -78,6 +84,8 @@ def backtest(
         stride: steps between the starts of two windows of a series; the horizon unless given, so that no step is
             forecast twice.
         sample: how paths are drawn; 20 a window unless given.
+        constrained: whether only text that parses may be written; False needs the full vocabulary.
+        ledger: charged for each forecaster's work before it begins.
         progress: called with a forecaster's name and the share of its work that is done.
     """
     sample = sample or SampleConfig(samples=20)
@@ -103,6 +111,8 @@ def backtest(
             horizon,
             **asdict(sample),
             context=context,
+            constrained=constrained,
+            ledger=ledger,
             progress=lambda share, name=name: progress(name, share),
         )
         scores[name] = score(forecasts[name].samples, truth, **shared)

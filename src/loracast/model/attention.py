@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-BLOCK = 64  # own tokens whose keys and values are kept together
+from loracast.model.config import CACHE_BLOCK
 
 
 def causal_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
@@ -23,7 +23,7 @@ def shared_prefix_attention(
     prefix_key: Tensor,  # [N*K, P, E]
     prefix_value: Tensor,  # [N*K, P, E]
     prefix_bias: Tensor | None,  # [N*K, 1, P] minus infinity where the prompt is padding
-    suffix_keys: list[Tensor],  # blocks [B*K, BLOCK, E] of the paths' own tokens, filled up to the query's own
+    suffix_keys: list[Tensor],  # blocks [B*K, CACHE_BLOCK, E] of the paths' own tokens, filled up to the query's own
     suffix_values: list[Tensor],  # the same
     fed: int,  # own tokens before the query's
 ) -> Tensor:
@@ -55,7 +55,7 @@ def shared_prefix_attention(
     weights = torch.softmax(scores, -1, dtype=torch.float32).to(query.dtype)
     mixed = by_path(weights[..., : prefix_key.shape[1]] @ prefix_value)  # [B*K, G*T, E]
     own_weights = by_path(weights[..., prefix_key.shape[1] :].contiguous())  # [B*K, G*T, U]
-    for block_weights, values in zip(own_weights.split(BLOCK, -1), suffix_values):
+    for block_weights, values in zip(own_weights.split(CACHE_BLOCK, -1), suffix_values):
         mixed = torch.baddbmm(mixed, block_weights.contiguous(), values)
     return mixed.view(paths, heads, new, size)
 
@@ -93,9 +93,9 @@ class SharedPrefixCache:
         key, value = key.flatten(0, 1), value.flatten(0, 1)  # [B*K, T, E]
         keys, values = self.suffix.setdefault(layer, ([], []))
         for token in range(key.shape[1]):
-            place = (self.fed + token) % BLOCK
+            place = (self.fed + token) % CACHE_BLOCK
             if place == 0:  # zeros, since what is not seen yet is multiplied by a weight of zero
-                keys.append(key.new_zeros(len(key), BLOCK, key.shape[2]))
+                keys.append(key.new_zeros(len(key), CACHE_BLOCK, key.shape[2]))
                 values.append(torch.zeros_like(keys[-1]))
             keys[-1][:, place], values[-1][:, place] = key[:, token], value[:, token]
         return shared_prefix_attention(query, *self.prefix[layer], self.bias, keys, values, self.fed)

@@ -41,7 +41,7 @@ class LanguageModel:
         rows: [A] the row of its embedding that each symbol of the codec is; the symbol itself where only the numeric
             rows are loaded.
         tokens: the tokenizer's side of the same table.
-        codec: how the model was taught to read numbers, or the default where nothing is stored.
+        codec: how the model was taught to read numbers, or None where nothing is stored.
         source: where it came from: `bundled`, an absolute path, or a repository of the hub.
         fingerprint: identifies the weights, whatever precision or vocabulary they are loaded in.
     """
@@ -50,7 +50,7 @@ class LanguageModel:
     rows: Tensor
     tokens: NumericTokens
     vocabulary: Vocabulary
-    codec: Codec
+    codec: Codec | None
     source: str
     fingerprint: str
 
@@ -183,10 +183,10 @@ def _weight_files(directory: Path) -> list[Path]:
     return [directory / shard for shard in shards]
 
 
-def _stored_codec(directory: Path) -> Codec:
+def _stored_codec(directory: Path) -> Codec | None:
     path = directory / "loracast.json"
     if not path.is_file():
-        return Codec()
+        return None
     return read_codec(read_json(path), path)
 
 
@@ -272,6 +272,6 @@ def merge(source: str | Path, adapter: Path, output: Path, precision: Precision 
         if (directory / name).is_file():
             with atomic_path(output / name) as temporary:
                 shutil.copyfile(directory / name, temporary)
-    codec = record.get("codec", base.codec.to_dict())
+    codec = record.get("codec", (base.codec or Codec()).to_dict())
     write_text(output / "loracast.json", json.dumps({"codec": codec}, indent=2) + "\n")
     return differences

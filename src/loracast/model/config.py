@@ -9,6 +9,8 @@ from typing import Any
 
 from loracast.errors import ModelError
 
+CACHE_BLOCK = 64  # a path's own tokens whose keys and values are kept together in decoding
+
 
 def read_json(path: Path) -> dict[str, Any]:
     """The object in a JSON file; anything else there is a ModelError that names the file."""

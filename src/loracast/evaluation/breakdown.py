@@ -1,0 +1,165 @@
+"""What lies behind the scores of a backtest, as tables: step by step, quantile by quantile, window by window.
+
+Shapes
+    N  windows       S  sample paths of a window    H  steps of the horizon    D  variables
+    F  forecasters   L  nominal levels              B  bins of a PIT           K  windows of a fan chart
+    C  steps of a context
+    V  values (window, step, variable) that can be scored
+    R  those of them with the same number of valid samples
+
+Forecasts come as samples [N, S, H, D] by forecaster, a point forecast as one path (S = 1). As in `metrics`, samples are
+NaN where a step did not parse, and its other samples judge the step; nothing is judged where the truth is NaN or no
+sample is valid. Figures of which nothing is left are NaN.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from loracast.codec import percentile
+from loracast.evaluation.metrics import observed_mean, score
+from loracast.series import Window
+
+FloatArray = NDArray[np.float64]
+
+NOMINAL = np.arange(1, 20) / 20  # [L]
+LOW, HIGH = np.arange(19, 0, -1) / 40, np.arange(21, 40) / 40  # [L] each: where the intervals end, without rounding
+PIT_EDGES = np.arange(11) / 10  # [B + 1]
+FAN_PERCENTS = (10, 25, 50, 75, 90)
+FAN_WINDOWS = 6
+
+
+def by_step(samples: Mapping[str, FloatArray], truth: FloatArray, names: Sequence[str]) -> pd.DataFrame:
+    """MAE of the median and CRPS by step and variable: `forecaster`, `step` (from 1), `variable`, `mae`, `crps`.
+
+    samples: [N, S, H, D] by forecaster; truth: [N, H, D]; names: [D]. Each figure is the mean over windows.
+    """
+    horizon = truth.shape[1]
+    # The steps take the windows' place, each a series of its own: what `score` then averages are the windows.
+    scores = [
+        score(
+            paths.swapaxes(0, 2),  # [H, S, N, D]
+            truth.swapaxes(0, 1),  # [H, N, D]
+            seed_unit=np.ones((horizon, len(names))),
+            names=names,
+            series=[str(step) for step in range(horizon)],
+        )
+        for paths in samples.values()
+    ]
+    return _table(
+        {"forecaster": list(samples), "step": range(1, horizon + 1), "variable": names},
+        {metric: [one.by_series[metric] for one in scores] for metric in ("mae", "crps")},  # each F times [H, D]
+    )
+
+
+def coverage(samples: Mapping[str, FloatArray], truth: FloatArray, names: Sequence[str]) -> pd.DataFrame:
+    """The share of the truth within central intervals of 5% to 95%: `forecaster`, `variable`, `nominal`, `coverage`.
+
+    Samples, truth and names as in `by_step`; forecasters with one path have no interval and are left out. Both ends
+    belong to an interval. The share is the mean over windows of the mean over steps: where all series have as many
+    windows, this is `coverage_80` of `metrics.score` at 80%.
+    """
+    samples = _with_intervals(samples)
+    covered = [_covered(paths, truth) for paths in samples.values()]  # F times [L, N, H, D]
+    shares = [observed_mean(observed_mean(one, axis=2), axis=1).T for one in covered]  # F times [D, L]
+    return _table({"forecaster": list(samples), "variable": names, "nominal": NOMINAL}, {"coverage": shares})
+
+
+def pit(samples: Mapping[str, FloatArray], truth: FloatArray, names: Sequence[str]) -> pd.DataFrame:
+    """Histograms of the truth's place among the samples: `forecaster`, `variable`, `bin` (centre), `density` (mean 1).
+
+    Samples, truth and names as in `by_step`; forecasters with one path are left out. All values weigh the same.
+
+    A truth with b of n samples below it and t equal to it counts as spread evenly from b / (n + 1) to
+    (b + t + 1) / (n + 1), with half of the ties below its middle: what a rank drawn among equals gives on average, and
+    nothing is drawn. If the truth is like one more sample, the expected histogram is flat for every n. The shares b / n
+    alone would not be: 21 of them, 0 to 20 in 20, cannot fill 10 bins evenly.
+    """
+    samples = _with_intervals(samples)
+    centres = (PIT_EDGES[:-1] + PIT_EDGES[1:]) / 2  # [B]
+    densities = [len(centres) * _places(paths, truth) for paths in samples.values()]  # F times [D, B]
+    return _table({"forecaster": list(samples), "variable": names, "bin": centres}, {"density": densities})
+
+
+def fans(samples: Mapping[str, FloatArray], windows: Sequence[Window]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """What fan charts of up to six windows show: the forecasters' quantiles, and the values before and after.
+
+    samples: [N, S, H, D] by forecaster; windows: the N windows, of one shape.
+
+    Of six equal groups of windows, by the last forecaster's mean absolute error, the middle one is taken, in order of
+    error: good and bad ones alike. Windows in which it cannot be scored are in no group.
+
+    First table: `forecaster`, `series`, `variable`, `step`, `q10`, `q25`, `q50`, `q75`, `q90`. Second: `series`,
+    `variable`, `step`, `part` ("context" or "future"), `value`. Steps count from 1 in the context and go on, from C + 1
+    to C + H, in the future. `series` is the id of the series, or of the window where any series has several.
+    """
+    names, context = windows[0].series.names, windows[0].context
+    whole = np.stack([window.values for window in windows])  # [N, C + H, D]
+    chosen = _low_to_high(_errors(list(samples.values())[-1], whole[:, context:]))  # [K]
+
+    ids = [window.series.id for window in windows]
+    labels = ids if len(set(ids)) == len(ids) else [window.id for window in windows]
+    rows = {"series": [labels[window] for window in chosen], "variable": names}
+    steps = np.arange(1, whole.shape[1] + 1)  # [C + H]
+    ordered = [np.moveaxis(paths[chosen], 1, 2) for paths in samples.values()]  # F times [K, H, S, D]
+    quantiles = _table(
+        {"forecaster": list(samples), **rows, "step": steps[context:]},
+        {f"q{percent}": [percentile(paths, percent).swapaxes(1, 2) for paths in ordered] for percent in FAN_PERCENTS},
+    )
+    values = _table({**rows, "step": steps}, {"value": whole[chosen].swapaxes(1, 2)})
+    values.insert(3, "part", np.where(values["step"] > context, "future", "context"))
+    return quantiles, values
+
+
+def _covered(samples: FloatArray, truth: FloatArray) -> FloatArray:
+    """Samples [N, S, H, D], truth [N, H, D] -> [L, N, H, D]: 1 within the central interval, 0 outside, else NaN."""
+    scored = ~np.isnan(truth) & ~np.isnan(samples).all(axis=1)  # [N, H, D]
+    ensembles = np.sort(np.moveaxis(samples, 1, -1)[scored], axis=-1)  # [V, S], ascending, NaN last
+    outcomes = truth[scored]  # [V]
+    counts = (~np.isnan(ensembles)).sum(axis=-1)  # [V], from 1 to S
+    within = np.full((len(NOMINAL), len(outcomes)), np.nan)  # [L, V]
+    # As in `metrics`: values with the same number of valid samples make one dense array.
+    for count in np.unique(counts):
+        rows = counts == count
+        low, high = np.quantile(ensembles[rows, :count], [LOW, HIGH], axis=-1)  # [L, R] each
+        within[:, rows] = (low <= outcomes[rows]) & (outcomes[rows] <= high)
+    covered = np.full((len(NOMINAL), *truth.shape), np.nan)
+    covered[:, scored] = within
+    return covered
+
+
+def _places(samples: FloatArray, truth: FloatArray) -> FloatArray:
+    """Samples [N, S, H, D], truth [N, H, D] -> [D, B]: the share of the truth in each bin, by its place."""
+    count = np.sum(~np.isnan(samples), axis=1)  # [N, H, D], as the next three
+    below = np.sum(samples < truth[:, None], axis=1)
+    width = (np.sum(samples == truth[:, None], axis=1) + 1) / (count + 1)
+    start = np.where(np.isnan(truth) | (count == 0), np.nan, below / (count + 1))
+    reached = np.clip((PIT_EDGES - start[..., None]) / width[..., None], 0, 1)  # [N, H, D, B + 1], of each value
+    shares = np.moveaxis(np.diff(reached, axis=-1), 2, 0)  # [D, N, H, B]
+    return observed_mean(shares.reshape(len(shares), -1, shares.shape[-1]), axis=1)
+
+
+def _errors(samples: FloatArray, truth: FloatArray) -> FloatArray:
+    """Samples [N, S, H, D], truth [N, H, D] -> the medians' mean absolute error [N] of each window, over variables."""
+    median = percentile(np.moveaxis(samples, 1, 2), 50)  # [N, H, D]
+    return observed_mean(observed_mean(np.abs(median - truth), axis=1), axis=1)
+
+
+def _low_to_high(errors: FloatArray) -> NDArray[np.int64]:
+    """The middle windows [K] of FAN_WINDOWS equal groups by error [N], of fewer groups if there are fewer windows."""
+    ranked = np.argsort(errors)[: np.count_nonzero(~np.isnan(errors))]  # NaN come last
+    groups = min(FAN_WINDOWS, len(ranked))
+    return ranked[[int((group + 0.5) * len(ranked) / groups) for group in range(groups)]]
+
+
+def _with_intervals(samples: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
+    return {name: paths for name, paths in samples.items() if paths.shape[1] > 1}
+
+
+def _table(labels: Mapping[str, Sequence[Any] | NDArray[Any]], values: Mapping[str, Any]) -> pd.DataFrame:
+    """One row a combination of labels, the last changing fastest; each of `values` has one axis a label, in order."""
+    rows = pd.MultiIndex.from_product(list(labels.values()), names=list(labels))
+    return pd.DataFrame({name: np.ravel(array) for name, array in values.items()}, index=rows).reset_index()

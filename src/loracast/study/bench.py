@@ -1,0 +1,126 @@
+"""What the runs of a study work with: its series, its model in the forms they need, its ledger and its folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from loracast.codec import Codec
+from loracast.engine.train import evenly
+from loracast.errors import DataError
+from loracast.forecaster import Forecaster
+from loracast.ledger import SharedLedger
+from loracast.model.checkpoint import LanguageModel, Vocabulary, load_model
+from loracast.series import Series, Split, Window, windows
+from loracast.settings import Device, Precision
+from loracast.study.folder import StudyFolder
+from loracast.study.protocol import Protocol
+
+Report = Callable[[str, dict[str, Any]], None]  # a run's name and an event of it
+
+MEASURED_SERIES = 50  # that the length of a step's text is measured on
+
+
+class Bench:
+    """The series, models and ledger of one process's part in a study."""
+
+    def __init__(
+        self,
+        folder: StudyFolder,
+        protocol: Protocol,
+        series: Sequence[Series],
+        split: Split,
+        model: str,
+        *,
+        device: Device = "auto",
+        precision: Precision = "auto",
+        report: Report = lambda run, event: None,
+    ):
+        self.folder, self.protocol, self.report = folder, protocol, report
+        self.series, self.split = list(series), split
+        self.train, self.validation, self.test = (
+            [series[index] for index in part] for part in (split.train, split.validation, split.test)
+        )
+        self.ledger = SharedLedger(folder.ledger, protocol.budget, protocol.convention)
+        self._source = model
+        self._device: Device = device
+        self._precision: Precision = precision
+
+    # -- models ----------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def model(self) -> LanguageModel:
+        """The model with the rows that numbers need."""
+        return self._load("numeric")
+
+    @cached_property
+    def whole_model(self) -> LanguageModel:
+        """The model with its whole vocabulary, which may write anything."""
+        return self._load("full")
+
+    def _load(self, vocabulary: Vocabulary) -> LanguageModel:
+        return load_model(self._source, vocabulary=vocabulary, device=self._device, precision=self._precision)
+
+    def codec(self, decimals: int) -> Codec:
+        """How numbers are written at so many decimals."""
+        taught = self.model.codec
+        layout = self.protocol.layout
+        if layout == "auto":
+            layout = taught.layout if taught else "decimal"
+        return replace(taught or Codec(), layout=layout, digits=decimals)
+
+    def forecaster(self, decimals: int, *, constrained: bool = True) -> Forecaster:
+        """The untouched model; one that may write anything where it is not constrained."""
+        return Forecaster(self.model if constrained else self.whole_model, self.codec(decimals))
+
+    # -- windows ---------------------------------------------------------------------------------------------------
+
+    def judged(self, subset: str) -> list[Series]:
+        """The series that forecasts of `validation` or `test` are judged on."""
+        if subset == "test":
+            return self.test
+        count = self.protocol.forecasts.validation_series
+        spread = np.linspace(0, len(self.validation) - 1, min(len(self.validation), count)).round().astype(int)
+        return [self.validation[index] for index in spread]
+
+    def judged_windows(self, subset: str) -> list[Window]:
+        task = self.protocol.forecasts
+        return windows(self.judged(subset), task.context, task.horizon)
+
+    def window_steps(self, tokens: int, decimals: int) -> int:
+        """Steps of a training window: as many as so many tokens hold, and no more than the shortest series has."""
+        return min(tokens_to_steps(self.codec(decimals), self.train, tokens), self.shortest)
+
+    @cached_property
+    def shortest(self) -> int:
+        return min(one.steps for one in (*self.train, *self.validation))
+
+    def held_out(self, context: int, horizon: int, count: int) -> list[Window]:
+        """The windows that measure a run's validation loss, as `Forecaster.fit` chooses them."""
+        return evenly(windows(self.validation, context, horizon), count)
+
+
+def tokens_to_steps(codec: Codec, series: Sequence[Series], tokens: int) -> int:
+    """Steps that are written with so many tokens, by the mean length of a step's text. At least 2."""
+    written = [
+        len(codec.encode(one.values, codec.fit_scale(one.values)).ids) / one.steps for one in series[:MEASURED_SERIES]
+    ]
+    return max(2, int(tokens / np.mean(written)))
+
+
+def cut(series: Sequence[Series], shares: Sequence[float]) -> list[Series]:
+    """An only series in consecutive parts of these shares; DataError where there are several."""
+    only = series[0]
+    if len(series) > 1:
+        raise DataError(f"only one series can be cut in parts, not {len(series)}")
+    ends = np.round(np.cumsum(shares) * only.steps).astype(int)
+    starts = [0, *ends[:-1]]
+    return [
+        replace(only.slice(start, end), id=f"{only.id}[{start}:{end}]")
+        for start, end in zip(starts, ends)
+        if end > start
+    ]

@@ -1,0 +1,186 @@
+"""Running a study: from a file of series to its report, by one process or by many that share its folder."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import loracast
+from loracast.engine.train import fingerprint
+from loracast.errors import ConfigError, DataError
+from loracast.forecaster import same_variables
+from loracast.series import Series, Split, read_series, read_split, split_series, write_series, write_split
+from loracast.settings import Device, Precision
+from loracast.study.bench import Bench, Report, cut
+from loracast.study.folder import StudyFolder
+from loracast.study.protocol import Protocol, read_protocol
+from loracast.study.report import write_report
+from loracast.study.runs import perform, read_run
+from loracast.study.stages import STAGES, check_lengths, plan
+from loracast.study.tables import flop_tables
+
+PACKAGES = ("numpy", "scipy", "pandas", "torch", "safetensors", "tokenizers", "scoringrules", "optuna", "plotly")
+POLL_SECONDS = 0.5  # while another process works on the last runs of a stage
+
+
+def prepare(
+    series: Sequence[Series],
+    output: str | Path,
+    protocol: Protocol,
+    *,
+    model: str = "bundled",
+    name: str = "study",
+    source: str = "series",
+    split: Split | None = None,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    report: Report = lambda run, event: None,
+) -> Bench:
+    """A study that can be conducted: checked, costed, and written down in its folder; nothing is computed yet.
+
+    Args:
+        series: what is studied; whole series are split, or an only one is cut in consecutive parts.
+        output: the study's folder; with the same arguments, an interrupted study is gone on with.
+        name, source: what the report calls the protocol and the data.
+        split: which series train, validate and test; drawn from the protocol's seed unless given.
+
+    Raises:
+        BudgetError: the budget does not hold the plan.
+        DataError: series too few or too short.
+        ConfigError: a folder that holds another study.
+    """
+    series, split = _split(series, protocol, split)
+    names = same_variables(series)
+    folder = StudyFolder(Path(output))
+    bench = Bench(folder, protocol, series, split, model, device=device, precision=precision, report=report)
+    check_lengths(bench)
+    costs = plan(bench)
+    config = bench.model.network.config
+    record = {
+        "loracast": loracast.__version__,
+        "name": name,
+        "protocol": protocol.to_dict(),
+        "model": {
+            "source": bench.model.source,
+            "fingerprint": bench.model.fingerprint,
+            "parameters": config.parameters(),
+            "layers": config.num_hidden_layers,
+            "hidden_size": config.hidden_size,
+            "vocabulary": config.vocab_size,
+            "precision": bench.model.precision,
+        },
+        "data": {
+            "source": source,
+            "fingerprint": fingerprint(series),
+            "split": fingerprint([*bench.train, *bench.validation, *bench.test]),
+            "series": len(series),
+            "steps": min(one.steps for one in series),
+            "variables": list(names),
+        },
+        "budget": protocol.budget,
+        "convention": protocol.convention,
+        "seed": protocol.seed,
+        "plan": costs,
+        "made": {
+            "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "hardware": bench.forecaster(1).hardware,
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "packages": {package: version(package) for package in PACKAGES},
+        },
+    }
+    folder.claim(record)
+    if not folder.series.is_file():
+        write_series(series, folder.series)
+    if not folder.split.is_file():
+        write_split(split, folder.split)
+    return bench
+
+
+def conduct(
+    bench: Bench, until: str | None = None, told: Callable[[str, str], None] = lambda stage, state: None
+) -> Path:
+    """Works through the stages and writes the report; returns its path.
+
+    Any number of processes may do so at once in one folder. Each takes the runs that no other is at.
+
+    Args:
+        until: the last stage to do; all unless given.
+        told: called with each stage and `skipped`, `begun` or `ended`.
+    """
+    names = [stage.name for stage in STAGES]
+    if until is not None and until not in names:
+        raise ConfigError([f"--until must be one of {', '.join(names)}, not {until!r}"])
+    for stage in STAGES[: names.index(until) + 1 if until else None]:
+        if stage.ended(bench):
+            told(stage.name, "skipped")
+            continue
+        told(stage.name, "begun")
+        while not stage.work(bench):
+            time.sleep(POLL_SECONDS)
+        stage.conclude(bench)
+        told(stage.name, "ended")
+    for name, frame in flop_tables(bench, bench.folder.record()["plan"]).items():
+        bench.folder.write_table(name, frame)
+    return write_report(bench.folder.path)
+
+
+def rerun(
+    directory: str | Path,
+    output: str | Path,
+    *,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    report: Report = lambda run, event: None,
+) -> Bench:
+    """The study in a folder once more, in another folder, from what the first one holds."""
+    old = StudyFolder(Path(directory))
+    record = old.record()
+    return prepare(
+        *(read_series(old.series), output, read_protocol(record["protocol"])),
+        model=record["model"]["source"],
+        name=record["name"],
+        source=record["data"]["source"],
+        split=read_split(old.split, record["data"]["series"]),
+        device=device,
+        precision=precision,
+        report=report,
+    )
+
+
+def rerun_one(directory: str | Path, bench: Bench) -> tuple[dict[str, Any], dict[str, Any]]:
+    """One run of a study once more, in the folder of `bench`: what it found then, and what it finds now."""
+    directory = Path(directory)
+    stored = StudyFolder.read_json(directory / "run.json")
+    run = read_run(stored)
+    needed = stored.get("adapter")
+    if needed:
+        perform(bench, read_run(StudyFolder.read_json(directory.parent / needed / "run.json")))
+    stop = None
+    if StudyFolder.read_json(directory / "result.json").get("stopped") == "pruned":
+        last = StudyFolder.read_json(directory / "result.json")["steps"]
+        stop = lambda step, nats: "pruned" if step >= last else None  # noqa: E731
+    perform(bench, run, *([stop] if stop else []))
+    return StudyFolder.read_json(directory / "result.json"), bench.folder.result(run.name) or {}
+
+
+def _split(series: Sequence[Series], protocol: Protocol, split: Split | None) -> tuple[list[Series], Split]:
+    shares = (protocol.data.train, protocol.data.validation, protocol.data.test)
+    if len(series) == 1 and split is None:
+        series = cut(series, shares)
+        split = Split((0,), (1,), (2,))
+    if len(series) < 3:
+        raise DataError(
+            f"a study needs at least 3 series, one each to train, validate and test, or an only one, not {len(series)}"
+        )
+    split = split or split_series(len(series), shares, protocol.seed)
+    for part in ("train", "validation", "test"):
+        if not getattr(split, part):
+            raise DataError(f"the split has no series to {part}; put at least one position into each of its lists")
+    return list(series), split

@@ -1,0 +1,242 @@
+"""Figures of the test: fans, errors by step and by series, calibration.
+
+Every function reads the tables that its first line names and returns None, or an empty list, where nothing can be drawn.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from loracast.evaluation.baselines import BASELINES
+from loracast.evaluation.metrics import observed_mean
+from loracast.study.charts import Axis, Band, Bars, Box, Dots, Figure, Line, Mark, Panel, numbers
+from loracast.study.data_figures import in_order
+from loracast.study.palette import role_of
+from loracast.study.reading import Findings, Table
+from loracast.study.wording import number, shortened
+
+FORECASTERS = ("zero-shot", "tuned", *BASELINES)
+FAINTEST = 1e-5  # errors below this share of the largest are drawn at it: a logarithmic axis has no zero
+SYMBOLS = {"zero-shot": "circle", "tuned": "diamond"}
+
+
+def fan_figures(study: Findings) -> list[Figure]:
+    """fans, fan_values: a figure a variable, a pair of panels a window."""
+    if not study.has("fans", "fan_values"):
+        return []
+    fans, values = study.tables["fans"], study.tables["fan_values"]
+    names = in_order(fans.column("forecaster"), FORECASTERS)
+    figures = []
+    for index, variable in enumerate(study.variables):
+        panels = []
+        for series in values.distinct("series"):
+            seen = values.where(series=series, variable=variable)
+            drawn = fans.where(series=series, variable=variable)
+            if len(seen):
+                panels += [_fan(seen, drawn.where(forecaster=name), series, name) for name in names]
+        if not panels:
+            continue
+        figures.append(
+            Figure(
+                name=f"fans-{index + 1}",
+                title=f"Forecasts of {variable} before and after tuning",
+                caption="Six test windows, from the one with the smallest error to the one with the largest, each drawn for "
+                f"{' and '.join(names)}. A line is the median of the sampled futures, the darker area holds the middle "
+                "50% of them, the paler one 80%. The scale is the same in both panels of a window; a fan may leave it.",
+                source="tables/fans.csv, tables/fan_values.csv",
+                panels=tuple(panels),
+                columns={1: 3, 2: 4}.get(len(names), len(names)),
+            )
+        )
+    return figures
+
+
+def _fan(seen: Table, fan: Table, series: str, forecaster: str) -> Panel:
+    """Context, truth and fan of one window and variable; all lines begin where the context ends."""
+    context, future = seen.where(part="context"), seen.where(part="future")
+    start, last = (context.column(name)[-1:] for name in ("step", "value"))
+    after, forecast = (numbers([*start, *part.column("step")]) for part in (future, fan))
+    role = role_of(forecaster)
+    levels = {level: numbers([*last, *fan.column(level)]) for level in ("q10", "q25", "q50", "q75", "q90")}
+    label = f"{forecaster}: median, 50% and 80% of paths"
+    marks = (
+        Band(forecast, levels["q10"], levels["q90"], role, label, alpha=0.18),
+        Band(forecast, levels["q25"], levels["q75"], role, label, alpha=0.3),
+        Line(numbers(context.column("step")), numbers(context.column("value")), "muted", "context", 1.3),
+        Line(forecast, levels["q50"], role, label, 1.8),
+        Line(after, numbers([*last, *future.column("value")]), "ink", "what happened", 1.4, dash="dot"),
+    )
+    truth = dict(zip(future.column("step"), future.column("value")))
+    errors = np.array([abs(row["q50"] - truth.get(row["step"], math.nan)) for row in fan.rows])
+    error = number(float(f"{observed_mean(errors, axis=0):.3g}"))
+    values = seen.numbers("value")[np.isfinite(seen.numbers("value"))]
+    low, high = (values.min(), values.max()) if len(values) else (0.0, 1.0)
+    room = 0.2 * (high - low) or 1.0
+    limits = (0.0 if 0 <= low < room else float(low - room), float(high + room))
+    title = f"{shortened(series, 14)} · {forecaster} · MAE {error}"
+    return Panel(title, Axis("step"), Axis(limits=limits), marks, height=190)
+
+
+def steps_figure(study: Findings) -> Figure | None:
+    """test_steps: error and CRPS by step of the horizon, a line a forecaster."""
+    if not study.has("test_steps"):
+        return None
+    table = study.tables["test_steps"]
+    panels = []
+    for metric in ("mae", "crps"):
+        for variable in study.variables:
+            rows = table.where(variable=variable)
+            lines = []
+            for name in in_order(rows.column("forecaster"), FORECASTERS):
+                chosen = rows.where(forecaster=name)
+                places, heights = numbers(chosen.numbers("step")), numbers(chosen.numbers(metric))
+                lines.append(Line(places, heights, role_of(name), name, 1.8))
+            title = f"{metric.upper()} of {shortened(variable)}"
+            panels.append(Panel(title, Axis("step of the horizon"), Axis(log=True), tuple(lines)))
+    return Figure(
+        name="steps",
+        title="Error by step of the forecast",
+        caption="How errors grow the further a forecast looks ahead: the mean over the test windows, on a logarithmic scale. "
+        "The CRPS of a forecaster that gives one path, as the baselines do, is its absolute error.",
+        source="tables/test_steps.csv",
+        panels=tuple(panels),
+        columns=min(max(2, len(study.variables)), 4),
+    )
+
+
+def error_figures(study: Findings) -> list[Figure]:
+    """test_series: how the errors of the series are distributed, three ways."""
+    if not study.has("test_series"):
+        return []
+    table = study.tables["test_series"]
+    variables = [variable for variable in study.variables if len(table.where(variable=variable))]
+    captions = {
+        "distribution": (
+            "Distribution of the errors",
+            "For each error, the share of test series whose error is at most that: a curve further left and higher up is "
+            "better. Mean absolute error of a series, on a logarithmic scale.",
+        ),
+        "boxes": (
+            "Errors of the series by variable",
+            "A box holds the middle half of the test series, its line their median; whiskers reach the last series within "
+            "1.5 box heights, dots are series beyond. Mean absolute error of a series, on a logarithmic scale.",
+        ),
+        "sorted": (
+            "Error of every test series",
+            "The test series, sorted by the error after tuning, with the errors of the untouched model and of the best "
+            "baseline at the same place: a blue diamond below the others is a series that tuning helped. Point at a dot "
+            "for the series' name.",
+        ),
+    }
+    draw = {"distribution": _distribution, "boxes": _boxes, "sorted": _sorted}
+    edge = f" Errors below {FAINTEST:g} times the largest are drawn at that."
+    return [
+        Figure(
+            name=f"errors-{name}",
+            title=title,
+            caption=caption + (edge if (table.numbers("mae") < _edge(table)).any() else ""),
+            source="tables/test_series.csv",
+            panels=tuple(draw[name](table.where(variable=variable), variable) for variable in variables),
+            columns=min(max(2, len(variables)), 3),
+        )
+        for name, (title, caption) in captions.items()
+    ]
+
+
+def _distribution(table: Table, variable: str) -> Panel:
+    lines = []
+    for name in in_order(table.column("forecaster"), FORECASTERS):
+        errors = np.sort([error for error in _visible(table, name).values() if math.isfinite(error)])
+        steps = 100 * np.arange(len(errors) + 1) / max(1, len(errors))
+        places, heights = np.repeat(errors, 2), np.repeat(steps, 2)[1:-1]  # a step up at each error
+        lines.append(Line(numbers(places), numbers(heights), role_of(name), name, 1.8))
+    return Panel(variable, Axis("MAE of a series", log=True), Axis("% of series", limits=(0, 102)), tuple(lines))
+
+
+def _boxes(table: Table, variable: str) -> Panel:
+    names = in_order(table.column("forecaster"), FORECASTERS)
+    boxes = [Box(place, numbers(_visible(table, name).values()), role_of(name)) for place, name in enumerate(names)]
+    return Panel(variable, Axis(ticks=tuple(names)), Axis("MAE of a series", log=True), tuple(boxes), height=300)
+
+
+def _sorted(table: Table, variable: str) -> Panel:
+    names = in_order(table.column("forecaster"), FORECASTERS)
+    errors = {name: _visible(table, name) for name in names}
+    medians = {name: np.median([*errors[name].values()]) for name in names}
+    baselines = sorted((name for name in names if name not in SYMBOLS), key=lambda name: medians[name])
+    shown = [*baselines[:1], *(name for name in names if name in SYMBOLS)]
+    first = "tuned" if "tuned" in names else shown[-1]
+    order = sorted(errors[first], key=lambda series: errors[first][series])
+    places = numbers(range(1, len(order) + 1))
+    dots: list[Mark] = []
+    for name in shown:
+        heights = numbers(errors[name].get(series, math.nan) for series in order)
+        dots.append(Dots(places, heights, role_of(name), name, SYMBOLS.get(name, "x"), 6, tuple(order)))
+    return Panel(variable, Axis("test series, sorted"), Axis("MAE of a series", log=True), tuple(dots))
+
+
+def _visible(table: Table, forecaster: str) -> dict[str, float]:
+    """A forecaster's errors by series; those too small for a logarithmic axis are raised to its edge."""
+    rows, edge = table.where(forecaster=forecaster).rows, _edge(table)
+    return {row["series"]: max(row["mae"], edge) for row in rows}
+
+
+def _edge(table: Table) -> float:
+    return FAINTEST * float(np.nanmax(table.numbers("mae"), initial=0.0))
+
+
+def calibration_figure(study: Findings) -> Figure | None:
+    """calibration: share of the truth within central intervals, against what they promise."""
+    if not study.has("calibration"):
+        return None
+    table = study.tables["calibration"]
+    panels = []
+    for variable in study.variables:
+        rows = table.where(variable=variable)
+        marks: list[Mark] = [Line((0.0, 100.0), (0.0, 100.0), "muted", "exact", 1.2, dash="dash")]
+        for name in in_order(rows.column("forecaster"), FORECASTERS):
+            chosen = rows.where(forecaster=name)
+            places, heights = numbers(100 * chosen.numbers("nominal")), numbers(100 * chosen.numbers("coverage"))
+            marks += [Line(places, heights, role_of(name), name, 1.8), Dots(places, heights, role_of(name), size=5)]
+        across, up = Axis("promised, %", limits=(0, 100)), Axis("found, %", limits=(0, 100))
+        panels.append(Panel(variable, across, up, tuple(marks), height=300))
+    return Figure(
+        name="calibration",
+        title="Calibration of the intervals",
+        caption="A central interval of, say, 80% promises to hold 80% of what happens. On the dashed line it does; below it "
+        "the forecaster is too sure of itself, above it too careful. All values of the test windows.",
+        source="tables/calibration.csv",
+        panels=tuple(panels),
+        columns=min(max(2, len(study.variables)), 3),
+    )
+
+
+def pit_figure(study: Findings) -> Figure | None:
+    """pit: where what happened lies among the sampled values."""
+    if not study.has("pit"):
+        return None
+    table = study.tables["pit"]
+    panels = []
+    highest = max(1.0, float(np.nanmax(table.numbers("density"))))
+    for variable in study.variables:
+        rows = table.where(variable=variable)
+        for name in in_order(rows.column("forecaster"), FORECASTERS):
+            chosen = rows.where(forecaster=name)
+            places, heights = numbers(chosen.numbers("bin")), numbers(chosen.numbers("density"))
+            bars = Bars(places, heights, role_of(name), name, 0.94 / len(chosen))
+            flat = Line((0.0, 1.0), (1.0, 1.0), "ink", "exact", 1.2, dash="dash")
+            up = Axis("density", limits=(0, 1.05 * highest))
+            across = Axis("place among the samples", limits=(0, 1))
+            panels.append(Panel(f"{shortened(variable)} · {name}", across, up, (bars, flat), height=220))
+    return Figure(
+        name="pit",
+        title="Where the truth falls among the sampled values (PIT)",
+        caption="For each value that happened, the share of sampled values below it. If the samples were drawn from the "
+        "truth's own distribution the bars would all be level with the dashed line. Bars that rise at both ends: too "
+        "sure; a hump in the middle: too careful; a slope: forecasts that lie too low or too high.",
+        source="tables/pit.csv",
+        panels=tuple(panels),
+        columns=4 if len(panels) > 3 else max(2, len(panels)),
+    )

@@ -1,0 +1,364 @@
+"""The sections of a report, in the order of the protocol: what each says, shows and tabulates.
+
+Every function returns the parts of one section: HTML, or a figure that is yet to be numbered; None is left out.
+"""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import yaml
+
+from loracast.study import page
+from loracast.study.charts import Figure
+from loracast.study.cost_figures import cost_figure
+from loracast.study.data_figures import KINDS, SUBSETS, dynamics_figure, in_order, series_figure
+from loracast.study.forecast_figures import (
+    FORECASTERS,
+    calibration_figure,
+    error_figures,
+    fan_figures,
+    pit_figure,
+    steps_figure,
+)
+from loracast.study.page import Column
+from loracast.study.reading import Findings, Table
+from loracast.study.tuning_figures import (
+    METHODS,
+    baseline_figure,
+    context_figure,
+    curves_figure,
+    default_figure,
+    search_figures,
+    untouched_error,
+)
+from loracast.study.wording import duration, flops, listed, number, percent
+
+Parts = list[str | Figure | None]
+
+COSTS = (Column("hardware", "FLOPs, hardware", flops), Column("course", "FLOPs, course", flops))
+SECONDS = Column("seconds", "time", duration)
+SCORES = (
+    Column("mae", "MAE", number),
+    Column("mae_median", "MAE, median series", number),
+    Column("mae_seed_units", "MAE, seed units", number),
+    Column("mae_seed_units_median", "seed units, median series", number),
+    Column("mse", "MSE", number),
+    Column("rmse", "RMSE", number),
+    Column("r2", "R²", number),
+    Column("crps", "CRPS", number),
+    Column("coverage_80", "80% coverage", percent),
+    Column("valid_share", "well-formed", percent),
+    Column("n_unscored", "values without a forecast", number),
+    Column("n_series", "series", number),
+    Column("n_windows", "windows", number),
+)
+SETTINGS = (
+    Column("learning_rate", "learning rate", "{:g}".format),
+    Column("rank", "rank", number),
+    Column("targets", "adapted"),
+    Column("decimals", "decimals", number),
+)
+
+
+STOPPED = {
+    "pruned": " It was stopped because others were better.",
+    "patience": " It was stopped when the validation loss no longer fell.",
+    "budget": " It was stopped when its share of the budget was spent.",
+}
+
+
+@dataclass(frozen=True)
+class Section:
+    """A section; `table` is the one whose absence means that its stage is still to come."""
+
+    name: str
+    title: str
+    table: str
+    write: Callable[[Findings], Parts]
+
+
+def data_section(study: Findings) -> Parts:
+    data = study.settings["data"]
+    words = [f"{data['series']:,} series of {data['steps']:,} steps"]
+    words.append(f"with {listed(study.variables)}" if study.variables else "")
+    text = f"{' '.join(words)}, from {data['source']}. "
+    table = study.tables["dynamics"]
+    counts = {subset: len(table.where(subset=subset)) for subset in in_order(table.column("subset"), SUBSETS)}
+    text += f"By subset: {listed([f'{count:,} {subset}' for subset, count in counts.items()])}. "
+    parts: Parts = [page.paragraph(text + _dynamics(study, table))]
+    if study.has("data"):
+        columns = (Column("variable", "variable"), Column("observed", "observed values", number))
+        columns += (Column("missing", "missing", number),)
+        columns += tuple(Column(name, name, number) for name in ("minimum", "mean", "maximum", "deviation"))
+        columns += (Column("p99", "99th percentile", number),)
+        parts.append(page.table(study.tables["data"], columns, "tables/data.csv"))
+    return [*parts, series_figure(study), dynamics_figure(study), *_texts(study)]
+
+
+def _dynamics(study: Findings, table: Table) -> str:
+    shares = {kind: len(table.where(kind=kind)) / len(table) for kind in in_order(table.column("kind"), KINDS)}
+    text = f"Of the series, {listed([f'{percent(share)} are {kind}' for kind, share in shares.items()])}. "
+    periods, lags = (values[np.isfinite(values)] for values in map(table.numbers, ("period", "lag_share")))
+    if len(periods):
+        text += f"The median period is {number(_rounded(np.median(periods)))}. "
+    if len(study.variables) > 1 and len(lags):
+        first, second = study.variables[:2]
+        lag = float(np.median(lags))
+        verb = "follows" if lag >= 0 else "precedes"
+        text += f"In the median, {second} {verb} {first} by {percent(abs(lag))} of a period. "
+    return text
+
+
+def _texts(study: Findings) -> Parts:
+    """One written context for each number of decimals."""
+    if not study.has("examples"):
+        return []
+    explanation = "What the model reads: a context as text, and below it the number of each piece of it in the model's "
+    explanation += "vocabulary (its token ids). The table has more of them."
+    parts: Parts = [page.heading("Series as text"), page.paragraph(explanation)]
+    examples = study.tables["examples"]
+    for decimals in sorted(examples.distinct("decimals")):
+        row = examples.where(decimals=decimals).rows[0]
+        parts.append(page.paragraph(f"Series {row['series']} ({row['subset']}), {decimals:g} decimals:"))
+        parts.append(page.listing(_aligned(row["text"], row["ids"].split())))
+    return [*parts, '<p class="source">Table: <code>tables/examples.csv</code></p>']
+
+
+def _aligned(text: str, ids: list[str]) -> str:
+    """Each symbol above its id, where every symbol is one token; otherwise one line above the other."""
+    if len(text) != len(ids):
+        return f"{text}\n{' '.join(ids)}"
+    widths = [len(token) for token in ids]
+    return f"{' '.join(symbol.rjust(width) for symbol, width in zip(text, widths))}\n{' '.join(ids)}"
+
+
+def baseline_section(study: Findings) -> Parts:
+    table = study.tables["baseline"]
+    text = (
+        "Before anything is tuned: the model as it came, and forecasters that need no model, on the validation windows."
+    )
+    constrained, free = (table.where(constrained=sampling).numbers("valid_share") for sampling in ("True", "False"))
+    if len(constrained) and len(free):
+        text += (
+            f" With constrained sampling {percent(constrained.mean())} of the untouched model's steps could be read, "
+        )
+        text += f"without the constraint {percent(free.mean())}."
+    columns = (
+        Column("forecaster", "forecaster"),
+        Column("decimals", "decimals", number),
+        Column("sampling", "sampling"),
+        *SCORES,
+        *COSTS,
+    )
+    names = {"True": "constrained", "False": "free", "": ""}
+    named = table.adding("sampling", lambda row: names[row["constrained"]])
+    return [page.paragraph(text), page.table(named, columns, "tables/baseline.csv", "mae"), baseline_figure(study)]
+
+
+def default_section(study: Findings) -> Parts:
+    return [*_one_run(study, "default", "The default settings"), default_figure(study)]
+
+
+def _one_run(study: Findings, name: str, subject: str) -> Parts:
+    table = study.tables[name]
+    row = table.rows[0]
+    before = untouched_error(study, row)
+    text = f"{subject}: learning rate {row['learning_rate']:g}, rank {row['rank']:g}, {row['targets']}, "
+    text += f"{row['decimals']:g} decimals. The MAE on the validation windows is {number(row['mae'])}"
+    text += f", untouched it was {number(before)} ({change(before, row['mae'])}). " if math.isfinite(before) else ". "
+    text += f"The validation loss was lowest at step {number(row['best_step'])} of {number(row['steps'])}."
+    text += STOPPED.get(row.get("stopped", ""), "")
+    columns = (
+        Column("run", "run"),
+        *SETTINGS,
+        Column("steps", "steps", number),
+        Column("best_step", "best step", number),
+        Column("loss_untouched", "loss untouched", number),
+        Column("loss_tuned", "loss tuned", number),
+        Column("mae", "MAE", number),
+        Column("crps", "CRPS", number),
+        Column("coverage_80", "80% coverage", percent),
+        *COSTS,
+        SECONDS,
+    )
+    return [page.paragraph(text), page.table(table, columns, f"tables/{name}.csv")]
+
+
+def search_section(study: Findings) -> Parts:
+    parts: Parts = []
+    if study.has("search_methods"):
+        table = study.tables["search_methods"]
+        sentences = [
+            f"{_capital(METHODS.get(row['method'], row['method']))} found learning rate {row['learning_rate']:g}, rank "
+            f"{row['rank']:g} and {row['decimals']:g} decimals, with an MAE of {number(row['best_mae'])}, for "
+            f"{flops(row[study.convention])} FLOPs ({percent(row['share_of_grid'])} of the grid's)."
+            for row in table.rows
+        ]
+        columns = (
+            Column("named", "method"),
+            Column("runs", "runs", number),
+            Column("pruned", "stopped early", number),
+            Column("best_mae", "best MAE", number),
+            *SETTINGS,
+            *COSTS,
+            Column("share_of_grid", "of the grid's FLOPs", percent),
+        )
+        named = table.adding("named", lambda row: METHODS.get(row["method"], row["method"]))
+        parts += [
+            page.paragraph(" ".join(sentences)),
+            page.table(named, columns, "tables/search_methods.csv", "best_mae"),
+        ]
+    columns = (
+        Column("method", "method"),
+        Column("run", "run"),
+        *SETTINGS,
+        Column("steps", "steps", number),
+        Column("planned_steps", "planned", number),
+        Column("stopped", "stopped"),
+        Column("nats", "loss, nats a value", number),
+        Column("mae", "MAE", number),
+        Column("crps", "CRPS", number),
+        *COSTS,
+        SECONDS,
+    )
+    runs = page.table(study.tables["search"], columns, "tables/search.csv", "mae")
+    return [*parts, *search_figures(study), page.heading("All runs of the search"), runs]
+
+
+def context_section(study: Findings) -> Parts:
+    table = study.tables["context"]
+    text = "The chosen settings again, tuned on shorter and longer windows. "
+    if (row := table.least("mae")) is not None:
+        text += f"Windows of {number(row['tokens'])} tokens ({number(row['window_steps'])} steps) had the lowest MAE on the "
+        text += f"validation windows, {number(row['mae'])}."
+    columns = (
+        Column("run", "run"),
+        Column("tokens", "tokens of a window", number),
+        Column("window_steps", "steps of a window", number),
+        Column("mae", "MAE", number),
+        Column("crps", "CRPS", number),
+        Column("coverage_80", "80% coverage", percent),
+        *COSTS,
+        SECONDS,
+    )
+    return [page.paragraph(text), page.table(table, columns, "tables/context.csv", "mae"), context_figure(study)]
+
+
+def final_section(study: Findings) -> Parts:
+    return [*_one_run(study, "final", "The final model, with the settings that were best so far"), curves_figure(study)]
+
+
+def test_section(study: Findings) -> Parts:
+    table = study.tables["test"]
+    first = ["all", *study.variables]
+    text = "Only now were the test series looked at. Every forecaster saw the same contexts; in bold, the lowest MAE."
+    columns = (Column("forecaster", "forecaster"), *SCORES, *COSTS)
+    parts: Parts = [page.paragraph(text)]
+    order = in_order(table.column("forecaster"), FORECASTERS)
+    for variable in in_order(table.column("variable"), first):
+        rows = table.where(variable=variable).sorted(lambda row: order.index(row["forecaster"]))
+        heading = "All variables (their mean)" if variable == "all" else f"Variable {variable}"
+        parts += [page.heading(heading), page.table(rows, columns, "tables/test.csv", "mae")]
+    parts += [*fan_figures(study), steps_figure(study), *error_figures(study)]
+    return [*parts, calibration_figure(study), pit_figure(study)]
+
+
+def cost_section(study: Findings) -> Parts:
+    parts: Parts = [page.paragraph(spent_sentence(study)), cost_figure(study)]
+    share = Column("share", "of the budget", percent)
+    if study.has("stages"):
+        columns = (
+            Column("stage", "stage"),
+            Column("runs", "runs", number),
+            Column("predicted_hardware", "predicted, hardware", flops),
+            Column("hardware", "counted, hardware", flops),
+            Column("predicted_course", "predicted, course", flops),
+            Column("course", "counted, course", flops),
+            share,
+            SECONDS,
+        )
+        parts.append(page.table(study.tables["stages"], columns, "tables/stages.csv"))
+    columns = (
+        Column("stage", "stage"),
+        Column("run", "run"),
+        *(Column(name, name, flops) for name in ("training", "validation", "forecasts")),
+        *COSTS,
+        share,
+    )
+    return [*parts, page.heading("All runs"), page.table(study.tables["flops"], columns, "tables/flops.csv")]
+
+
+def making_section(study: Findings) -> Parts:
+    settings, made, model = study.settings, study.settings["made"], study.settings["model"]
+    facts = {
+        "made": made.get("date"),
+        "hardware": made.get("hardware"),
+        "seed": settings["seed"],
+        **{f"model: {name.replace('_', ' ')}": value for name, value in model.items()},
+        "data": settings["data"]["source"],
+        "data: fingerprint": settings["data"].get("fingerprint"),
+        "loracast": settings.get("loracast"),
+        "python": made.get("python"),
+        "torch": made.get("torch"),
+        **made.get("packages", {}),
+    }
+    rows = Table(tuple({"name": name, "value": f"{fact:,}" if isinstance(fact, int) else str(fact)} for name, fact in facts.items() if fact is not None))
+    name = study.directory.resolve().name
+    return [
+        page.table(rows, (Column("name", "what"), Column("value", "value")), "study.json"),
+        page.heading("The protocol"),
+        page.listing(yaml.safe_dump(settings["protocol"], sort_keys=False, allow_unicode=True)),
+        page.heading("To run it again"),
+        page.paragraph("With the same data and the same version of loracast, from the folder that holds this study's:"),
+        page.listing(f"loracast study --rerun {shlex.quote(name)} -o {shlex.quote(name + '-again')}"),
+    ]
+
+
+def spent(study: Findings) -> float | None:
+    """FLOPs of all runs in the study's convention; None where none has been counted."""
+    table = study.tables.get("flops", study.tables.get("stages"))
+    return None if table is None else float(table.numbers(study.convention).sum())
+
+
+def spent_sentence(study: Findings) -> str:
+    """What the study spent of its budget; nothing where no run has been counted."""
+    total, budget = spent(study), float(study.settings["budget"])
+    if total is None:
+        return ""
+    share = percent(total / budget)
+    return f"The study spent {flops(total)} FLOPs, {share} of its budget of {flops(budget)} ({study.convention} convention)."
+
+
+def change(before: float, after: float) -> str:
+    """How an error changed, in words: 77% lower."""
+    if not (math.isfinite(before) and math.isfinite(after) and before > 0):
+        return "not comparable"
+    if before == after:
+        return "unchanged"
+    return f"{percent(abs(1 - after / before))} {'lower' if after < before else 'higher'}"
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.3g}")
+
+
+SECTIONS = (
+    Section("data", "1. The data", "dynamics", data_section),
+    Section("baseline", "2. The untouched baseline", "baseline", baseline_section),
+    Section("default", "3. LoRA with default settings", "default", default_section),
+    Section("search", "4. The search", "search", search_section),
+    Section("context", "5. The length of the context", "context", context_section),
+    Section("final", "6. The final model", "final", final_section),
+    Section("test", "7. The test", "test", test_section),
+    Section("cost", "8. What it cost", "flops", cost_section),
+)
+MAKING = Section("making", "9. How it was made", "", making_section)
