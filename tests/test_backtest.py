@@ -2,6 +2,7 @@
 
 import json
 import warnings
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,13 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from loracast.codec import Codec
-from loracast.errors import ConfigError, DataError
+from loracast.errors import BudgetError, ConfigError, DataError
 from loracast.evaluation.backtest import Backtest, backtest
 from loracast.evaluation.baselines import BASELINES
 from loracast.evaluation.figures import before_and_after
+from loracast.flops import Flops
 from loracast.forecaster import Forecaster
+from loracast.ledger import Ledger
 from loracast.model.checkpoint import LanguageModel
 from loracast.series import Series
 from loracast.settings import SampleConfig
@@ -68,7 +71,8 @@ def test_rows_have_every_metric_overall_and_by_variable(result: Backtest):
             assert part.keys() >= METRICS
             assert [name for name in METRICS if part[name] is None] == (["coverage_80"] if point else [])
         assert row["mae"] == pytest.approx(np.mean([part["mae"] for part in row["by_variable"].values()]))
-        assert (row["flops"] == 0) == point
+        assert row["flops"].keys() == {"hardware", "course"}
+        assert [flops == 0 for flops in row["flops"].values()] == [point, point]
 
 
 def test_the_scores_are_those_of_the_forecasts(result: Backtest):
@@ -77,7 +81,7 @@ def test_the_scores_are_those_of_the_forecasts(result: Backtest):
         forecast = result.forecasts[row["forecaster"]]
         assert row["mae"] == pytest.approx(np.abs(forecast.median() - truth).mean())
         assert row["mse"] == pytest.approx(((forecast.median() - truth) ** 2).mean())
-        assert row["flops"] == forecast.flops
+        assert row["flops"] == asdict(forecast.flops)
     assert result.rows[0]["mae"] != result.rows[1]["mae"]
     last = np.stack([window.context_values[-1:] for window in result.windows])
     assert result.rows[2]["mae"] == result.rows[2]["crps"] == pytest.approx(np.abs(last - truth).mean())
@@ -153,6 +157,25 @@ def test_what_cannot_be_tested_is_refused(base: Forecaster):
         backtest({"mine": base}, [*waves(), Series(np.arange(20.0), ("hare",), "alone")], 8, 4)
     with pytest.raises(DataError, match="'s0' has 20 steps, fewer than context 18"):
         backtest({"mine": base}, waves(), 18, 4)
+
+
+def test_a_ledger_is_asked_before_each_forecaster_s_work_and_charged(
+    base: Forecaster, other: Forecaster, result: Backtest
+):
+    forecasters, sample = {"zero-shot": base, "tuned": other}, SampleConfig(samples=5, seed=2)
+    one, two = (forecast.flops for forecast in result.forecasts.values())
+    ledger = Ledger((one + two).hardware)
+    backtest(forecasters, waves(), 8, 4, sample=sample, ledger=ledger)
+    assert ledger.spent == {"forecasts": one + two}
+    assert one.course > two.course > 0  # which reads and writes fewer digits
+    tight, told = Ledger((one + two).course - 1, "course"), set()
+    with pytest.raises(BudgetError, match=r"forecasts would take .* FLOPs \(course\)"):
+        backtest(forecasters, waves(), 8, 4, sample=sample, ledger=tight, progress=lambda name, _: told.add(name))
+    assert tight.spent == {"forecasts": one}
+    assert told == {"zero-shot"}
+    free = Ledger(0.0)
+    assert backtest({}, waves(), 8, 4, ledger=free).rows  # baselines are not models
+    assert free.total == Flops()
 
 
 def test_progress_is_told_by_forecaster(base: Forecaster, other: Forecaster):

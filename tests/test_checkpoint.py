@@ -18,9 +18,9 @@ from loracast.model.checkpoint import (
     choose_precision,
     load_adapted,
     load_model,
-    locate,
     merge,
 )
+from loracast.model.locate import locate
 from loracast.model.lora import ADAPTER_WEIGHTS, adapter_layers, adapter_state, attach, save_adapter
 from loracast.settings import LoraConfig, Precision
 

@@ -7,6 +7,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import resource
 import shutil
 import signal
@@ -27,13 +28,16 @@ import torch
 import loracast
 from loracast.cli import main
 from loracast.engine.pretrain import initialise
+from loracast.errors import ModelError
 from loracast.files import check_folder
+from loracast.flops import TERMS, PassCost
 from loracast.model.checkpoint import load_model, write_model
 from loracast.model.config import Qwen2Config
 from loracast.model.tokenizer import NUMERIC_VOCABULARY, write_numeric_tokenizer
 from loracast.series import read_series
+from loracast.settings import LoraConfig
 
-COMMANDS = ("demo", "simulate", "inspect", "finetune", "forecast", "evaluate", "merge", "pretrain")
+COMMANDS = ("demo", "simulate", "inspect", "flops", "finetune", "forecast", "evaluate", "merge", "pretrain")
 PROGRAM = Path(sys.executable).parent / "loracast"
 QWEN = Path(__file__).parents[2] / "shared" / "qwen2.5-0.5b-instruct"
 CONTEXT, HORIZON = 12, 6
@@ -363,10 +367,141 @@ def test_inspect_shows_qwen(run: Run):
     assert "7 : 1" in said
 
 
+# -- what it will cost -------------------------------------------------------------------------------------------
+
+
+def write_shape(directory: Path) -> Qwen2Config:
+    """Writes the config.json of Qwen2.5-0.5B and nothing else."""
+    config = Qwen2Config(
+        vocab_size=151_936,
+        hidden_size=896,
+        intermediate_size=4864,
+        num_hidden_layers=24,
+        num_attention_heads=14,
+        num_key_value_heads=2,
+        head_dim=64,
+    )
+    directory.mkdir(exist_ok=True)
+    (directory / "config.json").write_text(json.dumps(config.to_dict("bfloat16")))
+    return config
+
+
+def cost_table(said: str) -> dict[str, list[tuple[float, float]]]:
+    """FLOPs and share in percent by term: of a training step and of a forecast, each in both conventions."""
+    lines = said.splitlines()
+    rows = {}
+    for line in lines[next(index for index, line in enumerate(lines) if line.startswith("term ")) + 1 :]:
+        if not line.strip():
+            break
+        cells = re.findall(r"–|\d\.\d{3}e[+]\d\d +[\d.]+%", line)
+        term = line[: line.index(cells[0])].strip()
+        rows[term] = [
+            (0.0, 0.0) if cell == "–" else (float(cell.split()[0]), float(cell.split()[1].rstrip("%")))
+            for cell in cells
+        ]
+    return rows
+
+
+def test_costs_are_told_of_a_shape_alone(tmp_path: Path, run: Run):
+    write_shape(tmp_path / "shape")
+    said = run("flops", tmp_path / "shape", "--vocabulary", "full").ok()
+    for mention in ("494,032,768 parameters", "151,936 rows", "rank 8 on q, v: 540,672", "4 windows × 512 tokens"):
+        assert mention in said
+    rows = cost_table(said)
+    assert rows["total"][:2] == [(4.365e12, 100), (6.778e12, 100)]
+    assert all(mention in said for mention in ("1 series × 20 paths", "400 tokens read a series", "400 written a path"))
+
+
+@pytest.mark.parametrize("vocabulary", ["numeric", "full"])
+def test_costs_are_told_term_by_term(tmp_path: Path, run: Run, vocabulary: str):
+    config = write_shape(tmp_path / "shape")
+    words = ("--rank", 3, "--targets", "k,down", "--batch", 5, "--tokens", 70, "--series", 2, "--samples", 7)
+    words = (*words, "--prompt-tokens", 31, "--new-tokens", 11, "--vocabulary", vocabulary)
+    rows = cost_table(run("flops", tmp_path / "shape", *words).ok())
+    rank = LoraConfig(3, targets=("k", "down"))
+    cost = PassCost(config, 15 if vocabulary == "numeric" else config.vocab_size, rank)
+    works = cost.training(5, 70), cost.decode(2, 7, 31, 11)
+    columns = [(work, convention) for work in works for convention in ("hardware", "course")]
+    assert tuple(rows) == (*TERMS, "total")
+    for column, (work, convention) in enumerate(columns):
+        total = work.total.of(convention)
+        for term, flops in {**work.terms, "total": work.total}.items():
+            told, share = rows[term][column]
+            assert told == pytest.approx(flops.of(convention), rel=1e-3)
+            assert share == pytest.approx(100 * flops.of(convention) / total, abs=0.051)
+
+
+@pytest.mark.parametrize("convention", ["hardware", "course"])
+def test_a_budget_is_told_in_steps_and_forecasts(tmp_path: Path, run: Run, convention: Any):
+    config = write_shape(tmp_path / "shape")
+    cost = PassCost(config, 15, LoraConfig(8, targets=("q", "v")))
+    step, forecast = cost.training(4, 512).total.of(convention), cost.decode(1, 20, 400, 400).total.of(convention)
+    for budget in (1e17, 3.0 * step, 3.0 * step - 1, 1.0):
+        said = run("flops", tmp_path / "shape", "--budget", budget, "--convention", convention).ok()
+        found = re.search(r"FLOPs \((\w+)\) allow ([\d,]+) training steps, or ([\d,]+) such forecasts", said)
+        assert found
+        steps, forecasts = (int(number.replace(",", "")) for number in found.groups()[1:])
+        assert found[1] == convention
+        assert steps * step <= budget < (steps + 1) * step
+        assert forecasts * forecast <= budget < (forecasts + 1) * forecast
+    assert "allow" not in run("flops", tmp_path / "shape").ok()
+
+
+def test_costs_are_told_without_torch(tmp_path: Path):
+    write_shape(tmp_path / "shape")
+    code = f"""
+import sys
+from loracast.cli import main
+for words in ([], [{str(tmp_path / "shape")!r}, "--budget", "1e17"]):
+    sys.argv = ["loracast", "flops", *words]
+    try:
+        main()
+    except SystemExit as stop:
+        assert not stop.code, words
+assert not {{"torch", "pandas", "scipy"}} & sys.modules.keys()
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count("training step") == 5
+
+
+@pytest.mark.parametrize("command", ["flops", "inspect"])
+def test_weights_are_not_downloaded_to_describe_a_model(
+    command: str, workplace: Path, tmp_path: Path, run: Run, monkeypatch
+):
+    asked: list[tuple[str, list[str]]] = []
+    described = tmp_path / "described"
+    shutil.copytree(workplace / "model", described, ignore=shutil.ignore_patterns("*.safetensors"))
+
+    def download(repository: str, *, allow_patterns: list[str]) -> str:
+        asked.append((repository, allow_patterns))
+        return str(described)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    run(command, "somebody/model").ok()
+    assert asked == [("somebody/model", ["*.json", "merges.txt"])]
+    with pytest.raises(ModelError):  # they are, to run it
+        load_model("somebody/model", device="cpu")
+    assert "*.safetensors" in asked[1][1]
+
+
+def test_costs_of_what_cannot_be_are_refused_all_at_once(tmp_path: Path, refused):
+    words = ("--rank", 0, "--tokens", 1, "--batch", 0, "--series", 0, "--samples", 0, "--prompt-tokens", 0)
+    words = (*words, "--new-tokens", 0, "--budget", "-1e9", "--targets", "q,x")
+    outcome = refused(
+        "flops", tmp_path / "absent", *words, mentions=("rank", "tokens must be at least 2, not 1", "'x'")
+    )
+    assert outcome.err.count("error: ") == 9
+    refused("flops", tmp_path / "absent", mentions=("absent", "does not exist"))
+    refused("flops", tmp_path, mentions=("has no config.json",))
+    refused("flops", "--vocabulary", "half", mentions=('"half"', "numeric", "full"))
+
+
 OPTIONS = {
     "demo": ("--output", "--series", "--samples"),
     "simulate": ("SYSTEM", "--output", "-o", "--n", "--seed", "predator-prey"),
     "inspect": ("MODEL", "--rank", "--targets"),
+    "flops": ("MODEL", "--rank", "--tokens", "--vocabulary", "--prompt-tokens", "--budget", "--convention", "course"),
     "finetune": ("DATA", "--output", "--rank", "--steps", "--batch", "--context", "--model", "--resume", "Ctrl-C"),
     "forecast": ("DATA", "--horizon", "--adapter", "--samples", "--event", "--output"),
     "evaluate": ("DATA", "--split", "--subset", "--adapter", "--context", "--samples"),

@@ -232,6 +232,22 @@ def test_sampling(make_numeric):
     assert 0.99 * expected <= flops.get_total_flops() <= expected
 
 
+@pytest.mark.parametrize("constrained", [True, False])
+def test_sampling_numbers_of_any_length(qwen2_directory, constrained):
+    """Where nothing is forced, the tokens that sampling says it computed are all that is counted."""
+    model = load_model(qwen2_directory, vocabulary="full", device="cpu", precision="float32")
+    codec, samples = Codec(layout="decimal", digits=1, leading=3), 3
+    prompt = codec.encode([[1.0], [20.0], [3.0]], codec.fit_scale([[1.0], [20.0], [3.0]])).ids
+    with counter() as flops:
+        paths = sample_paths(
+            model, [prompt], ["a"], codec.grammar(1), 20, SampleConfig(samples=samples), constrained=constrained
+        )
+    cost = PassCost.of(model.network)
+    assert flops.get_total_flops() == cost.forecasts([len(prompt)], paths.tokens.tolist()).total.hardware
+    assert paths.tokens.tolist() == [[paths.tokens.max()] * samples]
+    assert not constrained or paths.tokens.max() < 20 * codec.grammar(1).step_tokens
+
+
 # -- course ------------------------------------------------------------------------------------------------------
 
 
@@ -512,6 +528,18 @@ def test_every_cost_has_every_term_and_they_add_up(lora, frozen):
         assert one.terms["embedding"] == Flops()
     assert (costs[0] + costs[1]).total == costs[0].total + costs[1].total
     assert (3 * costs[2]).total == costs[2].total * 3
+
+
+def test_forecasts_cost_what_reading_each_series_and_writing_each_path_cost():
+    cost = PassCost(TINY, 15, LoraConfig(rank=2))
+    prompts, tokens = [9, 4, 9], [[70, 3], [5, 5], [3, 3]]
+    expected = cost.prefill(2, 9) + cost.prefill(1, 4)
+    for prompt, paths in zip(prompts, tokens):
+        for new in paths:
+            expected += cost.continuation(1, prompt, new)
+    assert cost.forecasts(prompts, tokens) == expected
+    assert cost.forecasts([9, 9], [[6] * 3] * 2) == cost.decode(2, 3, 9, 6)
+    assert cost.forecasts([], []).total == Flops()
 
 
 def test_only_the_head_depends_on_the_rows_that_are_computed():

@@ -15,9 +15,12 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from loracast.codec import Codec
-from loracast.errors import ConfigError, DataError, LoracastError, ModelError
+from loracast.errors import BudgetError, ConfigError, DataError, LoracastError, ModelError
+from loracast.flops import Flops, PassCost
 from loracast.forecast import Forecast, future_time, write_frame
 from loracast.forecaster import Forecaster, recorded_base
+from loracast.ledger import Ledger
+from loracast.model.qwen2 import Qwen2
 from loracast.series import Series, windows
 from loracast.settings import TuneConfig
 
@@ -107,7 +110,9 @@ def test_the_record_says_how_the_adapter_came_about(tuned: tuple[Forecaster, Pat
     assert Codec(**record["codec"]) == CODEC
     assert TuneConfig(**record["tune"]) == TUNE
     assert record["variables"] == ["hare", "lynx"]
-    assert record["flops"]["total"] == record["flops"]["training"] + record["flops"]["validation"]
+    for flops in (record["flops"]["hardware"], record["flops"]["course"]):
+        assert flops.keys() == {"training", "validation", "total"}
+        assert flops["total"] == flops["training"] + flops["validation"] > 0
     assert record["made"]["precision"] == "float32"
     names = {"adapter_config.json", "adapter_model.safetensors", "loracast.json", "metrics.jsonl"}
     assert {path.name for path in directory.iterdir()} == names
@@ -200,7 +205,8 @@ def test_a_forecast_has_its_shapes_and_stays_within_the_codecs_range(base: Forec
     assert forecast.samples.max() <= 2 * 29
     assert forecast.median().shape == forecast.mean().shape == (3, 7, 2)
     assert forecast.quantiles([0.1, 0.5, 0.6, 0.9]).shape == (3, 4, 7, 2)
-    assert forecast.flops > 0
+    assert forecast.flops.hardware > 0
+    assert forecast.flops.course > 0
     assert base.predict(waves(3)[1], 7, samples=1).samples.shape == (1, 1, 7, 2)
 
 
@@ -229,8 +235,66 @@ def test_constants_stay_as_they_are(base: Forecaster):
     half = base.predict(Series(np.stack([np.full(9, 3.0), np.arange(9.0)], 1), ("a", "b")), 4, samples=3)
     assert np.ptp(half.samples[..., 1]) > 0  # one variable that varies is enough to ask the model
     only = base.predict(series[0], 4, samples=3)
-    assert only.flops == 0
+    assert only.flops == Flops()
     np.testing.assert_array_equal(only.median(), np.broadcast_to([0.1, -1234.567], (1, 4, 2)))
+
+
+def test_a_forecast_costs_what_reading_each_context_and_writing_each_path_takes(base: Forecaster):
+    lengths, grammar = (20, 11), CODEC.grammar(2)
+    series = [wave(str(steps), steps) for steps in lengths]
+    cost = PassCost.of(base.model.network)
+    expected = Flops.sum(
+        cost.decode(1, 3, steps * grammar.step_tokens, 5 * grammar.step_tokens).total for steps in lengths
+    )
+    constant = Series(np.full((9, 2), 3.0), ("hare", "lynx"), "constant")  # the model is not asked
+    assert base.predict([*series, constant], 5, samples=3).flops == expected
+    assert base.forecast_flops([one.values for one in series], 5, 3) == expected
+
+
+def test_numbers_that_turn_out_short_cost_less_than_was_asked_for(numeric_directory: Path):
+    """A budget has to hold the most that a forecast may cost; what it did cost is charged."""
+    base = load(numeric_directory, codec=Codec(layout="decimal", digits=1))
+    most, ledger = base.forecast_flops([wave().values], 5, 3), Ledger()
+    spent = base.predict(wave(), 5, samples=3, ledger=ledger).flops
+    assert ledger.spent == {"forecasts": spent}
+    for convention in ("hardware", "course"):
+        assert 0 < spent.of(convention) < most.of(convention)
+        base.predict(wave(), 5, samples=3, ledger=Ledger(most.of(convention), convention))
+        with pytest.raises(BudgetError, match="forecasts would take"):
+            base.predict(wave(), 5, samples=3, ledger=Ledger(most.of(convention) - 1, convention))
+
+
+def test_an_adapter_is_part_of_what_a_forecast_costs(base: Forecaster, tuned: tuple[Forecaster, Path]):
+    adapted = tuned[0].predict(wave(), 5, samples=3, context=20).flops
+    plain = base.predict(wave(), 5, samples=3, context=20).flops
+    assert adapted.hardware > plain.hardware
+    assert adapted.course > plain.course
+    assert base.forecast_flops([wave().values], 5, 3, TUNE.lora) == adapted  # which is known before it is tuned
+
+
+@pytest.mark.parametrize("convention", ["hardware", "course"])
+def test_a_ledger_that_does_not_hold_the_work_keeps_it_from_beginning(
+    base: Forecaster, tuned: tuple[Forecaster, Path], convention: Any, monkeypatch: pytest.MonkeyPatch
+):
+    judged = windows(waves(2, 12), 8, 4)
+    tokens = 12 * CODEC.grammar(2).step_tokens - 1
+    ledger = Ledger()
+    densities = tuned[0].log_density(judged, ledger=ledger)
+    likelihood = PassCost.of(base.model.network, TUNE.lora).forward(len(judged), tokens).total
+    assert ledger.spent == {"likelihood": likelihood}
+    forecasts = tuned[0].predict(waves(2), 3, samples=2, ledger=ledger).flops
+    assert ledger.spent == {"likelihood": likelihood, "forecasts": forecasts}
+    np.testing.assert_array_equal(tuned[0].log_density(judged), densities)
+
+    exact = Ledger((likelihood + forecasts).of(convention), convention)
+    tuned[0].predict(waves(2), 3, samples=2, ledger=exact)
+    tuned[0].log_density(judged, ledger=exact)
+    assert exact.left == 0
+    monkeypatch.setattr(Qwen2, "hidden", lambda *_: pytest.fail("the model was run"))
+    with pytest.raises(BudgetError, match=rf"likelihood would take .* FLOPs \({convention}\)"):
+        tuned[0].log_density(judged, ledger=Ledger(likelihood.of(convention) - 1, convention))
+    with pytest.raises(BudgetError, match=rf"forecasts would take .* FLOPs \({convention}\)"):
+        tuned[0].predict(waves(2), 3, samples=2, ledger=Ledger(forecasts.of(convention) - 1, convention))
 
 
 def test_the_end_of_a_series_is_its_context(base: Forecaster, tuned: tuple[Forecaster, Path]):

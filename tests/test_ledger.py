@@ -50,6 +50,9 @@ def test_a_ledger_refuses_to_pass_its_budget_before_anything_is_spent(convention
     told = rf"validation would take 4\.010e\+02 FLOPs \({convention}\), but 6\.000e\+02 of 1\.000e\+03 are spent; raise"
     with pytest.raises(BudgetError, match=told):
         ledger.charge("validation", flops(convention, 401, 0))
+    with pytest.raises(BudgetError, match=told):
+        ledger.check("validation", flops(convention, 401, 0))
+    ledger.check("validation", flops(convention, 400, 0))  # which spends nothing
     assert ledger.spent == {"training": flops(convention, 600, 10**9)}
     ledger.charge("validation", flops(convention, 400, 1))
     assert ledger.total == flops(convention, 1000, 10**9 + 1)

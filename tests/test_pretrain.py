@@ -120,7 +120,18 @@ def test_what_is_written_says_how_it_was_made(finished: Path):
     made = record["pretraining"]
     assert PretrainConfig(**made["config"]) == TINY
     assert made["tokens"] == 30 * 12 * 48
-    assert made["flops_hardware"] == 30 * PassCost(model_config(TINY), 19, frozen=False).training(12, 47)
+    cost = PassCost(model_config(TINY), 19, frozen=False)
+    training, validation = 30 * cost.training(12, 47).total, 3 * cost.forward(16, 47).total
+    assert made["flops"] == {
+        convention: {
+            "training": training.of(convention),
+            "validation": validation.of(convention),
+            "total": (training + validation).of(convention),
+        }
+        for convention in ("hardware", "course")
+    }
+    events = [event for event in log_of(finished) if event["event"] == "train"]
+    assert events[1]["flops"] == (20 * cost.training(12, 47).total + cost.forward(16, 47).total).hardware
     assert made["validation_loss"] == log_of(finished)[-1]["loss"]
 
 
@@ -161,6 +172,7 @@ def test_an_interrupted_and_resumed_run_is_bit_identical(tmp_path: Path, final_w
         assert torch.equal(tensor, final_weights[parts][name]), name
     assert log_of(parts) == log_of(whole)
     assert resumed["pretraining"]["validation_loss"] == record["pretraining"]["validation_loss"]
+    assert resumed["pretraining"]["flops"] == record["pretraining"]["flops"]
     assert not (parts / CHECKPOINT).exists()
 
 

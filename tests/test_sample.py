@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -38,6 +39,11 @@ def prompts(codec: Codec, variables: int = 2, steps: Sequence[int] = (7, 2, 11, 
 def decode(codec: Codec, paths: NDArray[np.int64], horizon: int, variables: int = 2):
     unit = np.ones(variables)
     return codec.decode(paths, replace(codec.fit_scale(np.ones((1, variables))), unit=unit), horizon)
+
+
+def draw(*args: Any, **options: Any) -> NDArray[np.int64]:
+    """The symbols [N, S, L] of sample paths."""
+    return sample_paths(*args, **options).symbols
 
 
 # -- the plain twin: no cache, no batch, no shortcut ---------------------------------------------------------------
@@ -117,7 +123,7 @@ def full_model(make_qwen2) -> LanguageModel:
 )
 def test_paths_are_those_of_the_plain_twin(numeric_model, codec, config):
     grammar, texts, horizon = codec.grammar(2), prompts(codec), 3
-    paths = sample_paths(numeric_model, texts, NAMES, grammar, horizon, config)
+    paths = draw(numeric_model, texts, NAMES, grammar, horizon, config)
     for series, (prompt, name) in enumerate(zip(texts, NAMES)):
         for number in range(config.samples):
             expected = plain_path(numeric_model, prompt, name, number, grammar, horizon, config)
@@ -129,7 +135,7 @@ def test_paths_are_those_of_the_plain_twin(numeric_model, codec, config):
 @pytest.mark.parametrize("codec", [FIXED, DECIMAL], ids=["fixed", "decimal"])
 def test_constrained_paths_of_the_full_vocabulary_are_those_of_the_plain_twin(full_model, codec):
     grammar, texts = codec.grammar(2), prompts(codec)
-    paths = sample_paths(full_model, texts, NAMES, grammar, 2, CONFIG)
+    paths = draw(full_model, texts, NAMES, grammar, 2, CONFIG)
     expected = plain_path(full_model, texts[2], NAMES[2], 1, grammar, 2, CONFIG)
     assert paths[2, 1, : len(expected)].tolist() == expected
 
@@ -146,7 +152,7 @@ def test_constrained_paths_of_the_full_vocabulary_are_those_of_the_plain_twin(fu
 def test_every_path_parses_and_has_the_horizon_in_steps(numeric_model, codec, variables):
     horizon, grammar = 9, codec.grammar(variables)
     texts = prompts(codec, variables)
-    paths = sample_paths(numeric_model, texts, NAMES, grammar, horizon, CONFIG)
+    paths = draw(numeric_model, texts, NAMES, grammar, horizon, CONFIG)
     assert paths.shape == (4, 3, horizon * grammar.step_tokens)
     decoded = decode(codec, paths, horizon, variables)
     assert decoded.valid.all()
@@ -166,26 +172,26 @@ def together(request, numeric_model):
     """A codec, its prompts, and the paths of all series in one batch."""
     codec = request.param
     texts = prompts(codec)
-    return codec, texts, sample_paths(numeric_model, texts, NAMES, codec.grammar(2), 6, CONFIG)
+    return codec, texts, draw(numeric_model, texts, NAMES, codec.grammar(2), 6, CONFIG)
 
 
 def test_a_series_alone_has_the_paths_it_has_in_a_batch(numeric_model, together):
     codec, texts, paths = together
     for text, name, expected in zip(texts, NAMES, paths):
-        assert np.array_equal(sample_paths(numeric_model, [text], [name], codec.grammar(2), 6, CONFIG)[0], expected)
+        assert np.array_equal(draw(numeric_model, [text], [name], codec.grammar(2), 6, CONFIG)[0], expected)
 
 
 def test_the_order_of_series_does_not_matter(numeric_model, together):
     codec, texts, paths = together
     for order in ([2, 0, 3, 1], [3, 2, 1, 0], [1, 2]):
         some, names = [texts[index] for index in order], [NAMES[index] for index in order]
-        assert np.array_equal(sample_paths(numeric_model, some, names, codec.grammar(2), 6, CONFIG), paths[order])
+        assert np.array_equal(draw(numeric_model, some, names, codec.grammar(2), 6, CONFIG), paths[order])
 
 
 def test_the_number_of_samples_does_not_matter(numeric_model, together):
     codec, texts, paths = together
     for samples in (1, 8):
-        others = sample_paths(numeric_model, texts, NAMES, codec.grammar(2), 6, replace(CONFIG, samples=samples))
+        others = draw(numeric_model, texts, NAMES, codec.grammar(2), 6, replace(CONFIG, samples=samples))
         assert others.shape[1] == samples
         assert np.array_equal(others[:, :3], paths[:, :samples])
 
@@ -198,16 +204,35 @@ def test_the_memory_for_a_batch_does_not_matter(numeric_model, together, monkeyp
     own = -(-paths.shape[2] // sample.CACHE_BLOCK) * sample.CACHE_BLOCK
     monkeypatch.setattr(sample, "CPU_MEMORY_BYTES", most_paths * token_bytes * (own + max(map(len, texts))))
     done: list[float] = []
-    others = sample_paths(numeric_model, texts, NAMES, codec.grammar(2), 6, CONFIG, progress=done.append)
+    others = draw(numeric_model, texts, NAMES, codec.grammar(2), 6, CONFIG, progress=done.append)
     assert np.array_equal(others, paths)
     assert len(done) == {1: 12, 2: 8, 7: 2}[most_paths]
     assert done == sorted(done)
     assert done[-1] == 1.0
 
 
+@pytest.mark.parametrize("together", [True, False], ids=["one batch", "a batch a path"])
+def test_the_tokens_that_were_computed_are_told(numeric_model, monkeypatch, together):
+    """A path of the decimal layout is computed for as long as any of its batch, which is looked up every 16 tokens."""
+    if not together:
+        monkeypatch.setattr(sample, "CPU_MEMORY_BYTES", 1)
+    for codec in (FIXED, DECIMAL):
+        texts, grammar, horizon = prompts(codec), codec.grammar(2), 6
+        paths = sample_paths(numeric_model, texts, NAMES, grammar, horizon, CONFIG)
+        written = (paths.symbols != OTHER).sum(-1)  # [N, S]
+        most = horizon * grammar.step_tokens
+        assert (written <= paths.tokens).all()
+        if codec is FIXED:
+            assert (paths.tokens == most).all()
+        else:
+            longest = np.full(written.shape, written.max()) if together else written
+            assert np.array_equal(paths.tokens, np.minimum(-(-longest // 16) * 16, most))
+            assert paths.tokens.min() < most
+
+
 def test_a_longer_horizon_continues_a_shorter_one(numeric_model, together):
     codec, texts, paths = together
-    longer = sample_paths(numeric_model, texts, NAMES, codec.grammar(2), 10, CONFIG)
+    longer = draw(numeric_model, texts, NAMES, codec.grammar(2), 10, CONFIG)
     short, long = decode(codec, paths, 6), decode(codec, longer, 10)
     assert np.array_equal(long.values[:, :, :6], short.values)
     written = paths != OTHER
@@ -217,12 +242,12 @@ def test_a_longer_horizon_continues_a_shorter_one(numeric_model, together):
 def test_seed_series_and_number_each_make_another_path(numeric_model, together):
     codec, texts, paths = together
     grammar = codec.grammar(2)
-    other_seed = sample_paths(numeric_model, texts, NAMES, grammar, 6, replace(CONFIG, seed=6))
-    other_names = sample_paths(numeric_model, texts, [name + "s" for name in NAMES], grammar, 6, CONFIG)
+    other_seed = draw(numeric_model, texts, NAMES, grammar, 6, replace(CONFIG, seed=6))
+    other_names = draw(numeric_model, texts, [name + "s" for name in NAMES], grammar, 6, CONFIG)
     for others in (other_seed, other_names):
         assert (others != paths).any(-1).all()
     assert len(np.unique(paths.reshape(-1, paths.shape[2]), axis=0)) == 12
-    assert np.array_equal(sample_paths(numeric_model, texts, NAMES, grammar, 6, CONFIG), paths)
+    assert np.array_equal(draw(numeric_model, texts, NAMES, grammar, 6, CONFIG), paths)
 
 
 def test_streams_of_numbers_share_no_run():
@@ -235,7 +260,7 @@ def test_streams_of_numbers_share_no_run():
 def test_sampling_spends_no_number_of_the_global_generators(numeric_model):
     torch.manual_seed(0)
     before = torch.get_rng_state()
-    sample_paths(numeric_model, prompts(FIXED), NAMES, FIXED.grammar(2), 1, CONFIG)
+    draw(numeric_model, prompts(FIXED), NAMES, FIXED.grammar(2), 1, CONFIG)
     assert torch.get_rng_state().equal(before)
 
 
@@ -246,7 +271,7 @@ def test_sampling_spends_no_number_of_the_global_generators(numeric_model):
 @pytest.mark.parametrize("codec", [FIXED, DECIMAL], ids=["fixed", "decimal"])
 def test_the_narrowest_sampling_is_greedy(numeric_model, codec, config):
     texts, grammar, horizon = prompts(codec), codec.grammar(2), 3
-    paths = sample_paths(numeric_model, texts, NAMES, grammar, horizon, config)
+    paths = draw(numeric_model, texts, NAMES, grammar, horizon, config)
     for text, drawn in zip(texts, paths):
         likeliest: list[int] = []
         state = 0
@@ -277,7 +302,7 @@ def test_draws_follow_the_probabilities_of_the_model(numeric_model, temperature,
     expected = np.concatenate([first[digit] * probabilities(digit) for digit in range(10)])  # of 00 to 99
     assert 0.02 < np.sort(expected)[-1] < 0.9  # neither uniform nor certain
     config = SampleConfig(draws, temperature, top_p, seed=0)
-    paths = sample_paths(numeric_model, [text], ["hare"], codec.grammar(1), 1, config)[0]
+    paths = draw(numeric_model, [text], ["hare"], codec.grammar(1), 1, config)[0]
     assert (paths[:, 2] == SEMICOLON).all()
     counts = np.bincount(paths[:, 0] * 10 + paths[:, 1], minlength=100)
     assert (counts[expected == 0] == 0).all()
@@ -299,7 +324,7 @@ def up_to_horizon(path: Sequence[int], horizon: int) -> list[int]:
 
 def test_unconstrained_paths_are_those_of_the_plain_twin(full_model):
     grammar, texts, horizon = DECIMAL.grammar(2), prompts(DECIMAL), 2
-    paths = sample_paths(full_model, texts, NAMES, grammar, horizon, CONFIG, constrained=False)
+    paths = draw(full_model, texts, NAMES, grammar, horizon, CONFIG, constrained=False)
     assert paths.shape == (4, 3, horizon * grammar.step_tokens)
     for series, (prompt, name) in enumerate(zip(texts, NAMES)):
         for number in range(CONFIG.samples):
@@ -313,16 +338,16 @@ def test_unconstrained_paths_are_those_of_the_plain_twin(full_model):
 
 def test_what_is_read_from_unconstrained_paths_does_not_depend_on_the_batch(full_model):
     grammar, texts, horizon = FIXED.grammar(1), prompts(FIXED, 1), 5
-    together = sample_paths(full_model, texts, NAMES, grammar, horizon, CONFIG, constrained=False)
+    together = draw(full_model, texts, NAMES, grammar, horizon, CONFIG, constrained=False)
     for text, name, paths in zip(texts, NAMES, together):
-        alone = sample_paths(full_model, [text], [name], grammar, horizon, CONFIG, constrained=False)[0]
+        alone = draw(full_model, [text], [name], grammar, horizon, CONFIG, constrained=False)[0]
         read_together, read_alone = (decode(FIXED, symbols, horizon, 1) for symbols in (paths, alone))
         assert np.array_equal(read_together.values, read_alone.values, equal_nan=True)
         assert np.array_equal(read_together.valid, read_alone.valid)
 
 
 def test_malformed_steps_of_unconstrained_paths_are_not_valid(full_model):
-    paths = sample_paths(full_model, prompts(FIXED), NAMES, FIXED.grammar(2), 8, CONFIG, constrained=False)
+    paths = draw(full_model, prompts(FIXED), NAMES, FIXED.grammar(2), 8, CONFIG, constrained=False)
     decoded = decode(FIXED, paths, 8)
     assert not decoded.valid.all()
     assert np.isnan(decoded.values[~decoded.valid]).all()
@@ -330,4 +355,4 @@ def test_malformed_steps_of_unconstrained_paths_are_not_valid(full_model):
 
 def test_unconstrained_sampling_needs_the_full_vocabulary(numeric_model):
     with pytest.raises(ConfigError, match="full vocabulary"):
-        sample_paths(numeric_model, prompts(FIXED), NAMES, FIXED.grammar(2), 1, CONFIG, constrained=False)
+        draw(numeric_model, prompts(FIXED), NAMES, FIXED.grammar(2), 1, CONFIG, constrained=False)

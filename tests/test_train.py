@@ -3,10 +3,12 @@
 import hashlib
 import json
 import math
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +22,24 @@ from scipy.stats import chisquare
 from loracast.codec import Codec
 from loracast.engine import train
 from loracast.engine.batch import encode_batch
-from loracast.engine.loop import Interruption, JsonLines, cosine_schedule
-from loracast.engine.train import CHECKPOINT, TuneResult, WindowSource, fingerprint, hold_out, tune
+from loracast.engine.loop import Interruption, JsonLines, cosine_schedule, read_record
+from loracast.engine.train import (
+    CHECKPOINT,
+    TuneResult,
+    TuningCosts,
+    WindowSource,
+    affordable_steps,
+    evenly,
+    fingerprint,
+    hold_out,
+    tune,
+    tuning_costs,
+)
 from loracast.errors import BudgetError, ConfigError, DataError, Interrupted, LoracastError, ModelError
-from loracast.flops import Ledger, PassCost
+from loracast.flops import Convention, Flops, PassCost
 from loracast.forecaster import Forecaster
+from loracast.grammar import MISSING
+from loracast.ledger import Ledger
 from loracast.model.checkpoint import LanguageModel
 from loracast.model.lora import adapter_layers, attach, load_adapter_state
 from loracast.model.qwen2 import Qwen2
@@ -203,14 +218,14 @@ def test_the_decimal_layout_trains_and_resumes_within_its_budget(numeric_model: 
     assert result.record["validation_loss"]["tuned"] < 0.9 * result.record["validation_loss"]["untouched"]
     for share in (0.3, 0.5, 0.9):  # windows differ in length, so a plan is an estimate; the budget is not
         directory = tmp_path / str(share)
-        ledger, whole = Ledger(share * free.total), Ledger(share * free.total)
+        ledger, whole = Ledger(share * free.total.hardware), Ledger(share * free.total.hardware)
         undisturbed = run(numeric_model, config, ledger=whole, **options)
         with pytest.raises(Interrupted):
             run(numeric_model, config, ledger=ledger, directory=directory, report=stop_at(5), **options)
         result = run(numeric_model, config, ledger=ledger, directory=directory, resume=True, **options)
         assert_same_tensors(undisturbed.state, result.state)
         assert ledger.spent == whole.spent
-        assert 0.8 * ledger.budget < ledger.total <= ledger.budget  # type: ignore[operator]
+        assert 0.8 * ledger.budget < ledger.total.hardware <= ledger.budget  # type: ignore[operator]
         assert log_of(directory)[-1] == {**log_of(directory)[-1], "event": "validation", "step": result.record["steps"]}
 
 
@@ -371,14 +386,17 @@ def test_a_full_disk_is_an_error_that_names_the_log(tmp_path: Path):
 # -- budgets -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("convention", ["hardware", "course"])
 @pytest.mark.parametrize(("steps", "validations"), [(1, 2), (3, 2), (4, 2), (5, 3), (8, 3)])
-def test_a_budget_is_spent_to_the_flop(numeric_model: LanguageModel, steps: int, validations: int):
+def test_a_budget_is_spent_to_the_flop(
+    numeric_model: LanguageModel, steps: int, validations: int, convention: Convention
+):
     cost = PassCost(numeric_model.network.config, 15, CONFIG.lora)
-    step, validation = cost.training(CONFIG.batch, STEP_TOKENS - 1), cost.forward(2, STEP_TOKENS - 1)
-    spent, reserve = 1_000, 777
-    budget = spent + reserve + steps * step + validations * validation
-    for left_over, planned in ((0, steps), (step - 1, steps), (-1, steps - 1)):
-        ledger = Ledger(budget + left_over, {"before": spent})
+    step, validation = cost.training(CONFIG.batch, STEP_TOKENS - 1).total, cost.forward(2, STEP_TOKENS - 1).total
+    spent, reserve = Flops(1_000, 1_500), Flops(777, 888)
+    budget = (spent + reserve + steps * step + validations * validation).of(convention)
+    for left_over, planned in ((0, steps), (step.of(convention) - 1, steps), (-1, steps - 1)):
+        ledger = Ledger(budget + left_over, convention, {"before": spent})
         if planned == 0:
             with pytest.raises(BudgetError, match="raise --flops"):
                 run(numeric_model, ledger=ledger, reserve=reserve)
@@ -387,14 +405,78 @@ def test_a_budget_is_spent_to_the_flop(numeric_model: LanguageModel, steps: int,
         result = run(numeric_model, ledger=ledger, reserve=reserve, report=events.append)
         trained = [event for event in events if event["event"] == "train"]
         assert result.record["steps"] == len(trained) == planned
+        assert result.record["stopped"] == "budget"
         assert {event["steps"] for event in trained} == {planned}  # the learning rate is planned for them
         assert ledger.spent["training"] == planned * step
-        assert ledger.total + reserve <= budget + left_over
-        assert events[-1]["flops"] == ledger.total
+        total = (ledger.total + reserve).of(convention)
+        assert total <= budget + left_over
         if left_over == 0:
-            assert ledger.total + reserve == budget
+            assert total == budget
+        assert (events[-1]["flops"], events[-1]["flops_course"]) == (ledger.total.hardware, ledger.total.course)
         assert events[-1]["event"] == "validation"
         assert events[-1]["step"] == planned
+
+
+def test_a_resumed_run_needs_no_second_budget(numeric_model: LanguageModel, tmp_path: Path):
+    free = Ledger()
+    expected = run(numeric_model, ledger=free)
+    ledger = Ledger(free.total.hardware)
+    with pytest.raises(Interrupted):
+        run(numeric_model, ledger=ledger, directory=tmp_path, report=stop_at(CONFIG.steps - 1))
+    result = run(numeric_model, ledger=ledger, directory=tmp_path, resume=True)  # hardly anything is left of it
+    assert_same_tensors(result.state, expected.state)
+    assert ledger.left == 0
+
+
+@given(
+    asked=st.integers(1, 60),
+    every=st.integers(1, 25),
+    step=st.integers(1, 10**15),
+    validation=st.integers(0, 10**15),
+    reserve=st.integers(0, 10**15),
+    spent=st.integers(0, 10**15),
+    fitting=st.integers(0, 70),
+    delta=st.integers(-1, 1),
+    convention=st.sampled_from(["hardware", "course"]),
+)
+def test_the_planned_steps_are_the_most_that_fit(
+    asked, every, step, validation, reserve, spent, fitting, delta, convention
+):
+    def flops(counted: int) -> Flops:
+        return Flops(counted, 10**20) if convention == "hardware" else Flops(10**20, counted)
+
+    def total(steps: int) -> int:
+        """Of a run of so many steps, from its start to its end."""
+        sum_, validated = validation, 0
+        for number in range(1, steps + 1):
+            sum_ += step
+            if number % every == 0:
+                sum_, validated = sum_ + validation, number
+        return sum_ + (validation if validated < steps else 0) + reserve
+
+    config = replace(CONFIG, steps=asked, validate_every=every)
+    budget = spent + total(fitting) + delta
+    ledger = Ledger(budget, convention, {"before": flops(spent)})
+    affordable = [steps for steps in range(1, asked + 1) if spent + total(steps) <= budget]
+    costs = TuningCosts(flops(step), flops(validation))
+    if affordable:
+        assert affordable_steps(config, costs, flops(reserve), ledger) == affordable[-1]
+    else:
+        with pytest.raises(BudgetError, match=rf"FLOPs \({convention}\) do not allow one step"):
+            affordable_steps(config, costs, flops(reserve), ledger)
+    assert affordable_steps(config, costs, flops(reserve), Ledger(None, convention)) == asked
+
+
+def test_what_tuning_will_cost_is_known_before(numeric_model: LanguageModel):
+    held_out = windows(waves(2, 12, seed=1), CONFIG.context, CONFIG.horizon)
+    for codec, tolerance in ((FIXED, 0.0), (DECIMAL, 0.1)):  # of decimal numbers, a mean is all that is known
+        ledger = Ledger()
+        run(numeric_model, codec=codec, ledger=ledger)
+        costs = tuning_costs(numeric_model, waves(), held_out, codec, CONFIG)
+        assert costs.of(CONFIG, 0) + costs.validation == 2 * costs.validation
+        for convention in ("hardware", "course"):
+            told = costs.of(CONFIG, CONFIG.steps).of(convention)
+            assert told == pytest.approx(ledger.total.of(convention), rel=tolerance, abs=0)
 
 
 def test_a_budget_that_is_too_small_is_refused_before_anything_is_computed(
@@ -402,21 +484,268 @@ def test_a_budget_that_is_too_small_is_refused_before_anything_is_computed(
 ):
     monkeypatch.setattr(Qwen2, "hidden", lambda *_: pytest.fail("the model was run"))
     ledger = Ledger(1e6)
-    with pytest.raises(BudgetError, match=r"1\.000e\+06 FLOPs does not allow one step .* raise --flops or lower"):
+    with pytest.raises(
+        BudgetError, match=r"1\.000e\+06 FLOPs \(hardware\) do not allow one step .* raise --flops or lower"
+    ):
         run(numeric_model, ledger=ledger, directory=tmp_path / "a")
     assert ledger.spent == {}
     assert not (tmp_path / "a").exists()
 
 
-def test_fit_keeps_to_its_budget_with_its_forecasts(numeric_model: LanguageModel):
+@pytest.mark.parametrize("convention", ["hardware", "course"])
+def test_fit_keeps_to_its_budget_with_its_forecasts(numeric_model: LanguageModel, convention: Convention):
     base, config = Forecaster(numeric_model, FIXED), replace(CONFIG, validation_series=2, learning_rate=0.005)
     flops = base.fit(waves(), tune=config).record["flops"]
-    assert flops["total"] == flops["training"] + flops["validation"] + flops["forecasts"]
-    tight = base.fit(waves(), tune=replace(config, flops=float(flops["total"])))
+    for spent in flops.values():
+        assert spent["total"] == spent["training"] + spent["validation"] + spent["forecasts"]
+    total = flops[convention]["total"]
+    tight = base.fit(waves(), tune=config, ledger=Ledger(total, convention))
     assert tight.record["result"]["steps"] == config.steps
     assert tight.record["flops"] == flops
-    less = base.fit(waves(), tune=replace(config, flops=flops["total"] - 1.0))
+    less = base.fit(waves(), tune=config, ledger=Ledger(total - 1.0, convention))
     assert less.record["result"]["steps"] == config.steps - 1
+    assert less.record["flops"][convention]["total"] < total
+    if convention == "hardware":  # in which the settings name a budget
+        assert base.fit(waves(), tune=replace(config, flops=float(total))).record["flops"] == flops
+        less = base.fit(waves(), tune=replace(config, flops=total - 1.0))
+        assert less.record["result"]["steps"] == config.steps - 1
+
+
+# -- when to stop ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("patience", "losses", "steps", "best"),
+    [
+        (2, [5, 4, 4.5, 3, 3, 3.5, 1, 1, 1, 1], 5, 3),  # no worse is not better
+        (2, [3, 4, 5, 1, 1, 1, 1, 1, 1, 1], 2, 0),
+        (1, [3, 2, 1, 2, 0, 0, 0, 0, 0, 0], 3, 2),
+        (3, [9, 8, 8, 8, 7, 8, 8, 6, 8, 8], 9, 7),
+        (None, [1, 2, 3, 4, 5, 6, 7, 8, 9, 10], 9, 0),
+        (9, [1, 2, 3, 4, 5, 6, 7, 8, 9, 10], 9, 0),  # it would end where the steps do
+    ],
+)
+def test_patience_ends_a_run_that_gets_no_better(
+    numeric_model: LanguageModel, monkeypatch: pytest.MonkeyPatch, patience, losses, steps, best
+):
+    told = iter(losses)
+    monkeypatch.setattr(train, "_mean_loss", lambda *_: float(next(told)))
+    events: list[dict[str, Any]] = []
+    ledger = Ledger()
+    result = run(
+        numeric_model, replace(CONFIG, validate_every=1, patience=patience), ledger=ledger, report=events.append
+    )
+    assert result.record["steps"] == steps
+    assert result.record["stopped"] == ("patience" if steps < CONFIG.steps else None)
+    assert result.record["best_step"] == best
+    assert result.record["planned_steps"] == CONFIG.steps
+    assert result.record["validation_loss"] == {"untouched": losses[0], "tuned": losses[best]}
+    validations = [event for event in events if event["event"] == "validation"]
+    assert [event["loss"] for event in validations] == losses[: steps + 1]  # none is made twice
+    assert result.record["validation_nats_per_value"] == validations[best]["nats"]
+    assert events[-1]["flops"] == ledger.total.hardware
+    step = PassCost.of(numeric_model.network, CONFIG.lora).training(CONFIG.batch, STEP_TOKENS - 1).total
+    assert ledger.spent["training"] == steps * step
+
+
+def test_a_caller_may_stop_a_run_after_any_validation_but_the_last(numeric_model: LanguageModel):
+    events: list[dict[str, Any]] = []
+    asked: list[tuple[int, float]] = []
+
+    def stop(step: int, nats: float) -> str | None:
+        asked.append((step, nats))
+        return "pruned" if step == 6 else None
+
+    config = replace(CONFIG, validate_every=3)
+    result = run(numeric_model, config, stop=stop, report=events.append)
+    told = [(event["step"], event["nats"]) for event in events if event["event"] == "validation"]
+    assert asked == told[1:] == told[-2:]
+    assert (result.record["steps"], result.record["stopped"]) == (6, "pruned")
+    asked.clear()
+    result = run(numeric_model, replace(config, steps=6), stop=stop)
+    assert [step for step, _ in asked] == [3]
+    assert (result.record["steps"], result.record["stopped"]) == (6, None)
+
+
+def test_what_is_learned_before_a_run_is_stopped_does_not_depend_on_that(numeric_model: LanguageModel):
+    whole: list[dict[str, Any]] = []
+    run(numeric_model, report=whole.append)
+    events: list[dict[str, Any]] = []
+    run(numeric_model, stop=lambda step, nats: "enough", report=events.append)
+    assert len(events) == 1 + 4 + 1
+    assert [event["loss"] for event in events] == [event["loss"] for event in whole[: len(events)]]
+
+
+class Died(Exception):
+    """Stands for the end of a process."""
+
+
+@pytest.mark.parametrize("reason", ["patience", "pruned"])
+@pytest.mark.parametrize("moment", ["before its checkpoint", "after its checkpoint", "when it had ended"])
+def test_a_run_that_died_when_it_was_to_stop_stops_all_the_same(
+    numeric_model: LanguageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reason: str, moment: str
+):
+    asked: list[tuple[int, float]] = []
+
+    def stop(step: int, nats: float) -> str | None:
+        asked.append((step, nats))
+        return "pruned" if reason == "pruned" and step >= 9 else None
+
+    patience = 2 if reason == "patience" else None
+    config = replace(CONFIG, steps=40, validate_every=3, patience=patience, learning_rate=0.05)
+    options: dict[str, Any] = {"training": [Series(np.tile([2.0, 8.0], 20), ("x",))], "held_out": noise(2, 12)}
+    ledger = Ledger()
+    expected = run(numeric_model, config, directory=tmp_path / "whole", ledger=ledger, stop=stop, **options)
+    ended = expected.record["steps"]
+    assert expected.record["stopped"] == reason
+    assert 3 < ended < 40
+    asked_of_whole = sorted(set(asked))
+
+    saved, save = [], train.save_training
+
+    def save_and_die(path: Path, groups: Any, optimizer: Any, record: dict[str, Any]) -> None:
+        save(path, groups, optimizer, record)
+        saved.append(record["progress"]["step"])
+        if saved.count(ended) == {"after its checkpoint": 1, "when it had ended": 2}[moment]:
+            raise Died
+
+    def die(event: dict[str, Any]) -> None:
+        if event["event"] == "validation" and event["step"] == ended:
+            raise Died
+
+    early = moment == "before its checkpoint"
+    dying = {"report": die} if early else {}
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "save_training", save if early else save_and_die)
+        with pytest.raises(Died):
+            run(numeric_model, config, directory=tmp_path / "parts", stop=stop, **dying, **options)
+    events: list[dict[str, Any]] = []
+    resumed, again = Ledger(), {"directory": tmp_path / "parts", "resume": True, "stop": stop, **options}
+    result = run(numeric_model, config, ledger=resumed, report=events.append, **again)
+    assert [event["event"] for event in events].count("train") == (3 if early else 0)
+    assert_same_tensors(result.state, expected.state)
+    assert record_of(result) == record_of(expected)
+    assert log_of(tmp_path / "parts") == log_of(tmp_path / "whole")
+    assert resumed == ledger
+    assert sorted(set(asked)) == asked_of_whole  # to the bit
+
+
+def fit_and_die(model: Path, directory: Path, moment: str) -> None:
+    """Tunes in a process of its own until that is killed: after the checkpoint of step 4 and before that of step 8."""
+    replace_file, replaced = Path.replace, []
+
+    def kill() -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def report(event: dict[str, Any]) -> None:
+        if moment == "between two validations" and event["event"] == "train" and event["step"] == 6:
+            kill()
+
+    def spy(path: Path, target: Path) -> Path:
+        replaced.append(target.name)
+        if moment == "while it wrote a checkpoint" and replaced.count(CHECKPOINT) == 2:
+            kill()
+        return replace_file(path, target)
+
+    Path.replace = spy  # type: ignore[method-assign]
+    base = Forecaster.from_pretrained(model, codec=FIXED, device="cpu", precision="float32")
+    base.fit(waves(), tune=FITTED, directory=directory, report=report)
+
+
+FITTED = replace(CONFIG, dropout=0.2, validation_series=1, learning_rate=0.005)
+
+
+@pytest.mark.parametrize("moment", ["between two validations", "while it wrote a checkpoint"])
+def test_a_killed_run_goes_on_as_if_nothing_had_happened(
+    numeric_directory: Path, numeric_model: LanguageModel, tmp_path: Path, moment: str
+):
+    process = get_context("spawn").Process(target=fit_and_die, args=(numeric_directory, tmp_path / "killed", moment))
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    assert read_record(tmp_path / "killed" / CHECKPOINT)["progress"]["step"] == 4
+    last = log_of(tmp_path / "killed")[-1]
+    assert last["step"] == (6 if moment == "between two validations" else 8)
+
+    base, whole, parts = Forecaster(numeric_model, FIXED), Ledger(), Ledger()
+    expected = base.fit(waves(), tune=FITTED, directory=tmp_path / "whole", ledger=whole)
+    events: list[dict[str, Any]] = []
+    resumed = base.fit(
+        waves(), tune=FITTED, directory=tmp_path / "killed", resume=True, ledger=parts, report=events.append
+    )
+    assert events[0]["step"] == 5
+    adapter = "adapter_model.safetensors"
+    assert (tmp_path / "killed" / adapter).read_bytes() == (tmp_path / "whole" / adapter).read_bytes()
+    assert log_of(tmp_path / "killed") == log_of(tmp_path / "whole")
+    assert parts == whole
+    assert resumed.record["flops"] == expected.record["flops"] == whole.to_dict()
+    assert resumed.record["validation_forecasts"] == expected.record["validation_forecasts"]
+    assert not (tmp_path / "killed" / CHECKPOINT).exists()
+
+
+# -- nats a value ------------------------------------------------------------------------------------------------
+
+
+def gappy_pairs() -> list[Series]:
+    """Two variables of very different sizes, one of them signed, with missing values."""
+    made = []
+    for index in range(3):
+        random = np.random.default_rng(index)
+        values = random.uniform([1, -40], [9, 60], (12, 2)) * (index + 1)
+        values[1:][random.random((11, 2)) < 0.2] = np.nan
+        made.append(Series(values, ("a", "b"), str(index)))
+    return made
+
+
+@pytest.mark.parametrize("codec", [FIXED, Codec(digits=3, scale="joint"), DECIMAL], ids=["fixed", "joint", "decimal"])
+def test_nats_a_value_are_the_density_of_the_text_in_the_series_own_units(numeric_model: LanguageModel, codec: Codec):
+    held_out, events = gappy_pairs(), []
+    pairs = [Series(np.nan_to_num(one.values, nan=1.0), one.names, one.id) for one in held_out]
+    run(numeric_model, codec=codec, training=pairs, held_out=held_out, report=events.append)
+    log_densities, values = [], 0
+    for one in held_out:
+        scale = codec.fit_scale(one.values[: CONFIG.context])
+        ids = torch.from_numpy(codec.encode(one.values, scale).ids)
+        with torch.no_grad():
+            log_p = torch.log_softmax(numeric_model.network(ids[None])[0], -1)
+        told = [float(log_p[at - 1, ids[at]]) for at in range(1, len(ids)) if ids[at] != MISSING]
+        observed = ~np.isnan(one.values)
+        units = np.broadcast_to(scale.unit, observed.shape)[observed]
+        log_densities.append(sum(told) - np.log(units).sum())
+        values += observed.sum()
+    assert events[0]["nats"] == pytest.approx(-sum(log_densities) / values, rel=1e-5)
+    losses, nats = (np.array([event[key] for event in events if "nats" in event]) for key in ("loss", "nats"))
+    slope, intercept = np.polyfit(losses, nats, 1)  # an affine map, so that both are best at the same step
+    assert slope > 0
+    np.testing.assert_allclose(nats, slope * losses + intercept, rtol=1e-6)
+
+
+def test_nats_a_value_follow_the_units_of_a_series_and_the_loss_does_not(numeric_model: LanguageModel):
+    found = []
+    for factor in (1.0, 1000.0):
+        events: list[dict[str, Any]] = []
+        held_out = [Series(factor * one.values, one.names, one.id) for one in waves(2, 12, seed=1)]
+        result = run(numeric_model, held_out=held_out, report=events.append)
+        assert result.record["validation_nats_per_value"] == min(event["nats"] for event in events if "nats" in event)
+        found.append(events[0])
+    assert found[1]["loss"] == pytest.approx(found[0]["loss"], rel=1e-6)
+    assert found[1]["nats"] == pytest.approx(found[0]["nats"] + math.log(1000), rel=1e-6)
+
+
+def test_nats_a_value_can_be_compared_between_digits():
+    """Whoever knows nothing but the range of a value needs ln 10 nats a digit, and the same density for any digits."""
+    held_out = windows(waves(3, 12), CONFIG.context, CONFIG.horizon)
+    found = []
+    for digits in (1, 2, 3, 5):
+        codec = Codec(digits=digits)
+        batch = encode_batch(codec, np.stack([window.values for window in held_out]), CONFIG.context)
+        of_digits = batch.in_loss & (batch.symbols < 10)
+        loss = of_digits.sum() * math.log(10) / batch.in_loss.sum()  # separators are certain
+        found.append(train._nats_a_value(codec, held_out, batch)(loss))
+    ranges = [2 * np.percentile(window.context_values, 99) for window in held_out]
+    expected = np.mean(np.log(ranges)) - math.log(10) / 12  # the first digit of a window is given
+    np.testing.assert_allclose(found, expected, rtol=0.03)
+    np.testing.assert_allclose(found[2:], expected, rtol=1e-3)  # 999 is not quite 1000
 
 
 # -- windows -----------------------------------------------------------------------------------------------------
@@ -489,6 +818,14 @@ def test_series_that_are_too_short_to_train_on_are_named():
         WindowSource(numbered([12, 11, 3]), 12, seed=0)
 
 
+def test_windows_are_thinned_evenly():
+    every = windows(numbered([20]), 8, 4, stride=1)
+    assert [window.start for window in evenly(every, 3)] == [0, 4, 8]
+    assert evenly(every, 1) == every[:1]
+    for more in (len(every), 100):
+        assert evenly(every, more) == every
+
+
 def test_a_fingerprint_knows_values_names_and_order():
     series = waves(2)
     renamed = [Series(one.values, ("y",), one.id) for one in series]
@@ -510,6 +847,8 @@ def test_the_learning_rate_rises_and_falls():
 
 def test_every_problem_of_the_settings_is_told_at_once():
     with pytest.raises(LoracastError) as raised:
-        TuneConfig(steps=0, batch=5, accumulate=2, dropout=1.0, weight_decay=math.nan, targets="q,x", flops=-1.0)
-    for name in ("steps", "batch", "dropout", "weight_decay", "'x'", "flops"):
+        TuneConfig(
+            steps=0, batch=5, accumulate=2, dropout=1.0, weight_decay=math.nan, targets="q,x", flops=-1.0, patience=0
+        )
+    for name in ("steps", "batch", "dropout", "weight_decay", "'x'", "flops", "patience must be positive"):
         assert name in str(raised.value)

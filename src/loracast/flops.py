@@ -14,7 +14,8 @@ Notation of the formulas: N layers, C hidden size, H heads of size E, I inner si
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -125,17 +126,32 @@ class PassCost:
         return _cost(hardware, course)
 
     def decode(self, series: int, samples: int, prompt: int, new: int) -> Cost:
-        """Prefill `series` prompts once, then decode `new` tokens of `samples` paths of each with a cache.
+        """Prefill `series` prompts once, then decode `new` tokens of `samples` paths of each with a cache."""
+        return self.prefill(series, prompt) + self.continuation(series * samples, prompt, new)
+
+    def prefill(self, series: int, prompt: int) -> Cost:
+        """Read prompts; the head after their last tokens counts as the first decoded token's."""
+        return self.forward(series, prompt, head_tokens=0)
+
+    def continuation(self, paths: int, prompt: int, new: int) -> Cost:
+        """Decode `new` tokens of `paths` that continue prompts of one length.
 
         A path's last token is drawn and not fed. Tokens that a grammar forces are counted like drawn ones, although
         the head is left out for them. `hardware`: each path's own keys are read in whole blocks.
         """
-        paths, fed = series * samples, new - 1
+        fed = new - 1
         in_blocks = sum(prompt + CACHE_BLOCK * (step // CACHE_BLOCK + 1) for step in range(fed))
         exact = fed * (prompt + 1) + fed * (fed - 1) // 2
         hardware = self._hardware(paths * fed, paths * in_blocks, paths * new)
         course = self._course(paths * fed, paths * exact, paths * new)
-        return self.forward(series, prompt, head_tokens=0) + _cost(hardware, course)
+        return _cost(hardware, course)
+
+    def forecasts(self, prompts: Sequence[int], tokens: Sequence[Sequence[int]]) -> Cost:
+        """Prefill of series with prompts of these lengths, and decoding of so many tokens in each path of each."""
+        lengths = Counter((prompt, new) for prompt, paths in zip(prompts, tokens) for new in paths)
+        parts = [self.prefill(series, prompt) for prompt, series in Counter(prompts).items()]
+        parts += [self.continuation(paths, prompt, new) for (prompt, new), paths in lengths.items()]
+        return Cost({term: Flops.sum(part.terms[term] for part in parts) for term in TERMS})
 
     # -- hardware ------------------------------------------------------------------------------------------------
 

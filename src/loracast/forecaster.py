@@ -243,7 +243,7 @@ class Forecaster:
             context: steps that are read of each series; unless given, as many as the adapter was tuned on, or as many
                 as the model was made for.
             constrained: whether only text that parses may be written; False needs the full vocabulary.
-            ledger: charged for the forecast before it begins.
+            ledger: asked before the forecast begins whether it holds the most that it may cost, then charged.
             progress: called with the share of the work that is done.
 
         A series that never varies is forecast to stay as it is, without asking the model.
@@ -280,9 +280,9 @@ class Forecaster:
             saturated = sum(prompt.saturated for prompt in prompts)
             grammar = self.codec.grammar(len(names))
             ids = [prompt.ids for prompt in prompts]
-            flops = self.forecast_flops([contexts[index].values for index in varying], horizon, samples)
             if ledger:
-                ledger.charge("forecasts", flops)
+                most = self.forecast_flops([contexts[index].values for index in varying], horizon, samples)
+                ledger.check("forecasts", most)
             drawn = sample_paths(
                 self.model,
                 ids,
@@ -293,7 +293,11 @@ class Forecaster:
                 constrained=constrained,
                 progress=progress,
             )
-            for index, scale, symbols in zip(varying, scales, drawn):
+            lengths = [len(prompt) for prompt in ids]
+            flops = PassCost.of(self.model.network, self.lora).forecasts(lengths, drawn.tokens.tolist()).total
+            if ledger:
+                ledger.charge("forecasts", flops)
+            for index, scale, symbols in zip(varying, scales, drawn.symbols):
                 decoded = self.codec.decode(symbols, scale, horizon)
                 values[index], valid[index] = decoded.values, decoded.valid
         times = tuple(future_time(one, horizon) for one in contexts)
@@ -325,11 +329,10 @@ class Forecaster:
     def forecast_flops(
         self, contexts: Sequence[NDArray[np.float64]], horizon: int, samples: int, lora: LoraConfig | None = None
     ) -> Flops:
-        """What forecasts from contexts [C, D] cost, before they are made; `lora` is an adapter that is yet to come."""
-        cost = PassCost.of(self.model.network, lora or self.lora)
+        """What forecasts from contexts [C, D] cost at most, before they are made; `lora` is an adapter yet to come."""
         prompts = [len(self.codec.encode(context, self.codec.fit_scale(context)).ids) for context in contexts]
-        written = [horizon * self.codec.grammar(context.shape[1]).step_tokens for context in contexts]
-        return Flops.sum(cost.decode(1, samples, prompt, new).total for prompt, new in zip(prompts, written))
+        longest = [[horizon * self.codec.grammar(context.shape[1]).step_tokens] * samples for context in contexts]
+        return PassCost.of(self.model.network, lora or self.lora).forecasts(prompts, longest).total
 
     # -- inside --------------------------------------------------------------------------------------------------
 

@@ -41,13 +41,18 @@ class Ledger:
     def affords(self, flops: Flops) -> bool:
         return flops.of(self.convention) <= self.left
 
-    def charge(self, purpose: str, flops: Flops) -> None:
+    def check(self, purpose: str, flops: Flops) -> None:
+        """BudgetError unless so much is left."""
         if not self.affords(flops):
             raise BudgetError(
                 f"{purpose} would take {flops.of(self.convention):.3e} FLOPs ({self.convention}), but "
                 f"{self.total.of(self.convention):.3e} of {self.budget:.3e} are spent; raise the budget or take "
                 "smaller steps"
             )
+
+    def charge(self, purpose: str, flops: Flops) -> None:
+        """Spends so much, or raises BudgetError."""
+        self.check(purpose, flops)
         self.spent[purpose] = self.spent.get(purpose, Flops()) + flops
 
     def to_dict(self) -> dict[str, dict[str, int]]:

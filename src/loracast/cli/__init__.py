@@ -37,6 +37,11 @@ app.command(
     help_epilogue="Example: loracast inspect Qwen/Qwen2.5-0.5B-Instruct --rank 8 --targets attention",
 )
 app.command(
+    "loracast.cli.flops:flops",
+    help="Tell what training, forecasts and a study will cost, before anything runs.",
+    help_epilogue="Example: loracast flops Qwen/Qwen2.5-0.5B-Instruct --rank 8 --tokens 512 --budget 1e17",
+)
+app.command(
     "loracast.cli.finetune:finetune",
     help="Tune an adapter on a file of series.",
     help_epilogue=f"{RESUMES}\n\nExample: loracast finetune data.h5 -o runs/a --steps 150 --context 50 --horizon 50",
@@ -60,6 +65,16 @@ app.command(
     "loracast.cli.pretrain:pretrain",
     help="Pretrain a small Qwen2 from scratch on synthetic series.",
     help_epilogue=f"{RESUMES}\n\nExample: loracast pretrain -o runs/model --steps 3200",
+)
+app.command(
+    "loracast.cli.study:study",
+    help="Run a whole experiment under a FLOP budget, and report it.",
+    help_epilogue="Example: loracast study data.h5 --model Qwen/Qwen2.5-0.5B-Instruct --budget 1e17 -o runs/study",
+)
+app.command(
+    "loracast.cli.study:report",
+    help="Build a study's report anew.",
+    help_epilogue="Example: loracast report runs/study",
 )
 
 

@@ -25,13 +25,13 @@ def inspect(model: str = "bundled", /, *, rank: int | None = None, targets: str 
     from loracast.cli.console import out
     from loracast.errors import ConfigError
     from loracast.grammar import SYMBOLS
-    from loracast.model.checkpoint import locate
     from loracast.model.config import Qwen2Config
+    from loracast.model.locate import locate
     from loracast.model.tokenizer import NumericTokens
 
     if rank is not None and rank < 1:
         raise ConfigError([f"rank must be at least 1, not {rank}"])
-    directory = locate(model)
+    directory = locate(model, weights=False)
     config, stored = Qwen2Config.read(directory / "config.json")
     queries, keys = config.num_attention_heads, config.num_key_value_heads
     common = gcd(queries, keys)

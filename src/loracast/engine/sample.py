@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -28,6 +29,17 @@ CPU_MEMORY_BYTES = 1200 * 2**20  # of a batch on a CPU, once for its keys and va
 CUDA_MEMORY_SHARE = 0.4  # of the free memory of a GPU, likewise
 
 
+@dataclass(frozen=True, eq=False)
+class Paths:
+    """symbols [N, S, L] of paths, padded with `OTHER`, and tokens [N, S] that were computed for each.
+
+    A path that has ended is computed on for as long as the others of its batch take.
+    """
+
+    symbols: NDArray[np.int64]
+    tokens: NDArray[np.int64]
+
+
 def sample_paths(
     model: LanguageModel,
     prompts: Sequence[NDArray[np.int64]],
@@ -38,8 +50,8 @@ def sample_paths(
     *,
     constrained: bool = True,
     progress: Callable[[float], None] | None = None,
-) -> NDArray[np.int64]:
-    """Symbols [N, S, L] of each series' paths, padded with `OTHER`.
+) -> Paths:
+    """The paths that continue each series.
 
     Args:
         prompts: a series' context as symbols, each [its length].
@@ -51,7 +63,8 @@ def sample_paths(
     if not constrained and model.vocabulary != "full":
         raise ConfigError(["unconstrained sampling needs the full vocabulary; load the model with vocabulary='full'"])
     length = horizon * grammar.step_tokens
-    paths = np.full((len(prompts), config.samples, length), OTHER, np.int64)
+    symbols = np.full((len(prompts), config.samples, length), OTHER, np.int64)
+    tokens = np.zeros((len(prompts), config.samples), np.int64)
     order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))  # so that little is padded
     done = 0
     for series, samples in _batches(model, [len(prompts[index]) for index in order], config.samples, length):
@@ -60,13 +73,14 @@ def sample_paths(
             [[_uniforms(config.seed, ids[index], sample, length) for sample in samples] for index in chosen]
         )  # [N, S, L]
         batch = PathBatch(model, [prompts[index] for index in chosen], uniforms, grammar, config)
-        drawn = batch.constrained(horizon) if constrained else batch.unconstrained(horizon)  # [N, S, L]
+        drawn, computed = batch.constrained(horizon) if constrained else batch.unconstrained(horizon)  # [N, S, L]
         for index, rows in zip(chosen, drawn):
-            paths[index, samples.start : samples.stop] = rows
+            symbols[index, samples.start : samples.stop] = rows
+            tokens[index, samples.start : samples.stop] = computed
         done += len(series) * len(samples)
         if progress:
             progress(done / (len(prompts) * config.samples))
-    return paths
+    return Paths(symbols, tokens)
 
 
 def _uniforms(seed: int, series: str, sample: int, length: int) -> NDArray[np.float32]:
@@ -139,8 +153,8 @@ class PathBatch:
         return (cumulative < target).sum(-1)
 
     @torch.inference_mode()
-    def constrained(self, horizon: int) -> NDArray[np.int64]:
-        """Symbols [N, S, L] that the grammar accepts, `horizon` steps a path."""
+    def constrained(self, horizon: int) -> tuple[NDArray[np.int64], int]:
+        """Symbols [N, S, L] that the grammar accepts, `horizon` steps a path, and the tokens computed for each path."""
         grammar, network, rows = self.grammar, self.model.network, self.model.rows
         device, length = self.model.device, self.shape[2]
         barred = torch.from_numpy(~grammar.sampled).to(device)  # [S, A]
@@ -173,12 +187,13 @@ class PathBatch:
             if not grammar.lockstep and position % 16 == 0 and bool((steps_left <= 0).all()):
                 break
             hidden = network.hidden(rows[fed.clamp(max=OTHER - 1)], cache)[:, -1]  # an ended path is fed anything
-        return out.view(self.shape).cpu().numpy()
+        return out.view(self.shape).cpu().numpy(), position
 
     @torch.inference_mode()
-    def unconstrained(self, horizon: int) -> NDArray[np.int64]:
-        """Symbols [N, S, L] of whatever the full vocabulary writes; what is no symbol becomes `OTHER`.
+    def unconstrained(self, horizon: int) -> tuple[NDArray[np.int64], int]:
+        """Symbols [N, S, L] of whatever the full vocabulary writes, and the tokens computed for each path.
 
+        What is no symbol becomes `OTHER`.
         A path ends when it has closed `horizon` steps, or has used the tokens that the longest steps would need.
         """
         network, tokens, length = self.model.network, self.model.tokens, self.shape[2]
@@ -203,4 +218,4 @@ class PathBatch:
             if len(ends) == horizon:  # what a path writes after that depends on how long the others take
                 symbols = symbols[: ends[-1] + 1]
             row[: len(symbols)] = symbols
-        return out.reshape(self.shape)
+        return out.reshape(self.shape), len(drawn)

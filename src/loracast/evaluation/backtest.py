@@ -85,7 +85,7 @@ def backtest(
             forecast twice.
         sample: how paths are drawn; 20 a window unless given.
         constrained: whether only text that parses may be written; False needs the full vocabulary.
-        ledger: charged for each forecaster's work before it begins.
+        ledger: charged for each forecaster's work.
         progress: called with a forecaster's name and the share of its work that is done.
     """
     sample = sample or SampleConfig(samples=20)

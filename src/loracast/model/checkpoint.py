@@ -1,4 +1,4 @@
-"""Hugging Face model directories in and out: from a path, the hub or the package."""
+"""Hugging Face model directories in and out."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from loracast.errors import ConfigError, ModelError
 from loracast.files import atomic_path, write_text
 from loracast.grammar import SYMBOLS
 from loracast.model.config import Qwen2Config, read_json
+from loracast.model.locate import locate
 from loracast.model.lora import ADAPTER_CONFIG, attach, load_adapter_state, merged_weights, read_adapter
 from loracast.model.qwen2 import Qwen2
 from loracast.model.tensors import read_tensors, write_tensors
@@ -26,7 +27,6 @@ from loracast.settings import Device, LoraConfig, Precision
 
 Vocabulary = Literal["numeric", "full"]
 
-BUNDLED = Path(__file__).parent.parent / "bundled"
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "generation_config.json", "vocab.json", "merges.txt")
 EMBEDDINGS = ("model.embed_tokens.weight", "lm_head.weight")
 DIGEST_SAMPLE = 4096  # about how many elements of a tensor go into the fingerprint of a model
@@ -66,28 +66,6 @@ class LanguageModel:
     def with_network(self, network: Qwen2) -> LanguageModel:
         """The same model with another network, such as one with an adapter."""
         return replace(self, network=network.eval())
-
-
-def locate(source: str | Path) -> Path:
-    """The directory of a model: `bundled`, a path, or a repository of the Hugging Face hub (downloaded once)."""
-    if str(source) == "bundled":
-        return BUNDLED
-    path = Path(source)
-    if path.is_dir():
-        return path
-    if path.exists():
-        raise ModelError(f"{source} is a file; a model is a directory with config.json, weights and tokenizer.json")
-    if len(path.parts) != 2 or str(source).startswith((".", "/", "~")) or path.parent.is_dir():
-        raise ModelError(f"{source} does not exist; name a model directory, a hub repository (owner/name) or 'bundled'")
-    from huggingface_hub import snapshot_download
-
-    try:
-        found = snapshot_download(str(source), allow_patterns=["*.json", "*.safetensors", "merges.txt"])
-    except Exception as error:  # the hub, the network and the cache each raise their own
-        raise ModelError(
-            f"{source} is no local directory, and the hub did not give it: {type(error).__name__}: {error}".strip()
-        ) from None
-    return Path(found)
 
 
 def choose_device(device: Device) -> torch.device:

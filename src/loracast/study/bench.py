@@ -12,11 +12,12 @@ import numpy as np
 from loracast.codec import Codec
 from loracast.engine.train import evenly
 from loracast.errors import DataError
+from loracast.flops import Flops, PassCost
 from loracast.forecaster import Forecaster
 from loracast.ledger import SharedLedger
 from loracast.model.checkpoint import LanguageModel, Vocabulary, load_model
 from loracast.series import Series, Split, Window, windows
-from loracast.settings import Device, Precision
+from loracast.settings import Device, LoraConfig, Precision, SampleConfig
 from loracast.study.folder import StudyFolder
 from loracast.study.protocol import Protocol
 
@@ -49,6 +50,8 @@ class Bench:
         self._source = model
         self._device: Device = device
         self._precision: Precision = precision
+        self._step_tokens: dict[int, float] = {}  # of decimals
+        self._prompts: dict[tuple[str, int], list[int]] = {}  # lengths of prompts, of a subset and decimals
 
     # -- models ----------------------------------------------------------------------------------------------------
 
@@ -91,25 +94,43 @@ class Bench:
         task = self.protocol.forecasts
         return windows(self.judged(subset), task.context, task.horizon)
 
-    def window_steps(self, tokens: int, decimals: int) -> int:
-        """Steps of a training window: as many as so many tokens hold, and no more than the shortest series has."""
-        return min(tokens_to_steps(self.codec(decimals), self.train, tokens), self.shortest)
-
     @cached_property
     def shortest(self) -> int:
+        """Steps of the shortest series that is trained on or validates."""
         return min(one.steps for one in (*self.train, *self.validation))
+
+    def steps_of(self, tokens: int, decimals: int) -> int:
+        """Steps that are written with so many tokens, by the mean length of a step's text. At least 2."""
+        if decimals not in self._step_tokens:
+            codec, some = self.codec(decimals), self.train[:MEASURED_SERIES]
+            written = [len(codec.encode(one.values, codec.fit_scale(one.values)).ids) / one.steps for one in some]
+            self._step_tokens[decimals] = float(np.mean(written))
+        return max(2, int(tokens / self._step_tokens[decimals]))
+
+    def window_steps(self, tokens: int, decimals: int) -> int:
+        """Steps of a training window: as many as so many tokens hold, and no more than the shortest series has."""
+        return min(self.steps_of(tokens, decimals), self.shortest)
+
+    def forecast_cost(self, subset: str, decimals: int, lora: LoraConfig | None, *, constrained: bool = True) -> Flops:
+        """What forecasts of a subset's windows cost at most."""
+        task, codec = self.protocol.forecasts, self.codec(decimals)
+        if (subset, decimals) not in self._prompts:
+            contexts = [window.context_values for window in self.judged_windows(subset)]
+            self._prompts[subset, decimals] = [len(codec.encode(one, codec.fit_scale(one)).ids) for one in contexts]
+        prompts, samples = self._prompts[subset, decimals], self.sampling(subset).samples
+        longest = [task.horizon * codec.grammar(self.series[0].variables).step_tokens] * samples
+        network = (self.model if constrained else self.whole_model).network
+        return PassCost.of(network, lora).forecasts(prompts, [longest] * len(prompts)).total
+
+    def sampling(self, subset: str) -> SampleConfig:
+        """How the sample paths of `validation` or `test` are drawn."""
+        task = self.protocol.forecasts
+        samples = task.test_samples if subset == "test" else task.validation_samples
+        return SampleConfig(samples, seed=self.protocol.seed)
 
     def held_out(self, context: int, horizon: int, count: int) -> list[Window]:
         """The windows that measure a run's validation loss, as `Forecaster.fit` chooses them."""
         return evenly(windows(self.validation, context, horizon), count)
-
-
-def tokens_to_steps(codec: Codec, series: Sequence[Series], tokens: int) -> int:
-    """Steps that are written with so many tokens, by the mean length of a step's text. At least 2."""
-    written = [
-        len(codec.encode(one.values, codec.fit_scale(one.values)).ids) / one.steps for one in series[:MEASURED_SERIES]
-    ]
-    return max(2, int(tokens / np.mean(written)))
 
 
 def cut(series: Sequence[Series], shares: Sequence[float]) -> list[Series]:

@@ -73,7 +73,10 @@ class Bars:
 
 @dataclass(frozen=True)
 class Box:
-    """Quartiles of N values, whiskers to the last value within 1.5 times their distance, and the points beyond."""
+    """A lying box at a place of the y axis, of N values.
+
+    It reaches from quartile to quartile, whiskers to the last values within 1.5 times its length; points lie beyond.
+    """
 
     place: float
     values: Numbers
@@ -159,17 +162,18 @@ def log_limits(panel: Panel, along: str) -> tuple[float, float]:
     return low / room, high * room
 
 
-def log_ticks(low: float, high: float, most: int = 6) -> tuple[Numbers, tuple[str, ...]]:
+def log_ticks(low: float, high: float, most: int = 7) -> tuple[Numbers, tuple[str, ...]]:
     """Places and labels of a logarithmic axis: round numbers, as many as are readable."""
     first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
-    for factors, step in (*((factors, 1) for factors in FACTORS), *(((1,), step) for step in range(2, last - first + 1))):
+    choices = [(factors, 1) for factors in FACTORS] + [((1,), step) for step in range(2, last - first + 1)]
+    for factors, step in choices:
         powers = [power for power in range(first, last + 1) if power % step == 0]
         places = [factor * 10.0**power for power in powers for factor in factors]
         places = [place for place in places if low <= place <= high]
         if len(places) <= most:
             break
     if len(places) < 2:  # within less than a factor of 2
-        places = [float(f"{value:.2g}") for value in np.linspace(low, high, 4)[1:3]]
+        places = [float(f"{value:.3g}") for value in np.linspace(low, high, 4)[1:3]]
     return tuple(places), tuple(power_text(place) for place in places)
 
 
@@ -193,6 +197,6 @@ def _extent(mark: Mark, along: str) -> Iterable[float]:
         case Bars():
             return mark.lengths if mark.lying == (along == "x") else mark.places
         case Box():
-            return (mark.place,) if along == "x" else mark.values
+            return mark.values if along == "x" else (mark.place,)
         case Heat():
             return ()

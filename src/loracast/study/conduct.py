@@ -13,7 +13,7 @@ import torch
 
 import loracast
 from loracast.engine.train import fingerprint
-from loracast.errors import ConfigError, DataError
+from loracast.errors import DataError
 from loracast.forecaster import same_variables
 from loracast.series import Series, Split, read_series, read_split, split_series, write_series, write_split
 from loracast.settings import Device, Precision
@@ -29,18 +29,34 @@ PACKAGES = ("numpy", "scipy", "pandas", "torch", "safetensors", "tokenizers", "s
 POLL_SECONDS = 0.5  # while another process works on the last runs of a stage
 
 
-def prepare(
+def assemble(
     series: Sequence[Series],
     output: str | Path,
     protocol: Protocol,
     *,
     model: str = "bundled",
-    name: str = "study",
-    source: str = "series",
     split: Split | None = None,
     device: Device = "auto",
     precision: Precision = "auto",
     report: Report = lambda run, event: None,
+) -> Bench:
+    """What a study works with, its series checked; nothing is written yet. The arguments are those of `prepare`."""
+    series, split = _split(series, protocol, split)
+    same_variables(series)
+    folder = StudyFolder(Path(output))
+    bench = Bench(folder, protocol, series, split, model, device=device, precision=precision, report=report)
+    check_lengths(bench)
+    return bench
+
+
+def prepare(
+    series: Sequence[Series],
+    output: str | Path,
+    protocol: Protocol,
+    *,
+    name: str = "study",
+    source: str = "series",
+    **options: Any,
 ) -> Bench:
     """A study that can be conducted: checked, costed, and written down in its folder; nothing is computed yet.
 
@@ -48,19 +64,16 @@ def prepare(
         series: what is studied; whole series are split, or an only one is cut in consecutive parts.
         output: the study's folder; with the same arguments, an interrupted study is gone on with.
         name, source: what the report calls the protocol and the data.
-        split: which series train, validate and test; drawn from the protocol's seed unless given.
+        options: of `assemble`: `model`; `split`, which series train, validate and test (drawn from the protocol's seed
+            unless given); `device`, `precision`; `report`, called with a run's name and each event of it.
 
     Raises:
         BudgetError: the budget does not hold the plan.
         DataError: series too few or too short.
         ConfigError: a folder that holds another study.
     """
-    series, split = _split(series, protocol, split)
-    names = same_variables(series)
-    folder = StudyFolder(Path(output))
-    bench = Bench(folder, protocol, series, split, model, device=device, precision=precision, report=report)
-    check_lengths(bench)
-    costs = plan(bench)
+    bench = assemble(series, output, protocol, **options)
+    folder, costs = bench.folder, plan(bench)
     config = bench.model.network.config
     record = {
         "loracast": loracast.__version__,
@@ -77,11 +90,11 @@ def prepare(
         },
         "data": {
             "source": source,
-            "fingerprint": fingerprint(series),
+            "fingerprint": fingerprint(bench.series),
             "split": fingerprint([*bench.train, *bench.validation, *bench.test]),
-            "series": len(series),
-            "steps": min(one.steps for one in series),
-            "variables": list(names),
+            "series": len(bench.series),
+            "steps": min(one.steps for one in bench.series),
+            "variables": list(bench.series[0].names),
         },
         "budget": protocol.budget,
         "convention": protocol.convention,
@@ -97,9 +110,9 @@ def prepare(
     }
     folder.claim(record)
     if not folder.series.is_file():
-        write_series(series, folder.series)
+        write_series(bench.series, folder.series)
     if not folder.split.is_file():
-        write_split(split, folder.split)
+        write_split(bench.split, folder.split)
     return bench
 
 
@@ -115,8 +128,6 @@ def conduct(
         told: called with each stage and `skipped`, `begun` or `ended`.
     """
     names = [stage.name for stage in STAGES]
-    if until is not None and until not in names:
-        raise ConfigError([f"--until must be one of {', '.join(names)}, not {until!r}"])
     for stage in STAGES[: names.index(until) + 1 if until else None]:
         if stage.ended(bench):
             told(stage.name, "skipped")
@@ -131,15 +142,8 @@ def conduct(
     return write_report(bench.folder.path)
 
 
-def rerun(
-    directory: str | Path,
-    output: str | Path,
-    *,
-    device: Device = "auto",
-    precision: Precision = "auto",
-    report: Report = lambda run, event: None,
-) -> Bench:
-    """The study in a folder once more, in another folder, from what the first one holds."""
+def rerun(directory: str | Path, output: str | Path, **options: Any) -> Bench:
+    """The study in a folder once more, in another folder, from what the first one holds; options as for `prepare`."""
     old = StudyFolder(Path(directory))
     record = old.record()
     return prepare(
@@ -148,9 +152,7 @@ def rerun(
         name=record["name"],
         source=record["data"]["source"],
         split=read_split(old.split, record["data"]["series"]),
-        device=device,
-        precision=precision,
-        report=report,
+        **options,
     )
 
 
@@ -184,3 +186,19 @@ def _split(series: Sequence[Series], protocol: Protocol, split: Split | None) ->
         if not getattr(split, part):
             raise DataError(f"the split has no series to {part}; put at least one position into each of its lists")
     return list(series), split
+
+
+def compare(then: dict[str, Any], now: dict[str, Any]) -> list[tuple[str, float, float]]:
+    """The figures of a run and of its rerun: MAE, CRPS, validation loss and FLOPs, those that both have."""
+    found = []
+    for result in (then, now):
+        scores = result.get("scores") or {}
+        found.append(
+            {
+                "MAE": scores.get("mae"),
+                "CRPS": scores.get("crps"),
+                "validation loss": (result.get("validation_loss") or {}).get("tuned"),
+                "FLOPs (hardware)": result["flops"]["hardware"]["total"],
+            }
+        )
+    return [(name, found[0][name], found[1][name]) for name in found[0] if None not in (found[0][name], found[1][name])]

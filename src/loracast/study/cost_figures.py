@@ -23,8 +23,8 @@ def cost_figure(study: Findings) -> Figure | None:
     return Figure(
         name="flops",
         title="FLOPs by stage",
-        caption=f"In the {study.convention} convention, which the budget of the study is in. Predicted: what the plan said "
-        "before anything ran, which the budget was checked against; counted: what then ran. Runs that end early cost less.",
+        caption=f"In the {study.convention} convention, which the study's budget is in. Predicted: what the plan "
+        "allowed before anything ran; counted: what then ran. Runs that are stopped early cost less than predicted.",
         source="tables/stages.csv, tables/flops.csv",
         panels=tuple(panels),
         columns=3,

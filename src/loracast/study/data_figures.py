@@ -63,9 +63,10 @@ def dynamics_figure(study: Findings) -> Figure | None:
     return Figure(
         name="dynamics",
         title="Kinds of dynamics, periods and lags",
-        caption="Left: how many series of each subset oscillate, are damped or collapse; subsets that differ would make "
-        "validation a poor guide to the test. The histograms count series of all subsets that have a period: its "
-        "length, in the time of the data, and by which share of it the second variable follows the first.",
+        caption="First: how many series of each subset oscillate, are damped or collapse; if the subsets differed "
+        "much, validation would be a poor guide to the test. The histograms count the series of all subsets that "
+        "have a period: its length, in the time of the data, and by which share of it the second variable follows "
+        "the first.",
         source="tables/dynamics.csv",
         panels=tuple(panel for panel in panels if panel),
         columns=3,

@@ -15,7 +15,9 @@ from typing import Any
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.cbook import boxplot_stats
 from matplotlib.figure import Figure as Canvas
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import NullLocator
@@ -36,6 +38,7 @@ from loracast.study.charts import (
     Panel,
     log_limits,
     log_ticks,
+    numbers,
 )
 from loracast.study.palette import COLOURS, rgba
 
@@ -43,6 +46,7 @@ SCALE = "viridis"
 SYMBOLS = {"circle": "o", "diamond": "D", "x": "X"}
 DASHES = {"solid": "-", "dash": "--", "dot": ":"}
 DOTS_PER_INCH = 110
+LETTER_INCHES = 0.068  # of the legend
 LONG_TICKS = 36  # letters of an x axis's categories that fit side by side
 COLUMN_INCHES = {1: 8.0, 2: 4.6, 3: 3.8, 4: 3.2}  # width of a panel by the figure's columns
 
@@ -53,8 +57,8 @@ def to_plotly(panel: Panel) -> dict[str, Any]:
     """`data` and `layout` of a panel, ready for `Plotly.newPlot`, in the colours on light."""
     traces = [trace for mark in panel.marks for trace in _traces(mark, panel)]
     layout = {
-        "title": {"text": escape(panel.title), "font": {"size": 13}, "x": 0, "xref": "paper", "y": 1, "yref": "container",
-                  "yanchor": "top", "pad": {"t": 6}},
+        "title": {"text": escape(panel.title), "font": {"size": 13}, "xref": "container", "yref": "container", "x": 0,
+                  "y": 1, "yanchor": "top", "pad": {"t": 6}},
         "xaxis": _plotly_axis(panel, "x"),
         "yaxis": _plotly_axis(panel, "y"),
         "font": {"size": 12, "color": rgba("muted"), "family": "system-ui, sans-serif"},
@@ -125,13 +129,20 @@ def _traces(mark: Mark, panel: Panel) -> list[dict[str, Any]]:
             texts = [f"{text}: {length:.4g}" for text, length in zip(texts, mark.lengths)]
             return [{**trace, "hovertext": texts, "hovertemplate": f"%{{hovertext}}<extra>{name}</extra>"}]
         case Box():
-            values = _nulls(mark.values)
-            trace = {"type": "box", "x": [mark.place] * len(values), "y": values, "width": mark.width}
-            trace |= {"quartilemethod": "linear", "boxpoints": "outliers", "marker": {"size": 4}}
-            trace |= {"line": {"color": rgba(mark.role), "width": 1.4}, "fillcolor": rgba(mark.role, 0.25)}
-            return [{**trace, "hoverinfo": "y"}]
+            return _box_traces(mark, panel)
         case Heat():
             return [_heat_trace(mark)]
+
+
+def _box_traces(mark: Box, panel: Panel) -> list[dict[str, Any]]:
+    found = _box_parts(mark)
+    names = {"q1": "q1", "median": "med", "q3": "q3", "lowerfence": "whislo", "upperfence": "whishi"}
+    parts = {name: _nulls([found[part]]) for name, part in names.items()}
+    colours = {"line": {"color": rgba(mark.role), "width": 1.4}, "fillcolor": rgba(mark.role, 0.25)}
+    box = {"type": "box", "orientation": "h", "y": [mark.place], "width": mark.width, "hoverinfo": "x"}
+    places = (mark.place,) * len(found["fliers"])
+    beyond = _traces(Dots(numbers(found["fliers"]), places, mark.role, size=4), panel)
+    return [{**box, **parts, **colours}, *beyond]
 
 
 def _heat_trace(mark: Heat) -> dict[str, Any]:
@@ -187,7 +198,7 @@ def to_matplotlib(figure: Figure) -> Canvas:
     heights = [max(panel.height for panel in figure.panels[row * columns :][:columns]) / 85 for row in range(rows)]
     keys = figure.keys()
     size = (columns * COLUMN_INCHES[figure.columns], sum(heights) + 0.45 + 0.3 * bool(keys))
-    canvas = Canvas(figsize=size, layout="constrained", facecolor=COLOURS["paper"][0])
+    canvas = Canvas(figsize=size, layout=ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.08), facecolor=COLOURS["paper"][0])
     FigureCanvasAgg(canvas)
     axes = canvas.subplots(rows, columns, squeeze=False, height_ratios=heights).ravel()
     for axis, panel in zip(axes, figure.panels):
@@ -197,10 +208,10 @@ def to_matplotlib(figure: Figure) -> Canvas:
     canvas.suptitle(_plain(figure.title), fontsize="large", color=COLOURS["ink"][0])
     if keys:
         handles: list[Any] = [tuple(_handle(mark) for mark in marks) for marks in keys.values()]
-        # As many entries a row as fit: a letter of this size is about a twelfth of an inch wide.
-        entry = max(len(label) for label in keys) / 12 + 0.6
+        widths = [LETTER_INCHES * len(label) + 0.6 for label in keys]
+        columns = len(keys) if sum(widths) < size[0] else max(1, int(size[0] / max(widths)))
         canvas.legend(handles, [_plain(label) for label in keys], loc="outside lower center", frameon=False,
-                      ncols=max(1, min(len(keys), int(size[0] / entry))), fontsize="small")  # fmt: skip
+                      ncols=columns, fontsize="small")  # fmt: skip
     return canvas
 
 
@@ -246,16 +257,20 @@ def _draw_mark(axis: Any, mark: Mark) -> None:
             starts = mark.starts or (0.0,) * len(mark.places)
             draw(mark.places, mark.lengths, mark.width, starts, **_area_style(mark.role, mark.alpha))
         case Box():
-            values = [value for value in mark.values if math.isfinite(value)]
-            colour = COLOURS[mark.role][0]
-            drawn = axis.boxplot([values], positions=[mark.place], widths=mark.width, patch_artist=True,
-                                 manage_ticks=False, flierprops={"markersize": 3, "markeredgecolor": colour})  # fmt: skip
-            for artist in (line for part in ("boxes", "whiskers", "caps", "medians") for line in drawn[part]):
-                artist.set_color(colour)
-            for box in drawn["boxes"]:
-                box.set_facecolor((*_unit(colour), 0.25))
+            _draw_box(axis, mark)
         case Heat():
             _draw_heat(axis, mark)
+
+
+def _draw_box(axis: Any, mark: Box) -> None:
+    # By hand: the names of the options that make matplotlib's own boxes lie change between its versions.
+    found = _box_parts(mark)
+    colour, half = COLOURS[mark.role][0], mark.width / 2
+    axis.barh(mark.place, found["q3"] - found["q1"], mark.width, found["q1"], color=(colour, 0.25), edgecolor=colour)
+    axis.hlines([mark.place] * 2, [found["whislo"], found["q3"]], [found["q1"], found["whishi"]], color=colour)
+    axis.vlines([found["whislo"], found["whishi"]], mark.place - half / 2, mark.place + half / 2, color=colour)
+    axis.vlines(found["med"], mark.place - half, mark.place + half, color=colour)
+    axis.plot(found["fliers"], [mark.place] * len(found["fliers"]), "o", markersize=3, color=colour)
 
 
 def _draw_heat(axis: Any, mark: Heat) -> None:
@@ -312,6 +327,11 @@ def _plain(text: str) -> str:
 # -- both --------------------------------------------------------------------------------------------------------
 
 
+def _box_parts(mark: Box) -> dict[str, Any]:
+    """Quartiles, whiskers and points beyond, as matplotlib finds and names them."""
+    return boxplot_stats([value for value in mark.values if math.isfinite(value)])[0]
+
+
 def _category_limits(axis: Axis, along: str) -> Numbers:
     """Room for all categories; along y the first stands at the top."""
     limits = (-0.6, len(axis.ticks) - 0.4)
@@ -340,7 +360,3 @@ def _cell_texts(mark: Heat, on_page: str) -> Iterator[tuple[int, int, str, str]]
 def _scale_colour(share: float) -> tuple[int, int, int]:
     red, green, blue, _ = (round(255 * part) for part in colormaps[SCALE](share))
     return red, green, blue
-
-
-def _unit(colour: str) -> tuple[float, ...]:
-    return tuple(int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5))

@@ -1,6 +1,6 @@
 """Figures of the test: fans, errors by step and by series, calibration.
 
-Every function reads the tables that its first line names and returns None, or an empty list, where nothing can be drawn.
+Every function reads the tables that its first line names and returns None or an empty list where nothing can be drawn.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from loracast.study.charts import Axis, Band, Bars, Box, Dots, Figure, Line, Mar
 from loracast.study.data_figures import in_order
 from loracast.study.palette import role_of
 from loracast.study.reading import Findings, Table
-from loracast.study.wording import number, shortened
+from loracast.study.wording import listed, number, shortened
 
 FORECASTERS = ("zero-shot", "tuned", *BASELINES)
 FAINTEST = 1e-5  # errors below this share of the largest are drawn at it: a logarithmic axis has no zero
@@ -42,9 +42,10 @@ def fan_figures(study: Findings) -> list[Figure]:
             Figure(
                 name=f"fans-{index + 1}",
                 title=f"Forecasts of {variable} before and after tuning",
-                caption="Six test windows, from the one with the smallest error to the one with the largest, each drawn for "
-                f"{' and '.join(names)}. A line is the median of the sampled futures, the darker area holds the middle "
-                "50% of them, the paler one 80%. The scale is the same in both panels of a window; a fan may leave it.",
+                caption=f"Test windows from small to large errors, each drawn for {listed(names)}. A line is the "
+                "median of the sampled futures, the darker area holds the middle 50% of them, the paler one 80%. "
+                "The scale is the same in all panels of a window; a fan may leave it. MAE: mean absolute error of "
+                "the median drawn.",
                 source="tables/fans.csv, tables/fan_values.csv",
                 panels=tuple(panels),
                 columns={1: 3, 2: 4}.get(len(names), len(names)),
@@ -98,8 +99,8 @@ def steps_figure(study: Findings) -> Figure | None:
     return Figure(
         name="steps",
         title="Error by step of the forecast",
-        caption="How errors grow the further a forecast looks ahead: the mean over the test windows, on a logarithmic scale. "
-        "The CRPS of a forecaster that gives one path, as the baselines do, is its absolute error.",
+        caption="How errors grow the further a forecast looks ahead: the mean over the test windows, on a logarithmic "
+        "scale. The CRPS of a forecaster that gives one path, as the baselines do, is its absolute error.",
         source="tables/test_steps.csv",
         panels=tuple(panels),
         columns=min(max(2, len(study.variables)), 4),
@@ -115,19 +116,19 @@ def error_figures(study: Findings) -> list[Figure]:
     captions = {
         "distribution": (
             "Distribution of the errors",
-            "For each error, the share of test series whose error is at most that: a curve further left and higher up is "
-            "better. Mean absolute error of a series, on a logarithmic scale.",
+            "For each error, the share of test series whose error is at most that: a curve further left and higher up "
+            "is better. Mean absolute error of a series, on a logarithmic scale.",
         ),
         "boxes": (
             "Errors of the series by variable",
-            "A box holds the middle half of the test series, its line their median; whiskers reach the last series within "
-            "1.5 box heights, dots are series beyond. Mean absolute error of a series, on a logarithmic scale.",
+            "A box holds the middle half of the test series, its line their median; whiskers reach the last series "
+            "within 1.5 box lengths, dots are series beyond. Mean absolute error of a series, on a logarithmic scale.",
         ),
         "sorted": (
             "Error of every test series",
-            "The test series, sorted by the error after tuning, with the errors of the untouched model and of the best "
-            "baseline at the same place: a blue diamond below the others is a series that tuning helped. Point at a dot "
-            "for the series' name.",
+            "The test series, sorted by their error after tuning, with the errors of the untouched model and of the "
+            "best baseline above or below: where the diamond is lowest, tuning helped. Mean absolute error, on a "
+            "logarithmic scale. Point at a dot for the series' name.",
         ),
     }
     draw = {"distribution": _distribution, "boxes": _boxes, "sorted": _sorted}
@@ -158,7 +159,7 @@ def _distribution(table: Table, variable: str) -> Panel:
 def _boxes(table: Table, variable: str) -> Panel:
     names = in_order(table.column("forecaster"), FORECASTERS)
     boxes = [Box(place, numbers(_visible(table, name).values()), role_of(name)) for place, name in enumerate(names)]
-    return Panel(variable, Axis(ticks=tuple(names)), Axis("MAE of a series", log=True), tuple(boxes), height=300)
+    return Panel(variable, Axis("MAE of a series", log=True), Axis(ticks=tuple(names)), tuple(boxes))
 
 
 def _sorted(table: Table, variable: str) -> Panel:
@@ -205,8 +206,8 @@ def calibration_figure(study: Findings) -> Figure | None:
     return Figure(
         name="calibration",
         title="Calibration of the intervals",
-        caption="A central interval of, say, 80% promises to hold 80% of what happens. On the dashed line it does; below it "
-        "the forecaster is too sure of itself, above it too careful. All values of the test windows.",
+        caption="A central interval of, say, 80% promises to hold 80% of what happens. On the dashed line it does; "
+        "below it the forecaster is too sure of itself, above it too careful. All values of the test windows.",
         source="tables/calibration.csv",
         panels=tuple(panels),
         columns=min(max(2, len(study.variables)), 3),
@@ -233,9 +234,9 @@ def pit_figure(study: Findings) -> Figure | None:
     return Figure(
         name="pit",
         title="Where the truth falls among the sampled values (PIT)",
-        caption="For each value that happened, the share of sampled values below it. If the samples were drawn from the "
-        "truth's own distribution the bars would all be level with the dashed line. Bars that rise at both ends: too "
-        "sure; a hump in the middle: too careful; a slope: forecasts that lie too low or too high.",
+        caption="For each value that happened, its place among the sampled values: 0 is below all of them, 1 above. If "
+        "the truth were like one more sample, all bars would end at the dashed line. Bars that rise at both ends: too "
+        "sure; a hump in the middle: too careful; a slope: forecasts that lie too low (rising) or too high (falling).",
         source="tables/pit.csv",
         panels=tuple(panels),
         columns=4 if len(panels) > 3 else max(2, len(panels)),

@@ -77,8 +77,8 @@ def table(rows: Table, columns: Iterable[Column], source: str, best: str = "") -
     head = "".join(_cell("th", column, column.heading) for column in shown)
     body = "\n".join(lines)
     return (
-        f'<div class="scroll" tabindex="0"><table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody></table></div>'
-        f'\n<p class="source">Table: <code>{escape(source)}</code></p>'
+        f'<div class="scroll" tabindex="0"><table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>'
+        f'</table></div>\n<p class="source">Table: <code>{escape(source)}</code></p>'
     )
 
 

@@ -13,7 +13,7 @@ from pydantic.dataclasses import dataclass
 
 from loracast.errors import ConfigError
 from loracast.flops import Convention
-from loracast.settings import TuneConfig, resolve_targets
+from loracast.settings import LoraConfig, TuneConfig, resolve_targets
 
 SHIPPED = Path(__file__).parent / "protocols"
 STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
@@ -67,6 +67,10 @@ class Tuning:
     validate_every: Count = 20
     validation_windows: Count = 32
     patience: Count | None = None
+
+    @property
+    def lora(self) -> LoraConfig:
+        return self.config(1, 1, 0).lora
 
     def config(self, context: int, horizon: int, seed: int) -> TuneConfig:
         """The same for the engine, with windows of `context` + `horizon` steps."""

@@ -15,16 +15,16 @@ from loracast.study.sections import MAKING, SECTIONS, change, spent, spent_sente
 from loracast.study.wording import flops, number, percent
 
 GLOSSARY = {
-    "MAE": "is the mean absolute error of the forecast's median, in the units of the data: the mean over the steps of a "
-    "window, then over the windows of a series, over the variables, and over the series.",
+    "MAE": "is the mean absolute error of the forecast's median, in the units of the data: the mean over the steps of "
+    "a window, then over the windows of a series, over the variables, and over the series.",
     "Seed units": "divide an error by a tenth of the 99th percentile of its variable over the whole window, so that "
     "variables of different size can be averaged; they know the future, and are for reporting only.",
     "CRPS": "judges all sampled futures at once and not only their median; of a single one it is the absolute error.",
-    "80% coverage": "is the share of what happened that lies within the middle 80% of the sampled values: 80% is right, "
-    "less is too sure, more too careful.",
+    "80% coverage": "is the share of what happened that lies within the middle 80% of the sampled values: 80% is "
+    "right, less is too sure, more too careful.",
     "The loss": "is the mean surprise at a token, in nats; lower is better.",
-    "FLOPs": "are counted in two conventions. The course's counts every addition, multiplication and division as 1, every "
-    "exponential, root and the like as 10, and a backward pass as twice its forward pass. The hardware's counts 2·m·n·k "
+    "FLOPs": "are counted in two conventions: course counts every addition, multiplication and division as 1, every "
+    "exponential, root and the like as 10, and a backward pass as twice its forward pass; hardware counts 2·m·n·k "
     "for every matrix product that is executed, and nothing else.",
 }
 TUNED = ("zero-shot", "tuned")  # before and after

@@ -21,7 +21,7 @@ from loracast.flops import Flops
 from loracast.forecast import write_frame
 from loracast.forecaster import Forecaster
 from loracast.ledger import Ledger
-from loracast.settings import SampleConfig, TuneConfig
+from loracast.settings import TuneConfig
 from loracast.study.bench import Bench
 from loracast.study.protocol import Tuning
 
@@ -71,7 +71,7 @@ class TuningRun:
         return tuning_costs(bench.model, bench.train, held_out, bench.codec(self.tuning.decimals), config)
 
     def _judgement(self, bench: Bench, config: TuneConfig) -> Flops:
-        return _forecast_flops(bench, "validation", bench.forecaster(self.tuning.decimals), config)
+        return bench.forecast_cost("validation", self.tuning.decimals, config.lora)
 
     def perform(self, bench: Bench, ledger: Ledger, stop: Stop) -> dict[str, Any]:
         base, directory = bench.forecaster(self.tuning.decimals), bench.folder.run(self.name)
@@ -119,7 +119,8 @@ class ForecastRun:
         return base.with_adapter(bench.folder.run(self.adapter)) if self.adapter else base
 
     def cost(self, bench: Bench) -> Flops:
-        return _forecast_flops(bench, self.subset, self.forecaster(bench))
+        lora = self.forecaster(bench).lora
+        return bench.forecast_cost(self.subset, self.decimals, lora, constrained=self.constrained)
 
     most = cost
 
@@ -171,19 +172,6 @@ def perform(bench: Bench, run: Run, stop: Stop = lambda step, nats: None) -> boo
         return True
 
 
-def _sampling(bench: Bench, subset: str) -> SampleConfig:
-    task = bench.protocol.forecasts
-    samples = task.test_samples if subset == "test" else task.validation_samples
-    return SampleConfig(samples, seed=bench.protocol.seed)
-
-
-def _forecast_flops(bench: Bench, subset: str, forecaster: Forecaster, config: TuneConfig | None = None) -> Flops:
-    contexts = [window.context_values for window in bench.judged_windows(subset)]
-    samples = _sampling(bench, subset).samples
-    lora = config.lora if config else None
-    return forecaster.forecast_flops(contexts, bench.protocol.forecasts.horizon, samples, lora)
-
-
 def _judge(bench: Bench, forecasters: dict[str, Forecaster], subset: str, ledger: Ledger, constrained: bool = True):
     """Scores by forecaster's name, and the forecast of the first one."""
     task = bench.protocol.forecasts
@@ -192,7 +180,7 @@ def _judge(bench: Bench, forecasters: dict[str, Forecaster], subset: str, ledger
         bench.judged(subset),
         task.context,
         task.horizon,
-        sample=_sampling(bench, subset),
+        sample=bench.sampling(subset),
         constrained=constrained,
         ledger=ledger,
     )

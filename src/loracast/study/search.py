@@ -27,6 +27,12 @@ def combinations(bench: Bench) -> Iterator[dict[str, Any]]:
         yield dict(zip(SETTINGS, values))
 
 
+def priced(bench: Bench) -> list[Tuning]:
+    """The settings that differ in what they cost: all combinations, at one learning rate."""
+    rates = bench.protocol.search.learning_rate
+    return [tuning(bench, one) for one in combinations(bench) if one["learning_rate"] == rates[0]]
+
+
 def tuning(bench: Bench, settings: dict[str, Any]) -> Tuning:
     return with_changes(bench.protocol.tuning, {"steps": bench.protocol.search.steps, **settings})
 

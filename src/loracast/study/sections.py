@@ -27,13 +27,12 @@ from loracast.study.forecast_figures import (
 )
 from loracast.study.page import Column
 from loracast.study.reading import Findings, Table
+from loracast.study.search_figures import method_name, search_figures
 from loracast.study.tuning_figures import (
-    METHODS,
     baseline_figure,
     context_figure,
     curves_figure,
     default_figure,
-    search_figures,
     untouched_error,
 )
 from loracast.study.wording import duration, flops, listed, number, percent
@@ -194,9 +193,9 @@ def search_section(study: Findings) -> Parts:
     if study.has("search_methods"):
         table = study.tables["search_methods"]
         sentences = [
-            f"{_capital(METHODS.get(row['method'], row['method']))} found learning rate {row['learning_rate']:g}, rank "
-            f"{row['rank']:g} and {row['decimals']:g} decimals, with an MAE of {number(row['best_mae'])}, for "
-            f"{flops(row[study.convention])} FLOPs ({percent(row['share_of_grid'])} of the grid's)."
+            f"Best by {method_name(row['method'])}: learning rate {row['learning_rate']:g}, rank {row['rank']:g} and "
+            f"{row['decimals']:g} decimals, with an MAE of {number(row['best_mae'])}, found for "
+            f"{flops(row[study.convention])} FLOPs{_of_grid(row['share_of_grid'])}."
             for row in table.rows
         ]
         columns = (
@@ -208,7 +207,7 @@ def search_section(study: Findings) -> Parts:
             *COSTS,
             Column("share_of_grid", "of the grid's FLOPs", percent),
         )
-        named = table.adding("named", lambda row: METHODS.get(row["method"], row["method"]))
+        named = table.adding("named", lambda row: method_name(row["method"]))
         parts += [
             page.paragraph(" ".join(sentences)),
             page.table(named, columns, "tables/search_methods.csv", "best_mae"),
@@ -234,8 +233,8 @@ def context_section(study: Findings) -> Parts:
     table = study.tables["context"]
     text = "The chosen settings again, tuned on shorter and longer windows. "
     if (row := table.least("mae")) is not None:
-        text += f"Windows of {number(row['tokens'])} tokens ({number(row['window_steps'])} steps) had the lowest MAE on the "
-        text += f"validation windows, {number(row['mae'])}."
+        text += f"Windows of {number(row['tokens'])} tokens ({number(row['window_steps'])} steps) had the lowest MAE "
+        text += f"on the validation windows, {number(row['mae'])}."
     columns = (
         Column("run", "run"),
         Column("tokens", "tokens of a window", number),
@@ -307,7 +306,13 @@ def making_section(study: Findings) -> Parts:
         "torch": made.get("torch"),
         **made.get("packages", {}),
     }
-    rows = Table(tuple({"name": name, "value": f"{fact:,}" if isinstance(fact, int) else str(fact)} for name, fact in facts.items() if fact is not None))
+    rows = Table(
+        tuple(
+            {"name": name, "value": f"{fact:,}" if isinstance(fact, int) else str(fact)}
+            for name, fact in facts.items()
+            if fact is not None
+        )
+    )
     name = study.directory.resolve().name
     return [
         page.table(rows, (Column("name", "what"), Column("value", "value")), "study.json"),
@@ -331,7 +336,8 @@ def spent_sentence(study: Findings) -> str:
     if total is None:
         return ""
     share = percent(total / budget)
-    return f"The study spent {flops(total)} FLOPs, {share} of its budget of {flops(budget)} ({study.convention} convention)."
+    spending = f"The study spent {flops(total)} FLOPs, {share} of its budget of {flops(budget)}"
+    return f"{spending} ({study.convention} convention)."
 
 
 def change(before: float, after: float) -> str:
@@ -343,8 +349,8 @@ def change(before: float, after: float) -> str:
     return f"{percent(abs(1 - after / before))} {'lower' if after < before else 'higher'}"
 
 
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
+def _of_grid(share: float) -> str:
+    return f", {percent(share)} of the grid's" if share < 1 else ""
 
 
 def _rounded(value: float) -> float:

@@ -18,10 +18,10 @@ import pandas as pd
 from loracast.errors import BudgetError, DataError
 from loracast.flops import Flops
 from loracast.study import tables
-from loracast.study.bench import Bench, tokens_to_steps
+from loracast.study.bench import Bench
 from loracast.study.protocol import Tuning, with_changes
 from loracast.study.runs import ForecastRun, Run, TuningRun, perform
-from loracast.study.search import Halving, combinations, grid, tuning
+from loracast.study.search import Halving, grid, priced
 
 
 class Stage(ABC):
@@ -116,8 +116,10 @@ class Search(Stage):
     name, table = "search", "search_methods"
 
     def predict(self, bench: Bench) -> list[Flops]:
-        every = [run.cost(bench) for run in grid(bench)]
-        return every * (2 if bench.protocol.search.method == "both" else 1)
+        search = bench.protocol.search
+        methods = 2 if search.method == "both" else 1
+        costs = [TuningRun("search", self.name, one).cost(bench) for one in priced(bench)]
+        return costs * len(search.learning_rate) * methods
 
     def runs(self, bench: Bench) -> Sequence[Run]:
         return grid(bench) if bench.protocol.search.method != "halving" else []
@@ -138,10 +140,9 @@ class Context(Stage):
     name = table = "context"
 
     def predict(self, bench: Bench) -> list[Flops]:
-        settings = [tuning(bench, one) for one in combinations(bench)]
         return [
             _largest(bench, [run.cost(bench) for run in runs])
-            for runs in zip(*(self._runs(bench, best) for best in settings))
+            for runs in zip(*(self._runs(bench, best) for best in priced(bench)))
         ]
 
     def runs(self, bench: Bench) -> Sequence[Run]:
@@ -166,13 +167,18 @@ class Final(Stage):
 
     def predict(self, bench: Bench) -> list[Flops]:
         """What its first validation interval costs at most: the least that is worth the name."""
-        runs = [self._run(bench, tuning(bench, one)) for one in combinations(bench)]
+        runs = self._candidates(bench)
         return [_largest(bench, [run.cost(bench, run.tuning.validate_every) for run in runs])]
 
     def most(self, bench: Bench, left: float) -> Flops:
         """What it costs at most where so much is left, beside the test."""
-        runs = [self._run(bench, tuning(bench, one)) for one in combinations(bench)]
+        runs = self._candidates(bench)
         return _largest(bench, [run.cost(bench, run.affordable(bench, left)) for run in runs])
+
+    def _candidates(self, bench: Bench) -> list[TuningRun]:
+        """What the final run may turn out to be."""
+        lengths = bench.protocol.context.get("tokens") or [bench.protocol.tuning.tokens]
+        return [self._run(bench, with_changes(one, {"tokens": tokens})) for one in priced(bench) for tokens in lengths]
 
     def runs(self, bench: Bench) -> Sequence[Run]:
         stage = "context" if bench.protocol.context.get("tokens") else "search"
@@ -194,15 +200,10 @@ class Test(Stage):
     name = table = "test"
 
     def predict(self, bench: Bench) -> list[Flops]:
-        task = bench.protocol.forecasts
-        contexts = [window.context_values for window in bench.judged_windows("test")]
-        finals = [with_changes(tuning(bench, one), bench.protocol.final) for one in combinations(bench)]
-        loras = [None, *(final.config(1, 1, 0).lora for final in finals)]
-        costs = [
-            bench.forecaster(final.decimals).forecast_flops(contexts, task.horizon, task.test_samples, lora)
-            for final, lora in [(finals[0], None), *zip(finals, loras[1:])]
-        ]
-        return [_largest(bench, costs)] * 2
+        finals = [with_changes(one, bench.protocol.final) for one in priced(bench)]
+        untouched = [bench.forecast_cost("test", final.decimals, None) for final in finals]
+        tuned = [bench.forecast_cost("test", final.decimals, final.lora) for final in finals]
+        return [_largest(bench, untouched), _largest(bench, tuned)]
 
     def runs(self, bench: Bench) -> Sequence[Run]:
         final = bench.folder.read_json(bench.folder.run("final") / "run.json")
@@ -253,7 +254,7 @@ def check_lengths(bench: Bench) -> None:
             f"{task.context} need {needed}; shorten them under forecasts in the protocol, or leave it out"
         )
     lengths = bench.protocol.context.get("tokens", [])
-    steps = {tokens: tokens_to_steps(bench.codec(max(search.decimals)), bench.train, tokens) for tokens in lengths}
+    steps = {tokens: bench.steps_of(tokens, max(search.decimals)) for tokens in lengths}
     long = {tokens: count for tokens, count in steps.items() if count > bench.shortest}
     if long:
         listed = ", ".join(f"{tokens} tokens are about {count} steps" for tokens, count in long.items())

@@ -1,4 +1,4 @@
-"""Figures of what is tuned and chosen on training and validation series: baseline, default, search, context, curves.
+"""Figures of what is tuned and judged on training and validation series: baseline, default, context, curves.
 
 Every function reads the tables that its first line names and returns None where nothing can be drawn.
 """
@@ -11,16 +11,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from loracast.study.charts import Axis, Bars, Dots, Figure, Heat, Line, Panel, numbers
+from loracast.study.charts import Axis, Bars, Dots, Figure, Line, Panel, numbers
 from loracast.study.palette import ordered_role, role_of
 from loracast.study.reading import Curve, Findings, Table
-from loracast.study.wording import number, shortened
+from loracast.study.search_figures import METHODS, method_name
+from loracast.study.wording import shortened
 
-ROW_HEIGHT = 24  # pixels of a lying bar
-WIDE_RANGE = 3.0  # from this ratio on, colours are logarithmic
-PRUNED = "pruned"  # what search.csv says of a run that was stopped because others were better
+ROW_HEIGHT = 38  # pixels of a forecaster
+BAR = 0.38  # width of a lying bar
+SAMPLING = {  # by the column `constrained`: where the bar lies, its opacity, what the legend calls it
+    "True": (-0.2, 0.9, "constrained sampling"),
+    "False": (0.2, 0.45, "free sampling"),
+    "": (0.0, 0.9, ""),
+}
 DASHES = ("solid", "dash", "dot")
-METHODS = {"grid": "full grid", "halving": "successive halving"}
 
 
 def baseline_figure(study: Findings) -> Figure | None:
@@ -29,15 +33,15 @@ def baseline_figure(study: Findings) -> Figure | None:
         return None
     table = study.tables["baseline"]
     model = Table(tuple(row for row in table.rows if math.isfinite(row["decimals"])))
-    panels = [_lying(table, "mae", "Error", "MAE, lower is better")]
+    panels = [_lying(table, "mae", "Error", "MAE")]
     if len(model):
-        panels.append(_lying(model, "valid_share", "Well-formed text", "% of forecast steps that can be read", 100))
+        panels.append(_lying(model, "valid_share", "Well-formed text", "% of steps that can be read", 100))
     return Figure(
         name="baseline",
         title="Forecasts before any tuning",
-        caption="Left: mean absolute error on the validation windows. Right: the share of forecast steps that the model "
+        caption="First: mean absolute error on the validation windows. Second: the share of steps that the model "
         "wrote so that they can be read as numbers. Constrained sampling only lets the model write what can be read, "
-        "so that its share is 100% by construction; without the constraint the model has to know the format.",
+        "so that its share is 100% by construction; sampling freely, the model has to know the format.",
         source="tables/baseline.csv",
         panels=tuple(panels),
     )
@@ -61,47 +65,12 @@ def default_figure(study: Findings) -> Figure | None:
     return Figure(
         name="default",
         title="LoRA with the default settings",
-        caption="Left: the loss of the training batches (faint) and its running mean, and the loss on held-out windows; "
-        "the adapter of the lowest validation loss (diamond) is kept. Right: mean absolute error on the validation "
-        "windows, of the untouched model and with that adapter.",
+        caption="First: the loss of the training batches (faint), its running mean, and the loss on held-out "
+        "windows; the adapter of the lowest validation loss (diamond) is kept. Second: mean absolute error on the "
+        "validation windows, of the untouched model and with that adapter.",
         source="tables/default.csv, runs/*/metrics.jsonl",
         panels=tuple(panels),
     )
-
-
-def search_figures(study: Findings) -> list[Figure]:
-    """search: heat maps of error and loss over learning rate and rank, and how far each run was allowed to go."""
-    if not study.has("search"):
-        return []
-    table = study.tables["search"]
-    cells = (
-        "One cell a run: learning rate across, rank upwards, a panel for each search method and number of decimals. "
-    )
-    figures = [
-        _heat_figure(
-            table,
-            column="mae",
-            name="search-error",
-            title="Search: error by learning rate and rank",
-            label="MAE",
-            caption=cells
-            + "Colour and number: mean absolute error on the validation windows, dark is better. A run that "
-            "was stopped early was never forecast with; its cell says after how many steps it was stopped.",
-        ),
-        _heat_figure(
-            table,
-            column="nats",
-            name="search-loss",
-            title="Search: validation loss by learning rate and rank",
-            label="nats a value",
-            caption=cells
-            + "Colour and number: validation loss in nats for each value of a series, dark is better. Unlike "
-            "the loss of a token it can be compared between numbers of decimals. Stopped runs are shown as they were "
-            "when they were stopped.",
-        ),
-        _pruned_figure(table),
-    ]
-    return [figure for figure in figures if figure]
 
 
 def context_figure(study: Findings) -> Figure | None:
@@ -125,8 +94,9 @@ def context_figure(study: Findings) -> Figure | None:
     return Figure(
         name="context",
         title="Length of the training window",
-        caption="The chosen settings, tuned on windows of different lengths: error and CRPS on the same validation windows, "
-        f"and what each run cost ({study.convention} convention). Longer windows show more of a series and cost more.",
+        caption="The chosen settings, tuned on windows of different lengths: error and CRPS on the same validation "
+        f"windows, and what each run cost ({study.convention} convention). Longer windows show more of a series and "
+        "cost more.",
         source="tables/context.csv",
         panels=tuple(panels),
         columns=3,
@@ -147,9 +117,9 @@ def curves_figure(study: Findings) -> Figure | None:
             if run in study.curves:
                 role = ordered_role(list(METHODS).index(method) if method in METHODS else 2)
                 curve = study.curves[run]
-                label = f"search: {METHODS.get(method, method)}"
+                label = f"search: {method_name(method)}"
                 places, heights = numbers(curve.validation_steps), numbers(curve.validation)
-                faint.append(Line(places, heights, role, label, 1.1, alpha=0.55))
+                faint.append(Line(places, heights, role, label, 1.1, alpha=0.7))
     loss = Axis("loss a token, nats", log=True)
     panels = [
         Panel("Training loss", Axis("step"), loss, tuple(training), height=300),
@@ -162,9 +132,9 @@ def curves_figure(study: Findings) -> Figure | None:
     return Figure(
         name="curves",
         title="Training and validation curves",
-        caption="Loss of a token by optimiser step, on a logarithmic scale. Faint: single batches; strong: their running "
-        "mean. A diamond marks the step whose adapter is kept. Runs with other numbers of decimals or other windows "
-        "write other text, so compare the shapes of their curves rather than their levels.",
+        caption="Loss of a token by optimiser step, on a logarithmic scale. Faint: single batches; strong: their "
+        "running mean. A diamond marks the step whose adapter is kept. Runs with other numbers of decimals or other "
+        "windows write other text, so compare the shapes of their curves rather than their levels.",
         source="runs/*/metrics.jsonl",
         panels=tuple(panels),
         columns=3,
@@ -179,100 +149,21 @@ def untouched_error(study: Findings, row: dict[str, Any]) -> float:
     return next((found["mae"] for found in study.tables["baseline"].where(**same).rows), math.nan)
 
 
-def baseline_name(row: dict[str, Any]) -> str:
-    """A row of baseline.csv in words: zero-shot, 2 decimals, constrained."""
-    parts = [row["forecaster"]]
-    if math.isfinite(row["decimals"]):
-        parts.append(f"{row['decimals']:.0f} decimals")
-    if row["constrained"]:
-        parts.append("constrained" if row["constrained"] == "True" else "free")
-    return ", ".join(parts)
-
-
 def _lying(table: Table, column: str, title: str, label: str, factor: float = 1.0) -> Panel:
-    """A lying bar a row; free sampling is paler than constrained."""
+    """Lying bars: one a forecaster and number of decimals, two where it was sampled both ways."""
+    names = table.distinct("forecaster", "decimals")
     bars = []
-    for place, row in enumerate(table.rows):
-        alpha = 0.45 if row["constrained"] == "False" else 0.9
+    for row in table.rows:
+        place = names.index((row["forecaster"], row["decimals"]))
+        shift, alpha, key = SAMPLING[row["constrained"]]
         lengths = numbers([factor * row[column]])
-        bars.append(Bars((float(place),), lengths, role_of(row["forecaster"]), width=0.7, lying=True, alpha=alpha))
-    ticks = tuple(shortened(baseline_name(row), 36) for row in table.rows)
+        bars.append(Bars((place + shift,), lengths, role_of(row["forecaster"]), key, BAR, lying=True, alpha=alpha))
+    ticks = tuple(_forecaster_name(*name) for name in names)
     return Panel(title, Axis(label), Axis(ticks=ticks), tuple(bars), height=90 + ROW_HEIGHT * len(ticks))
 
 
-def _heat_figure(table: Table, *, column: str, name: str, title: str, label: str, caption: str) -> Figure | None:
-    values = table.numbers(column)
-    seen = values[np.isfinite(values) & (values > 0)]
-    if not len(seen):
-        return None
-    low, high = float(seen.min()), float(seen.max())
-    log = high > WIDE_RANGE * low
-    rates = sorted(table.distinct("learning_rate"))
-    ranks = sorted(table.distinct("rank"), reverse=True)
-    panels = []
-    for method, decimals in table.distinct("method", "decimals"):
-        rows = table.where(method=method, decimals=decimals).rows
-        cells = {(row["rank"], row["learning_rate"]): row for row in rows}
-        empty = {column: math.nan, "stopped": ""}
-        grid = [[cells.get((rank, rate), empty) for rate in rates] for rank in ranks]
-        heat = Heat(
-            values=tuple(numbers(cell[column] for cell in row) for row in grid),
-            texts=tuple(tuple(_cell_text(cell, column) for cell in row) for row in grid),
-            low=low,
-            high=high,
-            log=log,
-            label=label,
-        )
-        panels.append(
-            Panel(
-                f"{METHODS.get(method, method)}, {decimals:.0f} decimals",
-                Axis("learning rate", ticks=tuple(f"{rate:g}" for rate in rates)),
-                Axis("rank", ticks=tuple(f"{rank:g}" for rank in ranks)),
-                (heat,),
-                height=110 + 40 * len(ranks),
-            )
-        )
-    return Figure(name, title, caption, "tables/search.csv", tuple(panels), columns=2)
-
-
-def _cell_text(cell: dict[str, Any], column: str) -> str:
-    if math.isfinite(cell[column]):
-        return f"{cell[column]:.3g}"
-    return f"stopped at {cell['steps']:.0f}" if cell["stopped"] == PRUNED else ""
-
-
-def _pruned_figure(table: Table) -> Figure | None:
-    """A lying bar a run of every method that stopped some: the steps it was given."""
-    panels = []
-    for method in table.distinct("method"):
-        rows = table.where(method=method).sorted(lambda row: (-row["steps"], row["nats"]))
-        stopped = np.array([row["stopped"] == PRUNED for row in rows.rows])
-        if not stopped.any():
-            continue
-        places = np.arange(len(rows))
-        planned = Bars(numbers(places), numbers(rows.numbers("planned_steps")), "grid", "planned", lying=True, alpha=1)
-        bars = [planned]
-        for chosen, role, label in ((~stopped, "tuned", "ran to the end"), (stopped, "search", "stopped early")):
-            lengths = numbers(rows.numbers("steps")[chosen])
-            bars.append(Bars(numbers(places[chosen]), lengths, role, label, width=0.6, lying=True))
-        ticks = tuple(
-            f"{row['learning_rate']:g} · rank {row['rank']:g} · {row['decimals']:g} decimals · {number(row['nats'])}"
-            for row in rows.rows
-        )
-        height = 90 + 20 * len(ticks)
-        title = METHODS.get(method, str(method))
-        panels.append(Panel(title, Axis("optimiser steps"), Axis(ticks=ticks), tuple(bars), height))
-    if not panels:
-        return None
-    return Figure(
-        name="search-stopped",
-        title="Search: which runs were stopped, and when",
-        caption="Each run by learning rate, rank, decimals and its last validation loss (nats a value), longest runs first. "
-        "Successive halving gives all runs a few steps, keeps the better part, gives those more, and so on.",
-        source="tables/search.csv",
-        panels=tuple(panels),
-        columns=1 if len(panels) == 1 else 2,
-    )
+def _forecaster_name(forecaster: str, decimals: float) -> str:
+    return shortened(forecaster) + (f", {decimals:.0f} decimals" if math.isfinite(decimals) else "")
 
 
 def _main_runs(study: Findings) -> dict[str, tuple[str, str]]:

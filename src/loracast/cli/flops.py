@@ -1,0 +1,121 @@
+"""`loracast flops`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from loracast.flops import Convention
+from loracast.settings import resolve_targets
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from loracast.flops import Cost
+
+
+def flops(
+    model: str = "bundled",
+    /,
+    *,
+    rank: int = 8,
+    targets: str = "attention",
+    batch: int = 4,
+    tokens: int = 512,
+    vocabulary: Literal["numeric", "full"] = "numeric",
+    series: int = 1,
+    samples: int = 20,
+    prompt_tokens: int = 400,
+    new_tokens: int = 400,
+    budget: float | None = None,
+    convention: Convention = "hardware",
+) -> None:
+    """Tell what a training step and forecasts cost, term by term, before anything runs. Weights are not needed.
+
+    Parameters
+    ----------
+    model
+        `bundled`, a Hugging Face directory or a repository of its hub; its config.json is all that is read.
+    rank
+        Rank of the adapter's matrices.
+    targets
+        Projections of the adapter: all-linear, attention (q and v), or a list such as q,k,v,o.
+    batch
+        Windows of a training step.
+    tokens
+        Tokens of a window that are fed to the model.
+    vocabulary
+        Rows of the head that are computed: those of numbers alone, or all.
+    series
+        Series of a forecast.
+    samples
+        Sample paths a series.
+    prompt_tokens
+        Tokens of a series' context, which is read once.
+    new_tokens
+        Tokens that are written a path.
+    budget
+        Also tell how many training steps, or how many such forecasts, so many FLOPs allow.
+    convention
+        What counts for the budget: hardware, the matrix products that are executed; course, every operation that the
+        equations name, whoever executes them.
+    """
+    from loracast.cli.console import out, say
+    from loracast.errors import ConfigError
+    from loracast.flops import PassCost
+    from loracast.grammar import SYMBOLS
+    from loracast.model.config import Qwen2Config
+    from loracast.model.locate import locate
+    from loracast.settings import LoraConfig
+
+    sizes = {"rank": (rank, 1), "batch": (batch, 1), "tokens": (tokens, 2), "series": (series, 1)}
+    sizes |= {"samples": (samples, 1), "prompt-tokens": (prompt_tokens, 1), "new-tokens": (new_tokens, 1)}
+    problems = [f"{name} must be at least {least}, not {size}" for name, (size, least) in sizes.items() if size < least]
+    if budget is not None and not 0 < budget < float("inf"):
+        problems.append(f"budget must be positive, not {budget:g}")
+    chosen: tuple[str, ...] = ()
+    try:
+        chosen = resolve_targets(targets)
+    except ConfigError as error:
+        problems += error.problems
+    if problems:
+        raise ConfigError(problems)
+
+    config, _ = Qwen2Config.read(locate(model, weights=False) / "config.json")
+    rows = len(SYMBOLS) if vocabulary == "numeric" else config.vocab_size
+    cost = PassCost(config, rows, LoraConfig(rank, targets=chosen))
+    training, forecast = cost.training(batch, tokens), cost.decode(series, samples, prompt_tokens, new_tokens)
+    say(
+        f"{model}: {config.parameters():,} parameters, {rows:,} rows of the head · adapter of rank {rank} on "
+        f"{', '.join(chosen)}: {config.lora_parameters(rank, chosen):,} parameters\n"
+        f"training step: forward and backward pass over {batch} windows × {tokens} tokens\n"
+        f"forecast: {series} series × {samples} paths, {prompt_tokens} tokens read a series and {new_tokens} written a "
+        "path\n"
+    )
+    out.print(_table(training, forecast))
+    if budget is not None:
+        steps, times = (int(budget) // work.total.of(convention) for work in (training, forecast))
+        say(f"\n{budget:.3e} FLOPs ({convention}) allow {steps:,} training steps, or {times:,} such forecasts")
+
+
+def _table(training: Cost, forecast: Cost) -> Table:
+    """A row a term, with its FLOPs and their share of the whole."""
+    from rich.table import Table
+
+    from loracast.flops import TERMS
+
+    table = Table(box=None, header_style="bold", pad_edge=False, collapse_padding=True)
+    for title in ("\nterm", "training step\nhardware", "\ncourse", "forecast\nhardware", "\ncourse"):
+        table.add_column(title, justify="left" if "term" in title else "right", no_wrap=True)
+    columns = [
+        ({term: flops.of(convention) for term, flops in cost.terms.items()}, cost.total.of(convention))
+        for cost in (training, forecast)
+        for convention in ("hardware", "course")
+    ]
+    for term in TERMS:
+        table.add_row(term, *(_cell(terms[term], total) for terms, total in columns))
+    table.add_row("total", *(_cell(total, total) for _, total in columns), style="bold")
+    return table
+
+
+def _cell(flops: int, total: int) -> str:
+    return f"{flops:.3e} {flops / total:>6.1%}" if flops else "–"

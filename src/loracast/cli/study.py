@@ -1,0 +1,249 @@
+"""`loracast study` and `loracast report`."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from loracast.cli.options import Data, DataOptions, Model, ModelOptions, Output
+from loracast.errors import ConfigError
+from loracast.tracking import Log
+
+StageName = Literal["data", "baseline", "default", "search", "context", "final", "test"]
+
+if TYPE_CHECKING:
+    from loracast.study.bench import Bench
+
+
+def study(
+    data: Path | None = None,
+    /,
+    *,
+    output: Output,
+    protocol: str | None = None,
+    budget: float | None = None,
+    split: Path | None = None,
+    until: StageName | None = None,
+    processes: int = 1,
+    log: Log | None = None,
+    rerun: Path | None = None,
+    model: Model = ModelOptions(),
+    columns: Data = DataOptions(),
+) -> None:
+    """Run, resume and report a whole experiment under a FLOP budget: baseline, LoRA, search, final model, test.
+
+    Interrupted or killed, the same command goes on where it was. Started several times with the same folder, on one
+    machine or on several that share it, the processes divide the runs among them.
+
+    Parameters
+    ----------
+    data
+        Series to study: .h5, .csv or .parquet.
+    output
+        Folder for runs, ledger, tables, figures and report.html.
+    protocol
+        course (the published settings), laptop (two processor cores), or a YAML file of the same form. Unless given,
+        laptop for the bundled model on a processor, else course.
+    budget
+        FLOPs that the whole study may spend; the protocol's own unless given.
+    split
+        JSON file with lists train, validation and test of positions; drawn from the protocol's seed unless given.
+    until
+        The last stage to do; all unless given.
+    processes
+        Processes at once on this machine, spread over its GPUs.
+    log
+        tensorboard: also write the events of each tuning run for TensorBoard.
+    rerun
+        Folder of a study, or of one of its runs, to do once more from what it holds; DATA is then left out.
+    """
+    from loracast.cli.console import complain, say
+    from loracast.errors import LoracastError
+
+    _check_installed()
+    if processes < 1:
+        raise ConfigError([f"processes must be at least 1, not {processes}"])
+    if (data is None) == (rerun is None):
+        raise ConfigError(["name a file of series to study, or a folder with --rerun, and not both"])
+    given = {"device": model.device, "precision": model.precision}
+    with _progress(log, output) as report:
+        if rerun is not None:
+            changed = {"protocol": protocol, "budget": budget, "split": split, "model": model.model}
+            if clash := [f"--{name} cannot go with --rerun" for name, value in changed.items() if value is not None]:
+                raise ConfigError(clash)
+            if (rerun / "run.json").is_file():
+                _rerun_one(rerun, output, given, report)
+                return
+            from loracast.study import conduct
+
+            bench = conduct.rerun(rerun, output, report=report, **given)
+        else:
+            bench = _prepare(data, output, protocol, budget, split, model, columns, report)
+        record = bench.folder.record()
+        _show_plan(record["plan"], record["budget"], record["convention"])
+        others = _start_others(processes - 1, output)
+        try:
+            from loracast.study.conduct import conduct as run
+
+            page = run(bench, until, lambda stage, state: say(f"{stage}: {state}") if state != "begun" else None)
+        except (LoracastError, KeyboardInterrupt):
+            for other in others:
+                other.terminate()
+            raise
+    for number, other in enumerate(others, 1):
+        if other.wait():
+            complain("warning", f"process {number} failed, and others did its work; see {output}/process-{number}.log")
+    _show_result(bench)
+    say(f"report → {page}")
+
+
+def report(directory: Path, /) -> None:
+    """Build a study's report anew from what its folder holds.
+
+    Parameters
+    ----------
+    directory
+        Folder of the study.
+    """
+    from loracast.cli.console import say
+    from loracast.study.report import write_report
+
+    say(f"report → {write_report(directory)}")
+
+
+def _check_installed() -> None:
+    """Asks for the packages that only studies need, before anything is read."""
+    missing = [name for name in ("optuna", "plotly", "pydantic") if find_spec(name) is None]
+    if missing:
+        raise ConfigError([f"studies need {', '.join(missing)}; install with pip install 'loracast[study]'"])
+
+
+def _prepare(data, output, protocol, budget, split, model: ModelOptions, columns: DataOptions, report: Any) -> Bench:
+    from loracast.model.checkpoint import choose_device
+    from loracast.series import read_split
+    from loracast.study.conduct import prepare
+    from loracast.study.protocol import read_protocol
+
+    source = model.model or "bundled"
+    if protocol is None:
+        on_processor = choose_device(model.device).type == "cpu"
+        protocol = "laptop" if source == "bundled" and on_processor else "course"
+    settings = read_protocol(protocol, **({"budget": budget} if budget is not None else {}))
+    series = columns.read(data)
+    return prepare(
+        *(series, output, settings),
+        model=source,
+        name=Path(protocol).stem,
+        source=data.name,
+        split=read_split(split, len(series)) if split else None,
+        device=model.device,
+        precision=model.precision,
+        report=report,
+    )
+
+
+def _rerun_one(directory: Path, output: Path, given: dict[str, Any], report: Any) -> None:
+    from loracast.cli.console import say
+    from loracast.study import conduct
+
+    bench = conduct.rerun(directory.resolve().parent.parent, output, report=report, **given)
+    then, now = conduct.rerun_one(directory, bench)
+    for name, old, new in conduct.compare(then, now):
+        say(f"{name}: {old:.6g} then, {new:.6g} now" + ("" if old == new else f" ({new - old:+.2g})"))
+    say(f"{directory.name} → {bench.folder.run(directory.resolve().name)}")
+
+
+@contextmanager
+def _progress(log: Log | None, output: Path) -> Iterator[Any]:
+    """Bars and lines for the events of all runs."""
+    from loracast.cli.console import errors, say, training_bar
+    from loracast.tracking import TensorBoard
+
+    boards: dict[str, TensorBoard] = {}
+    with training_bar("tune", 1) as bar:
+
+        def report(run: str, event: dict[str, Any]) -> None:
+            kind = event["event"]
+            if kind == "result":
+                say(f"  {run}: {_state(event)} · {event['seconds']:.0f} s")
+            elif kind in ("train", "validation"):
+                if errors.is_terminal:
+                    bar(event)
+                if log:
+                    boards.setdefault(run, TensorBoard(output / "runs" / run))(event)
+
+        yield report
+
+
+def _state(result: dict[str, Any]) -> str:
+    scores = result["scores"]
+    if not scores:
+        return f"stopped ({result['stopped']})"
+    if scores["mae"] is None:
+        return "nothing that it wrote can be read"
+    return f"MAE {scores['mae']:.4f}" + (f", {scores['valid_share']:.1%} valid" if scores["valid_share"] < 1 else "")
+
+
+def _start_others(count: int, output: Path) -> list[subprocess.Popen]:
+    """The same command in more processes, each on the next GPU, with a log of its own in the study's folder."""
+    if not count:
+        return []
+    import torch
+
+    gpus = torch.cuda.device_count()
+    position = sys.argv.index("--processes") if "--processes" in sys.argv else None
+    arguments = [
+        argument
+        for index, argument in enumerate(sys.argv[1:], 1)
+        if position is None or index not in (position, position + 1)
+        if not argument.startswith("--processes=")
+    ]
+    threads = max(1, (os.cpu_count() or 1) // (count + 1))
+    torch.set_num_threads(threads)
+    others = []
+    for number in range(1, count + 1):
+        environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+        if gpus:
+            environment["CUDA_VISIBLE_DEVICES"] = str(number % gpus)
+        with (output / f"process-{number}.log").open("w") as stream:
+            command = [sys.executable, "-c", "from loracast.cli import main; main()", *arguments]
+            others.append(subprocess.Popen(command, env=environment, stdout=stream, stderr=subprocess.STDOUT))
+    return others
+
+
+def _show_plan(plan: list[dict[str, Any]], budget: float, convention: str) -> None:
+    from rich.table import Table
+
+    from loracast.cli.console import out
+
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for title in ("stage", "runs", "at most, hardware", "course", "of the budget"):
+        table.add_column(title, justify="left" if title == "stage" else "right")
+    for stage in plan:
+        share = stage[convention] / budget
+        cells = [str(stage["runs"]), f"{stage['hardware']:.3e}", f"{stage['course']:.3e}", f"{share:.2%}"]
+        table.add_row(stage["stage"], *(cells if stage["runs"] else ["", "", "", ""]))
+    total = sum(stage[convention] for stage in plan)
+    out.print(table)
+    out.print(f"at most {total:.3e} of {budget:.3e} FLOPs ({convention})")
+
+
+def _show_result(bench: Bench) -> None:
+    from loracast.cli.console import say
+
+    spent = bench.ledger.spent
+    share = spent.of(bench.protocol.convention) / bench.protocol.budget
+    say(
+        f"spent {spent.hardware:.4e} FLOPs (hardware), {spent.course:.4e} (course): {share:.2%} of the budget "
+        f"({bench.protocol.convention})"
+    )
+    if bench.folder.has_table("test"):
+        scores = bench.folder.table("test").query("variable == 'all'").set_index("forecaster")[["mae", "crps"]]
+        for name, (error, crps) in scores.T.items():
+            say(f"  {name}: MAE {error:.4f}, CRPS {crps:.4f}")

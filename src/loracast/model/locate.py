@@ -1,0 +1,36 @@
+"""Where a model is: in the package, in a directory, or on the Hugging Face hub. Knows no torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from loracast.errors import ModelError
+
+BUNDLED = Path(__file__).parent.parent / "bundled"
+DESCRIPTION, WEIGHTS = ("*.json", "merges.txt"), ("*.safetensors",)  # files by their names
+
+
+def locate(source: str | Path, *, weights: bool = True) -> Path:
+    """The directory of a model: `bundled`, a path, or a repository of the hub (downloaded once).
+
+    Without `weights`, only what describes a model is downloaded.
+    """
+    if str(source) == "bundled":
+        return BUNDLED
+    path = Path(source)
+    if path.is_dir():
+        return path
+    if path.exists():
+        raise ModelError(f"{source} is a file; a model is a directory with config.json, weights and tokenizer.json")
+    if len(path.parts) != 2 or str(source).startswith((".", "/", "~")) or path.parent.is_dir():
+        raise ModelError(f"{source} does not exist; name a model directory, a hub repository (owner/name) or 'bundled'")
+    from huggingface_hub import snapshot_download
+
+    wanted = [*DESCRIPTION, *WEIGHTS] if weights else [*DESCRIPTION]
+    try:
+        found = snapshot_download(str(source), allow_patterns=wanted)
+    except Exception as error:  # the hub, the network and the cache each raise their own
+        raise ModelError(
+            f"{source} is no local directory, and the hub did not give it: {type(error).__name__}: {error}".strip()
+        ) from None
+    return Path(found)

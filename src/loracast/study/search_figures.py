@@ -1,0 +1,126 @@
+"""Figures of the search for settings: heat maps of error and loss, and how far each run was allowed to go."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from loracast.study.charts import Axis, Bars, Figure, Heat, Panel, numbers
+from loracast.study.reading import Findings, Table
+
+WIDE_RANGE = 3.0  # from this ratio on, colours are logarithmic
+PRUNED = "pruned"  # what search.csv says of a run that was stopped because others were better
+METHODS = {"grid": "full grid", "halving": "successive halving"}
+
+
+def method_name(method: str) -> str:
+    return METHODS.get(method, method)
+
+
+def search_figures(study: Findings) -> list[Figure]:
+    """search: heat maps of error and loss over learning rate and rank, and how far each run was allowed to go."""
+    if not study.has("search"):
+        return []
+    table = study.tables["search"]
+    cells = (
+        "One cell a run: learning rate across, rank upwards, a panel for each search method and number of decimals. "
+    )
+    figures = [
+        _heat_figure(
+            table,
+            column="mae",
+            name="search-error",
+            title="Search: error by learning rate and rank",
+            label="MAE",
+            caption=cells
+            + "Colour and number: mean absolute error on the validation windows, dark is better. A run that "
+            "was stopped early was never forecast with; its cell has a cross and the step at which it was stopped.",
+        ),
+        _heat_figure(
+            table,
+            column="nats",
+            name="search-loss",
+            title="Search: validation loss by learning rate and rank",
+            label="nats a value",
+            caption=cells
+            + "Colour and number: validation loss in nats for each value of a series, dark is better. Unlike "
+            "the loss of a token it can be compared between numbers of decimals. Stopped runs are shown as they were "
+            "when they were stopped.",
+        ),
+        _pruned_figure(table),
+    ]
+    return [figure for figure in figures if figure]
+
+
+def _heat_figure(table: Table, *, column: str, name: str, title: str, label: str, caption: str) -> Figure | None:
+    values = table.numbers(column)
+    seen = values[np.isfinite(values) & (values > 0)]
+    if not len(seen):
+        return None
+    low, high = float(seen.min()), float(seen.max())
+    log = high > WIDE_RANGE * low
+    rates = sorted(table.distinct("learning_rate"))
+    ranks = sorted(table.distinct("rank"), reverse=True)
+    panels = []
+    for method, decimals in table.distinct("method", "decimals"):
+        rows = table.where(method=method, decimals=decimals).rows
+        cells = {(row["rank"], row["learning_rate"]): row for row in rows}
+        empty = {column: math.nan, "stopped": ""}
+        grid = [[cells.get((rank, rate), empty) for rate in rates] for rank in ranks]
+        heat = Heat(
+            values=tuple(numbers(cell[column] for cell in row) for row in grid),
+            texts=tuple(tuple(_cell_text(cell, column) for cell in row) for row in grid),
+            low=low,
+            high=high,
+            log=log,
+            label=label,
+        )
+        panels.append(
+            Panel(
+                f"{method_name(method)}, {decimals:.0f} decimals",
+                Axis("learning rate", ticks=tuple(f"{rate:g}" for rate in rates)),
+                Axis("rank", ticks=tuple(f"{rank:g}" for rank in ranks)),
+                (heat,),
+                height=110 + 40 * len(ranks),
+            )
+        )
+    return Figure(name, title, caption, "tables/search.csv", tuple(panels), columns=2)
+
+
+def _cell_text(cell: dict[str, Any], column: str) -> str:
+    if math.isfinite(cell[column]):
+        return f"{cell[column]:.3g}"
+    return f"× {cell['steps']:.0f}" if cell["stopped"] == PRUNED else ""
+
+
+def _pruned_figure(table: Table) -> Figure | None:
+    """A lying bar a run of every method that stopped some: the steps it was given."""
+    panels = []
+    for method in table.distinct("method"):
+        rows = table.where(method=method).sorted(lambda row: (-row["steps"], row["nats"]))
+        stopped = np.array([row["stopped"] == PRUNED for row in rows.rows])
+        if not stopped.any():
+            continue
+        places = np.arange(len(rows))
+        planned = Bars(numbers(places), numbers(rows.numbers("planned_steps")), "grid", "planned", lying=True, alpha=1)
+        bars = [planned]
+        for chosen, role, label in ((~stopped, "tuned", "ran to the end"), (stopped, "search", "stopped early")):
+            lengths = numbers(rows.numbers("steps")[chosen])
+            bars.append(Bars(numbers(places[chosen]), lengths, role, label, width=0.6, lying=True))
+        ticks = tuple(f"{row['learning_rate']:g} / {row['rank']:g} / {row['decimals']:g}" for row in rows.rows)
+        height = 90 + 20 * len(ticks)
+        title = f"{method_name(method)}: learning rate / rank / decimals"
+        panels.append(Panel(title, Axis("optimiser steps"), Axis(ticks=ticks), tuple(bars), height))
+    if not panels:
+        return None
+    return Figure(
+        name="search-stopped",
+        title="Search: which runs were stopped, and when",
+        caption="Each run by its learning rate, rank and decimals; the longest first, of equally long ones the best. "
+        "Successive halving gives all runs a few steps, keeps the better part, gives those more, and so on.",
+        source="tables/search.csv",
+        panels=tuple(panels),
+        columns=1 if len(panels) == 1 else 2,
+    )
