@@ -28,7 +28,6 @@ from loracast.forecast import Forecast, future_time
 from loracast.ledger import Ledger
 from loracast.model.checkpoint import (
     LanguageModel,
-    Vocabulary,
     describe_hardware,
     load_adapted,
     load_model,
@@ -37,7 +36,7 @@ from loracast.model.checkpoint import (
 )
 from loracast.model.lora import ADAPTER_CONFIG, adapter_state, attach, load_adapter_state, save_adapter
 from loracast.series import Series, Window, windows
-from loracast.settings import Device, LoraConfig, Precision, SampleConfig, TuneConfig
+from loracast.settings import Device, LoraConfig, Precision, SampleConfig, TuneConfig, Vocabulary
 
 Report = Callable[[dict[str, Any]], None]
 
@@ -124,8 +123,8 @@ class Forecaster:
             directory: a folder for the log, for checkpoints, and for the finished adapter.
             resume: continue from the checkpoint in `directory`.
             ledger: charged for everything; one with the budget of `tune` unless given.
-            stop: asked after each validation, with the step and the validation loss in nats a value; a reason to stop
-                ends training there.
+            stop: asked before a step that follows a validation, with the steps so far and the validation loss in nats a
+                value; a reason to stop ends training there.
             report: called with each event of the training.
 
         Warns:
@@ -180,7 +179,15 @@ class Forecaster:
             maes = [_mae(forecaster, judged, paths, config.seed, ledger) for forecaster in (untouched, tuned)]
             improved = bool(maes[1] < maes[0])
             verdict = {"windows": len(judged), "untouched_mae": maes[0], "tuned_mae": maes[1], "improved": improved}
-            report({"event": "verdict", "step": result.record["steps"], **verdict, "flops": ledger.total.hardware})
+            report(
+                {
+                    "event": "verdict",
+                    "step": result.record["steps"],
+                    **verdict,
+                    "flops": ledger.total.hardware,
+                    "flops_course": ledger.total.course,
+                }
+            )
         tuned.record = {
             "loracast": loracast.__version__,
             "base": {"model": self.model.source, "fingerprint": self.model.fingerprint},

@@ -39,7 +39,8 @@ class Ledger:
         return math.inf if self.budget is None else self.budget - self.total.of(self.convention)
 
     def affords(self, flops: Flops) -> bool:
-        return flops.of(self.convention) <= self.left
+        # whole numbers are compared exactly with a float, which a difference of the two need not be
+        return self.budget is None or (self.total + flops).of(self.convention) <= self.budget
 
     def check(self, purpose: str, flops: Flops) -> None:
         """BudgetError unless so much is left."""
@@ -116,7 +117,7 @@ class SharedLedger:
                     f"{self.budget:.3e} are spent or reserved; raise the budget or shrink the run"
                 )
             self._write(Entry(run, most, {}, closed=False))
-        return Ledger(float(wanted) if self.budget is not None else None, self.convention)
+        return Ledger(wanted if self.budget is not None else None, self.convention)
 
     def close(self, run: str, ledger: Ledger) -> None:
         """Ends a run: what its ledger says is spent, and its reservation is free again."""
@@ -125,7 +126,8 @@ class SharedLedger:
 
     def entries(self) -> list[Entry]:
         """All runs, by name."""
-        return [self._read(path) for path in sorted(self.directory.glob("*.json"))]
+        # a name with a point at its start is an entry that is being written, or was when its process died
+        return [self._read(path) for path in sorted(self.directory.glob("[!.]*.json"))]
 
     @property
     def spent(self) -> Flops:

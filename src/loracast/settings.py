@@ -16,6 +16,7 @@ TARGET_SETS = {"attention": ("q", "v"), "all-linear": PROJECTIONS}
 
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "float32", "bfloat16"]
+Vocabulary = Literal["numeric", "full"]  # the rows of numbers alone, or all
 
 
 def resolve_targets(targets: str) -> tuple[str, ...]:

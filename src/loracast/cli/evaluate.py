@@ -60,6 +60,7 @@ def evaluate(
     from loracast.evaluation.backtest import TUNED, ZERO_SHOT, backtest
     from loracast.evaluation.figures import before_and_after
     from loracast.files import atomic_path, check_folder
+    from loracast.flops import Flops
     from loracast.forecaster import Forecaster
     from loracast.model.checkpoint import recorded_base
 
@@ -78,4 +79,5 @@ def evaluate(
         before_and_after(result).savefig(temporary, dpi=150)
     say(f"{len(series)} series, {len(result.windows)} windows, {context} → {horizon} steps")
     out.print(score_table(result))
-    say(f"→ {output / 'metrics.json'}")
+    spent = Flops.sum(forecast.flops for forecast in result.forecasts.values())
+    say(f"{spent.hardware:.3e} FLOPs (hardware), {spent.course:.3e} (course) → {output / 'metrics.json'}")

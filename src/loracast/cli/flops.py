@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING
 
+from loracast.cli.options import Data, DataOptions
 from loracast.flops import Convention
-from loracast.settings import resolve_targets
+from loracast.settings import Vocabulary, resolve_targets
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -21,15 +23,22 @@ def flops(
     targets: str = "attention",
     batch: int = 4,
     tokens: int = 512,
-    vocabulary: Literal["numeric", "full"] = "numeric",
+    vocabulary: Vocabulary = "numeric",
     series: int = 1,
     samples: int = 20,
     prompt_tokens: int = 400,
     new_tokens: int = 400,
     budget: float | None = None,
     convention: Convention = "hardware",
+    protocol: str | None = None,
+    data: Path | None = None,
+    split: Path | None = None,
+    columns: Data = DataOptions(),
 ) -> None:
     """Tell what a training step and forecasts cost, term by term, before anything runs. Weights are not needed.
+
+    With --protocol and --data: what each stage of that study costs at most. The options of steps and forecasts have no
+    say in it.
 
     Parameters
     ----------
@@ -57,8 +66,17 @@ def flops(
         Also tell how many training steps, or how many such forecasts, so many FLOPs allow.
     convention
         What counts for the budget: hardware, the matrix products that are executed; course, every operation that the
-        equations name, whoever executes them.
+        equations name, whoever executes them. A study's is that of its protocol.
+    protocol
+        Tell the plan of a study instead: course, laptop, or a YAML file of the same form. Loads the model.
+    data
+        Series of that study: .h5, .csv or .parquet.
+    split
+        JSON file with lists train, validation and test of positions in the data.
     """
+    if protocol is not None or data is not None:
+        _tell_study(model, protocol, data, split, budget, columns)
+        return
     from loracast.cli.console import out, say
     from loracast.errors import ConfigError
     from loracast.flops import PassCost
@@ -95,6 +113,28 @@ def flops(
     if budget is not None:
         steps, times = (int(budget) // work.total.of(convention) for work in (training, forecast))
         say(f"\n{budget:.3e} FLOPs ({convention}) allow {steps:,} training steps, or {times:,} such forecasts")
+
+
+def _tell_study(
+    model: str, protocol: str | None, data: Path | None, split: Path | None, budget: float | None, columns: DataOptions
+) -> None:
+    from loracast.cli.console import out, plan_table
+    from loracast.cli.study import check_installed
+    from loracast.errors import ConfigError
+
+    if protocol is None or data is None:
+        raise ConfigError(["the plan of a study needs both --protocol and --data; text lengths depend on the series"])
+    check_installed()
+    from loracast.series import read_split
+    from loracast.study.conduct import assemble
+    from loracast.study.protocol import read_protocol
+    from loracast.study.stages import plan
+
+    settings = read_protocol(protocol, **({} if budget is None else {"budget": budget}))
+    series = columns.read(data)
+    chosen = read_split(split, len(series)) if split else None
+    bench = assemble(series, Path(), settings, model=model, split=chosen, device="cpu")
+    out.print(plan_table(plan(bench), settings.budget, settings.convention))
 
 
 def _table(training: Cost, forecast: Cost) -> Table:

@@ -71,7 +71,8 @@ def forecast(
         )
     chances = {text: result.probability(text) for text in event}
     write_frame(result.to_frame(), output)
-    say(f"{len(series)} series, {horizon} steps, {sample.samples} paths each ({name}) → {output}")
+    spent = f"{result.flops.hardware:.3e} FLOPs (hardware), {result.flops.course:.3e} (course)"
+    say(f"{len(series)} series, {horizon} steps, {sample.samples} paths each ({name}), {spent} → {output}")
     if paths:
         write_frame(result.paths_frame(), paths)
         say(f"sample paths → {paths}")

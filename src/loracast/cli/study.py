@@ -63,10 +63,10 @@ def study(
     rerun
         Folder of a study, or of one of its runs, to do once more from what it holds; DATA is then left out.
     """
-    from loracast.cli.console import complain, say
+    from loracast.cli.console import complain, out, plan_table, say
     from loracast.errors import LoracastError
 
-    _check_installed()
+    check_installed()
     if processes < 1:
         raise ConfigError([f"processes must be at least 1, not {processes}"])
     if (data is None) == (rerun is None):
@@ -86,7 +86,7 @@ def study(
         else:
             bench = _prepare(data, output, protocol, budget, split, model, columns, report)
         record = bench.folder.record()
-        _show_plan(record["plan"], record["budget"], record["convention"])
+        out.print(plan_table(record["plan"], record["budget"], record["convention"]))
         others = _start_others(processes - 1, output)
         try:
             from loracast.study.conduct import conduct as run
@@ -117,7 +117,7 @@ def report(directory: Path, /) -> None:
     say(f"report → {write_report(directory)}")
 
 
-def _check_installed() -> None:
+def check_installed() -> None:
     """Asks for the packages that only studies need, before anything is read."""
     missing = [name for name in ("optuna", "plotly", "pydantic") if find_spec(name) is None]
     if missing:
@@ -134,7 +134,7 @@ def _prepare(data, output, protocol, budget, split, model: ModelOptions, columns
     if protocol is None:
         on_processor = choose_device(model.device).type == "cpu"
         protocol = "laptop" if source == "bundled" and on_processor else "course"
-    settings = read_protocol(protocol, **({"budget": budget} if budget is not None else {}))
+    settings = read_protocol(protocol, **({} if budget is None else {"budget": budget}))
     series = columns.read(data)
     return prepare(
         *(series, output, settings),
@@ -166,6 +166,8 @@ def _progress(log: Log | None, output: Path) -> Iterator[Any]:
     from loracast.tracking import TensorBoard
 
     boards: dict[str, TensorBoard] = {}
+    if log:
+        TensorBoard(output)  # writes nothing yet, but would rather not find out late that its package is missing
     with training_bar("tune", 1) as bar:
 
         def report(run: str, event: dict[str, Any]) -> None:
@@ -203,7 +205,7 @@ def _start_others(count: int, output: Path) -> list[subprocess.Popen]:
         for index, argument in enumerate(sys.argv[1:], 1)
         if position is None or index not in (position, position + 1)
         if not argument.startswith("--processes=")
-    ]
+    ] + ["--processes=1"]  # whatever a file of --config says
     threads = max(1, (os.cpu_count() or 1) // (count + 1))
     torch.set_num_threads(threads)
     others = []
@@ -215,23 +217,6 @@ def _start_others(count: int, output: Path) -> list[subprocess.Popen]:
             command = [sys.executable, "-c", "from loracast.cli import main; main()", *arguments]
             others.append(subprocess.Popen(command, env=environment, stdout=stream, stderr=subprocess.STDOUT))
     return others
-
-
-def _show_plan(plan: list[dict[str, Any]], budget: float, convention: str) -> None:
-    from rich.table import Table
-
-    from loracast.cli.console import out
-
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for title in ("stage", "runs", "at most, hardware", "course", "of the budget"):
-        table.add_column(title, justify="left" if title == "stage" else "right")
-    for stage in plan:
-        share = stage[convention] / budget
-        cells = [str(stage["runs"]), f"{stage['hardware']:.3e}", f"{stage['course']:.3e}", f"{share:.2%}"]
-        table.add_row(stage["stage"], *(cells if stage["runs"] else ["", "", "", ""]))
-    total = sum(stage[convention] for stage in plan)
-    out.print(table)
-    out.print(f"at most {total:.3e} of {budget:.3e} FLOPs ({convention})")
 
 
 def _show_result(bench: Bench) -> None:

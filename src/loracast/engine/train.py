@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from bisect import bisect_right
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
@@ -142,7 +142,8 @@ def tune(
         validation: windows whose loss decides which adapter is kept.
         ledger: charged for all training and validation. Training ends early rather than pass its budget.
         reserve: FLOPs of the budget to leave for the caller.
-        stop: asked after each validation, with the step and the loss in nats a value; a reason to stop ends training.
+        stop: asked before a step that follows a validation, with the steps so far and the loss in nats a value; a
+            reason to stop ends training.
         directory: where metrics.jsonl and a checkpoint are written, the latter at each validation, on Ctrl-C and at
             the end, so that neither a crash nor an interruption of what the caller does next costs much training.
         resume: continue from that checkpoint; on a CPU the adapter is bit-identical to an undisturbed run's.
@@ -167,14 +168,16 @@ def tune(
     to_nats = _nats_a_value(codec, validation, held_out)
     cost, reserve = PassCost.of(network, config.lora), reserve or Flops()
     costs = tuning_costs(model, training, validation, codec, config)
-    validation_flops, planned = costs.validation, affordable_steps(config, costs, reserve, ledger)
+    validation_flops = costs.validation
 
-    progress, best_state = Progress(planned), adapter_state(network)
+    best_state = adapter_state(network)
     if resume and checkpoint is not None:
         groups, stored = load_training(checkpoint, optimizer)
         load_adapter_state(network, groups["adapter"], str(checkpoint))
         best_state, progress = groups["best"], Progress(**stored["progress"])
         ledger.restore(stored["ledger"])
+    else:
+        progress = Progress(affordable_steps(config, costs, reserve, ledger))
     began = time.perf_counter() - progress.seconds
 
     def emit(event: dict[str, Any]) -> None:
@@ -313,14 +316,15 @@ def affordable_steps(config: TuneConfig, costs: TuningCosts, reserve: Flops, led
     if ledger.budget is None:
         return config.steps
 
-    def total(steps: int) -> int:
-        return (costs.of(config, steps) + reserve).of(ledger.convention)
+    def total(steps: int) -> Flops:
+        return costs.of(config, steps) + reserve
 
-    steps = bisect_right(range(1, config.steps + 1), ledger.left, key=total)
+    steps = bisect_left(range(1, config.steps + 1), True, key=lambda steps: not ledger.affords(total(steps)))
     if steps < 1:
         raise BudgetError(
             f"{ledger.left:.3e} FLOPs ({ledger.convention}) do not allow one step with its validation "
-            f"({total(1):.3e}); raise --flops or lower --batch, --validation-windows or --validation-series"
+            f"({total(1).of(ledger.convention):.3e}); raise --flops or lower --batch, --validation-windows or "
+            "--validation-series"
         )
     return steps
 

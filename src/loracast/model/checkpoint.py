@@ -8,7 +8,7 @@ import platform
 import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,9 +23,7 @@ from loracast.model.lora import ADAPTER_CONFIG, attach, load_adapter_state, merg
 from loracast.model.qwen2 import Qwen2
 from loracast.model.tensors import read_tensors, write_tensors
 from loracast.model.tokenizer import NumericTokens
-from loracast.settings import Device, LoraConfig, Precision
-
-Vocabulary = Literal["numeric", "full"]
+from loracast.settings import Device, LoraConfig, Precision, Vocabulary
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "generation_config.json", "vocab.json", "merges.txt")
 EMBEDDINGS = ("model.embed_tokens.weight", "lm_head.weight")

@@ -15,9 +15,9 @@ from loracast.errors import DataError
 from loracast.flops import Flops, PassCost
 from loracast.forecaster import Forecaster
 from loracast.ledger import SharedLedger
-from loracast.model.checkpoint import LanguageModel, Vocabulary, load_model
+from loracast.model.checkpoint import LanguageModel, load_model
 from loracast.series import Series, Split, Window, windows
-from loracast.settings import Device, LoraConfig, Precision, SampleConfig
+from loracast.settings import Device, LoraConfig, Precision, SampleConfig, Vocabulary
 from loracast.study.folder import StudyFolder
 from loracast.study.protocol import Protocol
 

@@ -143,9 +143,14 @@ def conduct(
 
 
 def rerun(directory: str | Path, output: str | Path, **options: Any) -> Bench:
-    """The study in a folder once more, in another folder, from what the first one holds; options as for `prepare`."""
+    """The study in a folder once more, in another folder, from what the first one holds; options as for `prepare`.
+
+    The precision is that of the first one unless given.
+    """
     old = StudyFolder(Path(directory))
     record = old.record()
+    if options.get("precision", "auto") == "auto":
+        options["precision"] = record["model"]["precision"]  # here, auto might be another one
     return prepare(
         *(read_series(old.series), output, read_protocol(record["protocol"])),
         model=record["model"]["source"],

@@ -24,7 +24,7 @@ class StudyFolder:
     """Paths below a study's folder, and reading and writing them.
 
     study.json              protocol, model, data, plan, versions
-    data/series.h5          the series, and split.json: what a rerun needs
+    data/series.parquet     the series, and split.json: what a rerun needs
     runs/NAME/              run.json (settings), then result.json; adapter, log and checkpoint of a tuning run
     ledger/NAME.json        what each run reserved and spent
     tables/, figures/       what the report shows
@@ -34,7 +34,7 @@ class StudyFolder:
 
     @property
     def series(self) -> Path:
-        return self.path / "data" / "series.h5"
+        return self.path / "data" / "series.parquet"  # which holds series of unequal lengths, too
 
     @property
     def split(self) -> Path:
@@ -55,7 +55,8 @@ class StudyFolder:
         Raises ConfigError for a folder that holds another study or anything else.
         """
         check_folder(self.path)
-        if (self.path / "study.json").is_file():
+        foreign = sorted(one.name for one in self.path.glob("[!.]*") if one.name != "data")
+        if (self.path / "study.json").is_file():  # asked last: another process may have written it in between
             stored = self.record()
             record = json.loads(json.dumps(record))
             changed = [name for key in IDENTITY for name in _differences(key, stored.get(key), record.get(key))]
@@ -67,7 +68,6 @@ class StudyFolder:
                     ]
                 )
             return stored
-        foreign = sorted(one.name for one in self.path.glob("*") if one.name != "data") if self.path.exists() else []
         if foreign:
             raise ConfigError([f"{self.path} holds something else than a study ({foreign[0]}); choose another folder"])
         self.write_json(self.path / "study.json", record)

@@ -144,6 +144,8 @@ class Protocol:
                 f"search: runs are compared after {', '.join(map(str, off))} steps, which are no multiples of "
                 f"tuning.validate_every ({self.tuning.validate_every})"
             )
+        if not self.baseline:
+            problems.append("baseline is empty; give at least one number of decimals")
         for name in ("learning_rate", "rank", "decimals"):
             if not getattr(self.search, name):
                 problems.append(f"search.{name} is empty; give at least one value")

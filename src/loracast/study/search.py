@@ -6,6 +6,7 @@ those that go on to the end are judged by their forecasts.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from itertools import product
 from typing import Any
@@ -50,7 +51,9 @@ def promoted(value: float, competing: list[float], reduction: int) -> bool:
 
     The rule of asynchronous successive halving (Li et al. 2020, arXiv:1810.05934), and the first runs go on anyway, if
     each is the best so far. It depends on losses alone, so that a run that died after it asked gets the same answer.
+    A loss that is not a number is worse than any other.
     """
+    value = math.inf if math.isnan(value) else value
     better = sum(other < value for other in competing)
     return better < max(1, len(competing) // reduction)
 
@@ -74,9 +77,10 @@ class Halving:
         self.bench, self.optuna = bench, optuna
         self.directory = bench.folder.path / "search"
         self.directory.mkdir(parents=True, exist_ok=True)
-        self.lock = FileLock(self.directory / ".lock")
+        # also for the journal: Optuna's own lock is a file, which a process that is killed leaves behind
+        self.lock: Any = FileLock(self.directory / ".lock")
         with self.lock:
-            storage = JournalStorage(JournalFileBackend(str(self.directory / "optuna.journal")))
+            storage = JournalStorage(JournalFileBackend(str(self.directory / "optuna.journal"), self.lock))
             self.study = optuna.create_study(storage=storage, study_name="halving", load_if_exists=True)
             known = len(self.study.get_trials(deepcopy=False))
             settings = list(combinations(bench))
@@ -86,11 +90,11 @@ class Halving:
 
     def work(self) -> bool:
         """Does what no other process is at; True when every run has ended."""
-        states = self.optuna.trial.TrialState
+        running = self.study.get_trials(deepcopy=False, states=(self.optuna.trial.TrialState.RUNNING,))
+        for frozen in running:  # of processes that died: before new ones, as if they had not
+            self._try(self.optuna.trial.Trial(self.study, frozen._trial_id))
         while trial := self._next():
             self._try(trial)
-        for frozen in self.study.get_trials(deepcopy=False, states=(states.RUNNING,)):  # of processes that died
-            self._try(self.optuna.trial.Trial(self.study, frozen._trial_id))
         return all(trial.state.is_finished() for trial in self.study.get_trials(deepcopy=False))
 
     def _next(self) -> Any:
@@ -105,10 +109,11 @@ class Halving:
         if not perform(self.bench, run, self._stop(trial)):
             return
         result = self.bench.folder.result(run.name) or {}
-        if result["stopped"] == PRUNED:
-            self.study.tell(trial, state=self.optuna.trial.TrialState.PRUNED, skip_if_finished=True)
-        else:
-            self.study.tell(trial, result["scores"]["mae"], skip_if_finished=True)
+        with self.lock:  # another process may have found the same result
+            if result["stopped"] == PRUNED:
+                self.study.tell(trial, state=self.optuna.trial.TrialState.PRUNED, skip_if_finished=True)
+            else:
+                self.study.tell(trial, result["scores"]["mae"], skip_if_finished=True)
 
     def _stop(self, trial: Any) -> Callable[[int, float], str | None]:
         search = self.bench.protocol.search

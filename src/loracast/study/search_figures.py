@@ -56,11 +56,11 @@ def search_figures(study: Findings) -> list[Figure]:
 
 def _heat_figure(table: Table, *, column: str, name: str, title: str, label: str, caption: str) -> Figure | None:
     values = table.numbers(column)
-    seen = values[np.isfinite(values) & (values > 0)]
+    seen = values[np.isfinite(values)]
     if not len(seen):
         return None
     low, high = float(seen.min()), float(seen.max())
-    log = high > WIDE_RANGE * low
+    log = high > WIDE_RANGE * low > 0  # a loss of a value is a density's and may be negative
     rates = sorted(table.distinct("learning_rate"))
     ranks = sorted(table.distinct("rank"), reverse=True)
     panels = []

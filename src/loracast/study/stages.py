@@ -183,8 +183,9 @@ class Final(Stage):
     def runs(self, bench: Bench) -> Sequence[Run]:
         stage = "context" if bench.protocol.context.get("tokens") else "search"
         run = self._run(bench, _best_of(bench, stage))
-        reserved = Flops.sum(Test().predict(bench)).of(bench.protocol.convention)
-        steps = run.affordable(bench, bench.ledger.left - reserved)
+        others = [entry.committed for entry in bench.ledger.entries() if entry.run != run.name]  # it may be under way
+        taken = Flops.sum([*others, *Test().predict(bench)]).of(bench.protocol.convention)
+        steps = run.affordable(bench, bench.protocol.budget - taken)
         return [TuningRun("final", self.name, with_changes(run.tuning, {"steps": steps}))]
 
     def _run(self, bench: Bench, best: Tuning) -> TuningRun:

@@ -135,7 +135,7 @@ def search_tables(bench: Bench) -> dict[str, pd.DataFrame]:
 
 def context_table(bench: Bench) -> pd.DataFrame:
     table = tuning_table(bench, "context")
-    return table.sort_values("tokens", ignore_index=True)
+    return table.sort_values("tokens", ignore_index=True) if len(table) else table  # a protocol may leave them out
 
 
 def test_tables(bench: Bench) -> dict[str, pd.DataFrame]:
