@@ -3,6 +3,7 @@
 import json
 import shutil
 import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,10 @@ from loracast.evaluation.baselines import BASELINES
 from loracast.study import report
 from loracast.study.charts import Axis, Figure, Line, Panel, log_ticks
 from loracast.study.drawing import to_matplotlib
+from loracast.study.palette import COLOURS
 from loracast.study.reading import COLUMNS
 from loracast.study.report import write_report
-from loracast.study.wording import duration, flops, listed, number, percent
+from loracast.study.wording import decimals_text, duration, flops, listed, number, percent
 
 FORECASTERS = {"zero-shot": 0.07, "tuned": 0.015, "last-value": 0.46, "context-mean": 0.33, "best-period": 0.21}
 CONTEXT, HORIZON = 30, 20
@@ -335,7 +337,8 @@ def test_the_sections_follow_the_protocol(page: Page):
     "said",
     [
         "24 series of 50 steps with prey and predator, from data.h5. By subset: 12 train, 6 validation and 6 test.",
-        "With constrained sampling 100% of the untouched model's steps could be read, without the constraint 93%.",
+        "Of the untouched model's steps, 100% could be read as numbers with constrained sampling, and with free "
+        "sampling 93% at 2 decimals and 93% at 3 decimals.",
         "The MAE on the validation windows is 0.022, untouched it was 0.07 (68.6% lower).",
         "Best by successive halving: learning rate 0.003, rank 16 and 3 decimals, with an MAE of 0.021, found for "
         "8.36·10¹³ FLOPs, 44% of the grid's.",
@@ -407,12 +410,34 @@ def test_figures_draw_what_the_tables_hold(
     assert traces(page, figure, label)[0][axis] == expected
 
 
-def test_both_drawings_have_the_same_colours_and_dark_ones_are_as_many(page: Page):
+def test_both_drawings_have_the_same_colours(page: Page):
     (line,) = traces(page, "default", "training")[-1:]
     assert line["line"]["color"] == "rgba(213,94,0,1)"
     assert page.json["twins"]["213,94,0"] == "245,135,74"
     figure = Figure("one", "", "", "", (Panel("", Axis(), Axis(), (Line((0, 1), (0, 1), "zero-shot"),)),))
     assert to_matplotlib(figure).axes[0].lines[0].get_color() == "#d55e00"
+
+
+@pytest.mark.parametrize("role", sorted(COLOURS.keys() - {"grid", "paper"}))
+def test_colours_can_be_told_from_light_and_from_dark_paper(role: str):
+    def luminance(colour: str) -> float:
+        parts = np.array([int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)])
+        linear = np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
+        return float(np.dot((0.2126, 0.7152, 0.0722), linear))
+
+    for colour, paper in zip(COLOURS[role], COLOURS["paper"]):
+        darker, lighter = sorted((luminance(colour), luminance(paper)))
+        assert (lighter + 0.05) / (darker + 0.05) > 3.5
+
+
+def test_the_legend_names_what_others_are_compared_with_first():
+    def panel(*marks: Line) -> Panel:
+        return Panel("", Axis(), Axis(), marks)
+
+    lines = [Line((0, 1), (0, 1), role, label) for role, label in (("tuned", "b"), ("ink", "c"), ("tuned", ""))]
+    figure = Figure("one", "", "", "", (panel(lines[0]), panel(*lines), panel(replace(lines[0], width=3))))
+    assert figure.keys() == {"c": (lines[1],), "b": (replace(lines[0], width=3),)}
+    assert list(figure.keys()) == ["c", "b"]
 
 
 def test_a_fan_begins_where_its_context_ends_and_its_title_has_its_error(page: Page):
@@ -435,32 +460,50 @@ def test_before_and_after_share_the_scale_of_a_window(page: Page):
 
 
 def test_a_loss_that_was_not_finite_is_a_gap(page: Page):
-    faint = next(trace for trace in page.json["figures"]["default"][0]["data"] if not trace["name"])
-    assert faint["x"][3] == 4
-    assert faint["y"][3] is None
-    assert None not in faint["y"][:3]
+    batches, mean = traces(page, "default", "training")
+    assert batches["x"][3] == 4
+    assert batches["y"][3] is None
+    assert None not in batches["y"][:3]
+    assert None not in mean["y"]
 
 
-def test_heat_maps_say_where_runs_were_stopped_and_share_one_scale(page: Page):
+def test_heat_maps_say_where_runs_were_stopped(page: Page):
     panels = page.json["figures"]["search-error"]
     assert [panel["layout"]["title"]["text"] for panel in panels] == [
-        "full grid, 2 decimals", "full grid, 3 decimals", "successive halving, 2 decimals",
+        "full grid, 2 decimals",
+        "full grid, 3 decimals",
+        "successive halving, 2 decimals",
         "successive halving, 3 decimals",
-    ]  # fmt: skip
+    ]
     notes = [[note["text"] for note in panel["layout"]["annotations"]] for panel in panels]
     assert [sum(text.startswith("× ") for text in texts) for texts in notes] == [0, 0, 5, 4]
-    assert len({(panel["data"][0]["zmin"], panel["data"][0]["zmax"]) for panel in panels}) == 1
 
 
-def test_colours_of_a_wide_range_are_logarithmic(copy: Path, no_pictures: None):
-    def zmax() -> float:
+def test_both_methods_have_the_same_colours_at_the_same_decimals(page: Page):
+    ranges = [(panel["data"][0]["zmin"], panel["data"][0]["zmax"]) for panel in page.json["figures"]["search-loss"]]
+    assert ranges[:2] == ranges[2:]
+    assert ranges[0] != ranges[1]
+
+
+def test_colours_of_a_wide_range_are_logarithmic_unless_it_holds_negative_values(copy: Path, no_pictures: None):
+    def zmax(**columns: Any) -> float:
+        edit_table(copy, "search", **columns)
         write_report(copy)
-        return read_page(copy).json["figures"]["search-error"][0]["data"][0]["zmax"]
+        return read_page(copy).json["figures"]["search-loss"][0]["data"][0]["zmax"]
 
     rows = pd.read_csv(copy / "tables" / "search.csv")
-    assert zmax() == pytest.approx(rows["mae"].max())
-    edit_table(copy, "search", mae=["" if np.isnan(value) else value**4 for value in rows["mae"]])
-    assert zmax() == pytest.approx(4 * np.log10(rows["mae"].max()), rel=1e-4)
+    highest = rows.loc[rows["decimals"] == 2, "nats"].max()
+    assert zmax() == pytest.approx(highest)
+    assert zmax(nats=rows["nats"] ** 4) == pytest.approx(4 * np.log10(highest))
+    assert zmax(nats=rows["nats"] ** 4 - 5) == pytest.approx(highest**4 - 5)
+
+
+def test_a_search_of_one_run_has_colours(copy: Path, no_pictures: None):
+    rows = pd.read_csv(copy / "tables" / "search.csv")
+    rows.head(1).to_csv(copy / "tables" / "search.csv", index=False)
+    write_report(copy)
+    (panel,) = read_page(copy).json["figures"]["search-loss"]
+    assert panel["data"][0]["zmin"] < panel["data"][0]["z"][0][0] < panel["data"][0]["zmax"]
 
 
 def test_variables_of_different_size_are_drawn_relative_to_their_own(copy: Path, no_pictures: None):
@@ -480,10 +523,12 @@ def test_errors_of_zero_are_drawn_at_the_edge_of_a_logarithmic_axis(copy: Path, 
     page = read_page(copy)
     lowest = min(traces(page, "errors-distribution", "zero-shot")[0]["x"])
     assert lowest == pytest.approx(1e-5 * errors.max(), rel=0.9)
-    assert "Errors below 1e-05 times the largest are drawn at that." in page.text
+    assert "Errors below 1/100,000 of the largest are drawn at that." in page.text
 
 
-@pytest.mark.parametrize(("low", "high"), [(0.003, 2.0), (6e13, 1.2e14), (1.0, 1e12), (0.31, 0.33), (1e-9, 5e-9)])
+@pytest.mark.parametrize(
+    ("low", "high"), [(0.003, 2.0), (6e13, 1.2e14), (1.0, 1e12), (0.31, 0.33), (1e-9, 5e-9), (1, 1.02)]
+)
 def test_a_logarithmic_axis_has_a_few_round_ticks_within_it(low: float, high: float):
     places, texts = log_ticks(low, high)
     assert 2 <= len(places) <= 7
@@ -587,7 +632,7 @@ def test_whatever_series_and_variables_are_called_is_only_text(tmp_path: Path, e
     assert "Variable <b>prey</b>" in page.headings
     assert [line["name"] for line in page.json["figures"]["series"][0]["data"]] == [
         "&lt;b&gt;prey&lt;/b&gt;",
-        "$\\frac{&amp;&quot;&#x27;",
+        "&#36;\\frac{&amp;&quot;&#x27;",
     ]
     names = traces(page, "errors-sorted", "tuned")[0]["text"]
     assert {"NA", "nan"} <= set(names)
@@ -670,6 +715,8 @@ def test_without_plotly_it_says_what_to_install(copy: Path, monkeypatch: pytest.
         (duration(200), "3 min 20 s"),
         (duration(7503), "2 h 5 min"),
         (duration(float("nan")), "–"),
+        (decimals_text(1.0), "1 decimal"),
+        (decimals_text(3.0), "3 decimals"),
         (listed(["a"]), "a"),
         (listed(["a", "b", "c"]), "a, b and c"),
     ],

@@ -22,7 +22,7 @@ LINES = "path.js-line"
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_report(write_study(tmp_path_factory.mktemp("study") / "laptop", ("prey & <i>co</i>", "predator")))
+    return write_report(write_study(tmp_path_factory.mktemp("study") / "laptop", ("$prey$ & <i>co</i>", "predator")))
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +116,7 @@ def test_the_legend_switches_lines_off_and_on_in_all_panels(open_page: Any):
 def test_a_legend_entry_with_a_hostile_name_works_too(open_page: Any):
     page = open_page()
     button = page.locator("#figure-series .keys button").first
-    assert button.text_content() == "prey & <i>co</i>"
+    assert button.text_content() == "$prey$ & <i>co</i>"
     drawn = "document.querySelectorAll('#figure-series .panel[data-index=\"0\"] .trace').length"
     for expected in (2, 1, 2):
         page.wait_for_function(f"{drawn} === {expected}")

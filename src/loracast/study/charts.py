@@ -10,10 +10,9 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-import numpy as np
-
 Numbers = tuple[float, ...]
 FACTORS = ((1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 7, 8, 9), (1, 1.5, 2, 3, 5, 7), (1, 2, 5), (1, 3), (1,))  # of log ticks
+MOST_TICKS, MOST_LETTERS = 7, 30  # of them on an axis
 
 
 @dataclass(frozen=True)
@@ -131,7 +130,7 @@ class Figure:
     columns: int = 2
 
     def keys(self) -> dict[str, tuple[Labelled, ...]]:
-        """The entries of the legend: of each label one mark of every kind that bears it.
+        """The entries of the legend: of each label the last mark of every kind that bears it.
 
         In order of appearance, but what others are compared with (in ink or muted) comes first.
         """
@@ -139,7 +138,7 @@ class Figure:
         for panel in self.panels:
             for mark in panel.marks:
                 if isinstance(mark, Labelled) and mark.label:
-                    found.setdefault(mark.label, {}).setdefault(type(mark), mark)
+                    found.setdefault(mark.label, {})[type(mark)] = mark
         entries = {label: tuple(marks.values()) for label, marks in found.items()}
         return dict(sorted(entries.items(), key=lambda entry: entry[1][0].role not in ("ink", "muted")))
 
@@ -158,11 +157,11 @@ def log_limits(panel: Panel, along: str) -> tuple[float, float]:
     if not values:
         return 0.1, 10.0
     low, high = min(values), max(values)
-    room = max((high / low) ** 0.05, 1.1)
+    room = max((high / low) ** 0.05, 1.02)
     return low / room, high * room
 
 
-def log_ticks(low: float, high: float, most: int = 7) -> tuple[Numbers, tuple[str, ...]]:
+def log_ticks(low: float, high: float) -> tuple[Numbers, tuple[str, ...]]:
     """Places and labels of a logarithmic axis: round numbers, as many as are readable."""
     first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
     choices = [(factors, 1) for factors in FACTORS] + [((1,), step) for step in range(2, last - first + 1)]
@@ -170,10 +169,12 @@ def log_ticks(low: float, high: float, most: int = 7) -> tuple[Numbers, tuple[st
         powers = [power for power in range(first, last + 1) if power % step == 0]
         places = [factor * 10.0**power for power in powers for factor in factors]
         places = [place for place in places if low <= place <= high]
-        if len(places) <= most:
+        if len(places) <= MOST_TICKS and sum(len(power_text(place)) for place in places) <= MOST_LETTERS:
             break
-    if len(places) < 2:  # within less than a factor of 2
-        places = [float(f"{value:.3g}") for value in np.linspace(low, high, 4)[1:3]]
+    if len(places) < 3 and high < 10 * low:  # so short that an even spacing looks even
+        power = 10.0 ** math.floor(math.log10((high - low) / 5))
+        step = next(factor * power for factor in (1, 2, 5, 10) if (high - low) / (factor * power) <= 5)
+        places = [step * count for count in range(math.ceil(low / step), math.floor(high / step) + 1)]
     return tuple(places), tuple(power_text(place) for place in places)
 
 

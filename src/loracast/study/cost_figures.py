@@ -38,7 +38,7 @@ def _by_stage(study: Findings) -> list[Panel]:
     height = 120 + ROW_HEIGHT * len(table)
     budget = float(study.settings["budget"])
     edge = Line((budget, budget), (-0.6, len(table) - 0.4), "ink", "budget of the study", 1.2, dash="dash")
-    predicted = Dots(numbers(table.numbers(f"predicted_{study.convention}")), places, "muted", "predicted", size=9)
+    predicted = Dots(numbers(table.numbers(f"predicted_{study.convention}")), places, "zero-shot", "predicted", size=12)
     counted = Dots(numbers(table.numbers(study.convention)), places, "tuned", "counted", "diamond", size=9)
     marks: tuple[Mark, ...] = (edge, predicted, counted)
     shares = Bars(places, numbers(100 * table.numbers("share")), "tuned", width=0.6, lying=True)

@@ -44,7 +44,7 @@ def series_figure(study: Findings) -> Figure | None:
         name="series",
         title="Examples of the series",
         caption=f"Observed values of {len(panels)} series; a break in a line is a missing value. {scale}"
-        "In brackets: what the series is used for. Only training series are ever tuned on.",
+        "Above each: the series' name and, in brackets, what it is used for. Only training series are ever tuned on.",
         source="tables/example_values.csv",
         panels=tuple(panels),
         columns=4,

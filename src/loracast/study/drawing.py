@@ -1,7 +1,7 @@
 """Draws figures twice from one definition: as Plotly's JSON for the page, and with matplotlib as a PNG.
 
-Plotly reads titles and labels as HTML and matplotlib reads dollars as mathematics, so both are escaped here and nowhere
-else. Neither draws a legend inside a panel: the page has one above all panels of a figure, and so has the PNG.
+Titles and labels may hold anything; what Plotly or matplotlib would read as more than text is escaped here. Neither
+draws a legend inside a panel: the page has one above all panels of a figure, and the PNG one below them.
 """
 
 from __future__ import annotations
@@ -57,8 +57,8 @@ def to_plotly(panel: Panel) -> dict[str, Any]:
     """`data` and `layout` of a panel, ready for `Plotly.newPlot`, in the colours on light."""
     traces = [trace for mark in panel.marks for trace in _traces(mark, panel)]
     layout = {
-        "title": {"text": escape(panel.title), "font": {"size": 13}, "xref": "container", "yref": "container", "x": 0,
-                  "y": 1, "yanchor": "top", "pad": {"t": 6}},
+        "title": {"text": plotly_text(panel.title), "font": {"size": 13}, "xref": "container", "yref": "container",
+                  "x": 0, "y": 1, "yanchor": "top", "pad": {"t": 6}},
         "xaxis": _plotly_axis(panel, "x"),
         "yaxis": _plotly_axis(panel, "y"),
         "font": {"size": 12, "color": rgba("muted"), "family": "system-ui, sans-serif"},
@@ -77,7 +77,7 @@ def to_plotly(panel: Panel) -> dict[str, Any]:
 def _plotly_axis(panel: Panel, along: str) -> dict[str, Any]:
     axis = panel.x if along == "x" else panel.y
     drawn: dict[str, Any] = {
-        "title": {"text": escape(axis.label), "standoff": 6},
+        "title": {"text": plotly_text(axis.label), "standoff": 6},
         "gridcolor": rgba("grid"),
         "linecolor": rgba("muted", 0.5),
         "tickcolor": rgba("muted", 0.5),
@@ -92,7 +92,7 @@ def _plotly_axis(panel: Panel, along: str) -> dict[str, Any]:
         drawn |= {"type": "log", "range": [math.log10(low), math.log10(high)]}
         return drawn | {"tickvals": list(places), "ticktext": list(texts)}
     if axis.ticks:
-        drawn |= {"tickvals": list(range(len(axis.ticks))), "ticktext": [escape(text) for text in axis.ticks]}
+        drawn |= {"tickvals": list(range(len(axis.ticks))), "ticktext": [plotly_text(text) for text in axis.ticks]}
         drawn |= {"showgrid": False, "range": list(_category_limits(axis, along))}
     elif axis.limits:
         drawn["range"] = list(axis.limits)
@@ -100,7 +100,7 @@ def _plotly_axis(panel: Panel, along: str) -> dict[str, Any]:
 
 
 def _traces(mark: Mark, panel: Panel) -> list[dict[str, Any]]:
-    name = escape(mark.label) if isinstance(mark, Labelled) else ""
+    name = plotly_text(mark.label) if isinstance(mark, Labelled) else ""
     match mark:
         case Line():
             line = {"color": rgba(mark.role, mark.alpha), "width": mark.width, "dash": mark.dash}
@@ -114,7 +114,7 @@ def _traces(mark: Mark, panel: Panel) -> list[dict[str, Any]]:
         case Dots():
             marker = {"color": rgba(mark.role), "size": mark.size, "symbol": mark.symbol}
             place = {"x": _nulls(mark.x), "y": _nulls(mark.y)}
-            texts = {"text": [escape(text) for text in mark.names]} if mark.names else {}
+            texts = {"text": [plotly_text(text) for text in mark.names]} if mark.names else {}
             hover = _hover(name, "%{text}<br>" if mark.names else "")
             return [{"type": "scatter", "mode": "markers", "name": name, "marker": marker, **place, **texts, **hover}]
         case Bars():
@@ -125,7 +125,7 @@ def _traces(mark: Mark, panel: Panel) -> list[dict[str, Any]]:
             trace |= {"base": list(mark.starts)} if mark.starts else {}
             ticks = (panel.y if mark.lying else panel.x).ticks
             # Written out, as Plotly knows neither the category of a place nor the length of a bar upon another.
-            texts = [escape(ticks[round(place)]) if ticks else f"{place:.4g}" for place in mark.places]
+            texts = [plotly_text(ticks[round(place)]) if ticks else f"{place:.4g}" for place in mark.places]
             texts = [f"{text}: {length:.4g}" for text, length in zip(texts, mark.lengths)]
             return [{**trace, "hovertext": texts, "hovertemplate": f"%{{hovertext}}<extra>{name}</extra>"}]
         case Box():
@@ -147,7 +147,11 @@ def _box_traces(mark: Box, panel: Panel) -> list[dict[str, Any]]:
 
 def _heat_trace(mark: Heat) -> dict[str, Any]:
     low, high = _scaled(mark, mark.low), _scaled(mark, mark.high)
-    bar: dict[str, Any] = {"thickness": 10, "title": {"text": escape(mark.label), "side": "right"}, "outlinewidth": 0}
+    bar: dict[str, Any] = {
+        "thickness": 10,
+        "title": {"text": plotly_text(mark.label), "side": "right"},
+        "outlinewidth": 0,
+    }
     if mark.log:
         places, texts = log_ticks(mark.low, mark.high)
         bar |= {"tickvals": [math.log10(place) for place in places], "ticktext": list(texts)}
@@ -168,9 +172,14 @@ def _heat_trace(mark: Heat) -> dict[str, Any]:
 def _cell_notes(mark: Heat) -> list[dict[str, Any]]:
     """Each cell's text in a colour that can be read on the cell's, which Plotly's own texts do not always have."""
     return [
-        {"x": column, "y": row, "text": escape(text), "showarrow": False, "font": {"size": 11, "color": colour}}
+        {"x": column, "y": row, "text": plotly_text(text), "showarrow": False, "font": {"size": 10, "color": colour}}
         for row, column, text, colour in _cell_texts(mark, rgba("ink"))
     ]
+
+
+def plotly_text(text: str) -> str:
+    """A text as Plotly writes it out unchanged: it reads HTML, and looks for mathematics between two dollars."""
+    return escape(text).replace("$", "&#36;")
 
 
 def _hover(name: str, before: str = "") -> dict[str, str]:
@@ -351,8 +360,9 @@ def _cell_texts(mark: Heat, on_page: str) -> Iterator[tuple[int, int, str, str]]
         for column, (value, text) in enumerate(zip(values, texts)):
             colour = on_page
             if math.isfinite(value):
-                red, green, blue = _scale_colour((_scaled(mark, value) - low) / ((high - low) or 1.0))
-                colour = "black" if 0.299 * red + 0.587 * green + 0.114 * blue > 120 else "white"
+                share = (_scaled(mark, value) - low) / ((high - low) or 1.0)
+                luminance = np.dot((0.2126, 0.7152, 0.0722), (np.array(_scale_colour(share)) / 255) ** 2.2)
+                colour = "black" if luminance > 0.18 else "white"  # where both contrast as much, as WCAG reckons
             if text:
                 yield row, column, text, colour
 

@@ -48,7 +48,7 @@ def fan_figures(study: Findings) -> list[Figure]:
                 "the median drawn.",
                 source="tables/fans.csv, tables/fan_values.csv",
                 panels=tuple(panels),
-                columns={1: 3, 2: 4}.get(len(names), len(names)),
+                columns={1: 3, 2: 4}.get(len(names), 3),
             )
         )
     return figures
@@ -132,7 +132,7 @@ def error_figures(study: Findings) -> list[Figure]:
         ),
     }
     draw = {"distribution": _distribution, "boxes": _boxes, "sorted": _sorted}
-    edge = f" Errors below {FAINTEST:g} times the largest are drawn at that."
+    edge = f" Errors below 1/{1 / FAINTEST:,.0f} of the largest are drawn at that."
     return [
         Figure(
             name=f"errors-{name}",
@@ -153,13 +153,15 @@ def _distribution(table: Table, variable: str) -> Panel:
         steps = 100 * np.arange(len(errors) + 1) / max(1, len(errors))
         places, heights = np.repeat(errors, 2), np.repeat(steps, 2)[1:-1]  # a step up at each error
         lines.append(Line(numbers(places), numbers(heights), role_of(name), name, 1.8))
-    return Panel(variable, Axis("MAE of a series", log=True), Axis("% of series", limits=(0, 102)), tuple(lines))
+    return Panel(
+        shortened(variable), Axis("MAE of a series", log=True), Axis("% of series", limits=(0, 102)), tuple(lines)
+    )
 
 
 def _boxes(table: Table, variable: str) -> Panel:
     names = in_order(table.column("forecaster"), FORECASTERS)
     boxes = [Box(place, numbers(_visible(table, name).values()), role_of(name)) for place, name in enumerate(names)]
-    return Panel(variable, Axis("MAE of a series", log=True), Axis(ticks=tuple(names)), tuple(boxes))
+    return Panel(shortened(variable), Axis("MAE of a series", log=True), Axis(ticks=tuple(names)), tuple(boxes))
 
 
 def _sorted(table: Table, variable: str) -> Panel:
@@ -175,7 +177,7 @@ def _sorted(table: Table, variable: str) -> Panel:
     for name in shown:
         heights = numbers(errors[name].get(series, math.nan) for series in order)
         dots.append(Dots(places, heights, role_of(name), name, SYMBOLS.get(name, "x"), 6, tuple(order)))
-    return Panel(variable, Axis("test series, sorted"), Axis("MAE of a series", log=True), tuple(dots))
+    return Panel(shortened(variable), Axis("test series, sorted"), Axis("MAE of a series", log=True), tuple(dots))
 
 
 def _visible(table: Table, forecaster: str) -> dict[str, float]:
@@ -200,9 +202,12 @@ def calibration_figure(study: Findings) -> Figure | None:
         for name in in_order(rows.column("forecaster"), FORECASTERS):
             chosen = rows.where(forecaster=name)
             places, heights = numbers(100 * chosen.numbers("nominal")), numbers(100 * chosen.numbers("coverage"))
-            marks += [Line(places, heights, role_of(name), name, 1.8), Dots(places, heights, role_of(name), size=5)]
+            marks += [
+                Line(places, heights, role_of(name), name, 1.8),
+                Dots(places, heights, role_of(name), name, size=5),
+            ]
         across, up = Axis("promised, %", limits=(0, 100)), Axis("found, %", limits=(0, 100))
-        panels.append(Panel(variable, across, up, tuple(marks), height=300))
+        panels.append(Panel(shortened(variable), across, up, tuple(marks), height=300))
     return Figure(
         name="calibration",
         title="Calibration of the intervals",

@@ -12,7 +12,7 @@ from typing import Any
 
 from loracast.errors import ConfigError
 from loracast.study.charts import Band, Bars, Dots, Figure, Labelled, Line
-from loracast.study.drawing import to_plotly
+from loracast.study.drawing import plotly_text, to_plotly
 from loracast.study.palette import css_variables, light_to_dark
 from loracast.study.reading import Table
 from loracast.study.wording import NOTHING
@@ -101,7 +101,7 @@ def _filled(values: list[Any]) -> bool:
 def figure_html(figure: Figure, number: int) -> str:
     """A figure's frame: title, legend, an empty place a panel, caption. The page's script draws into the places."""
     keys = "".join(
-        f'<button type="button" aria-pressed="true" data-label="{escape(escape(label))}">'
+        f'<button type="button" aria-pressed="true" data-label="{escape(plotly_text(label))}">'
         f'<svg viewBox="0 0 26 14" aria-hidden="true">{"".join(map(_swatch, marks))}</svg>{escape(label)}</button>'
         for label, marks in figure.keys().items()
     )

@@ -27,16 +27,19 @@ COLOURS: dict[str, tuple[str, str]] = {  # of a role: on light, on dark
     "first": GREEN,  # of a series' variables, and of whatever else has an order and no name of its own
     "second": VIOLET,
     "third": AMBER,
+    "fourth": PINK,
+    "fifth": BLUE,
+    "sixth": ORANGE,
     "ink": ("#1b1f24", "#e6e8eb"),
     "muted": ("#5c6570", "#9aa4b0"),
     "grid": ("#e3e6ea", "#2c333b"),
     "paper": ("#ffffff", "#14181d"),
 }
-ORDER = ("first", "second", "third")
+ORDER = ("first", "second", "third", "fourth", "fifth", "sixth")
 
 
 def ordered_role(index: int) -> str:
-    """The role of the variable at a position; from the fourth on they repeat."""
+    """The role of the variable at a position; from the seventh on they repeat."""
     return ORDER[index % len(ORDER)]
 
 

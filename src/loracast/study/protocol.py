@@ -64,7 +64,7 @@ class Tuning:
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.05
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    validate_every: Count = 20
+    validate_every: Count = 10
     validation_windows: Count = 32
     patience: Count | None = None
 

@@ -49,10 +49,11 @@ def write_report(directory: str | Path) -> Path:
             written.append(page.section(part.name, part.title, pieces))
     making = page.section(MAKING.name, MAKING.title, [piece for piece in MAKING.write(study) if isinstance(piece, str)])
     content = "\n".join([*_opening(study), *written, making])
-    path = study.directory / "report.html"
-    write_text(path, page.whole_page(f"Study {study.settings['name']}", content, figures))
+    text = page.whole_page(f"Study {study.settings['name']}", content, figures)
     for figure in figures:
         write_png(figure, study.directory / "figures" / f"{figure.name}.png")
+    path = study.directory / "report.html"
+    write_text(path, text)
     return path
 
 

@@ -6,9 +6,11 @@ import math
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from loracast.study.charts import Axis, Bars, Figure, Heat, Panel, numbers
 from loracast.study.reading import Findings, Table
+from loracast.study.wording import decimals_text, number
 
 WIDE_RANGE = 3.0  # from this ratio on, colours are logarithmic
 PRUNED = "pruned"  # what search.csv says of a run that was stopped because others were better
@@ -25,7 +27,8 @@ def search_figures(study: Findings) -> list[Figure]:
         return []
     table = study.tables["search"]
     cells = (
-        "One cell a run: learning rate across, rank upwards, a panel for each search method and number of decimals. "
+        "One cell a run: learning rate across, rank upwards, a panel for each search method and number of decimals, "
+        "which has colours of its own; dark is better. Colour and number: "
     )
     figures = [
         _heat_figure(
@@ -34,9 +37,8 @@ def search_figures(study: Findings) -> list[Figure]:
             name="search-error",
             title="Search: error by learning rate and rank",
             label="MAE",
-            caption=cells
-            + "Colour and number: mean absolute error on the validation windows, dark is better. A run that "
-            "was stopped early was never forecast with; its cell has a cross and the step at which it was stopped.",
+            caption=cells + "mean absolute error on the validation windows. A run that was stopped early was never "
+            "forecast with; its cell has a cross and the step at which it was stopped.",
         ),
         _heat_figure(
             table,
@@ -44,10 +46,9 @@ def search_figures(study: Findings) -> list[Figure]:
             name="search-loss",
             title="Search: validation loss by learning rate and rank",
             label="nats a value",
-            caption=cells
-            + "Colour and number: validation loss in nats for each value of a series, dark is better. Unlike "
-            "the loss of a token it can be compared between numbers of decimals. Stopped runs are shown as they were "
-            "when they were stopped.",
+            caption=cells + "validation loss in nats for each value of a series, as a density, so that it may be "
+            "negative. Unlike the loss of a token it can be compared between numbers of decimals. Stopped runs are "
+            "shown as they were when they were stopped.",
         ),
         _pruned_figure(table),
     ]
@@ -55,17 +56,14 @@ def search_figures(study: Findings) -> list[Figure]:
 
 
 def _heat_figure(table: Table, *, column: str, name: str, title: str, label: str, caption: str) -> Figure | None:
-    values = table.numbers(column)
-    seen = values[np.isfinite(values)]
-    if not len(seen):
+    if not np.isfinite(table.numbers(column)).any():
         return None
-    low, high = float(seen.min()), float(seen.max())
-    log = high > WIDE_RANGE * low > 0  # a loss of a value is a density's and may be negative
     rates = sorted(table.distinct("learning_rate"))
     ranks = sorted(table.distinct("rank"), reverse=True)
     panels = []
     for method, decimals in table.distinct("method", "decimals"):
         rows = table.where(method=method, decimals=decimals).rows
+        low, high = _limits(table.where(decimals=decimals).numbers(column))
         cells = {(row["rank"], row["learning_rate"]): row for row in rows}
         empty = {column: math.nan, "stopped": ""}
         grid = [[cells.get((rank, rate), empty) for rate in rates] for rank in ranks]
@@ -74,13 +72,13 @@ def _heat_figure(table: Table, *, column: str, name: str, title: str, label: str
             texts=tuple(tuple(_cell_text(cell, column) for cell in row) for row in grid),
             low=low,
             high=high,
-            log=log,
+            log=high > WIDE_RANGE * low > 0,  # a loss of a value is a density's and may be negative
             label=label,
         )
         panels.append(
             Panel(
-                f"{method_name(method)}, {decimals:.0f} decimals",
-                Axis("learning rate", ticks=tuple(f"{rate:g}" for rate in rates)),
+                f"{method_name(method)}, {decimals_text(decimals)}",
+                Axis("learning rate", ticks=tuple(number(rate) for rate in rates)),
                 Axis("rank", ticks=tuple(f"{rank:g}" for rank in ranks)),
                 (heat,),
                 height=110 + 40 * len(ranks),
@@ -89,9 +87,18 @@ def _heat_figure(table: Table, *, column: str, name: str, title: str, label: str
     return Figure(name, title, caption, "tables/search.csv", tuple(panels), columns=2)
 
 
+def _limits(values: NDArray[np.float64]) -> tuple[float, float]:
+    """What the colours reach from and to; of one value alone, a little around it."""
+    seen = values[np.isfinite(values)]
+    if not len(seen):
+        return 0.0, 1.0
+    low, high = float(seen.min()), float(seen.max())
+    return (low, high) if low < high else (low - 0.01 * abs(low) - 1e-9, high + 0.01 * abs(high) + 1e-9)
+
+
 def _cell_text(cell: dict[str, Any], column: str) -> str:
     if math.isfinite(cell[column]):
-        return f"{cell[column]:.3g}"
+        return f"{cell[column]:#.3g}".replace("-", "−")
     return f"× {cell['steps']:.0f}" if cell["stopped"] == PRUNED else ""
 
 
@@ -109,7 +116,7 @@ def _pruned_figure(table: Table) -> Figure | None:
         for chosen, role, label in ((~stopped, "tuned", "ran to the end"), (stopped, "search", "stopped early")):
             lengths = numbers(rows.numbers("steps")[chosen])
             bars.append(Bars(numbers(places[chosen]), lengths, role, label, width=0.6, lying=True))
-        ticks = tuple(f"{row['learning_rate']:g} / {row['rank']:g} / {row['decimals']:g}" for row in rows.rows)
+        ticks = tuple(f"{number(row['learning_rate'])} / {row['rank']:g} / {row['decimals']:g}" for row in rows.rows)
         height = 90 + 20 * len(ticks)
         title = f"{method_name(method)}: learning rate / rank / decimals"
         panels.append(Panel(title, Axis("optimiser steps"), Axis(ticks=ticks), tuple(bars), height))

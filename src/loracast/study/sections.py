@@ -35,7 +35,7 @@ from loracast.study.tuning_figures import (
     default_figure,
     untouched_error,
 )
-from loracast.study.wording import duration, flops, listed, number, percent
+from loracast.study.wording import decimals_text, duration, flops, listed, number, percent
 
 Parts = list[str | Figure | None]
 
@@ -57,7 +57,7 @@ SCORES = (
     Column("n_windows", "windows", number),
 )
 SETTINGS = (
-    Column("learning_rate", "learning rate", "{:g}".format),
+    Column("learning_rate", "learning rate", number),
     Column("rank", "rank", number),
     Column("targets", "adapted"),
     Column("decimals", "decimals", number),
@@ -123,7 +123,7 @@ def _texts(study: Findings) -> Parts:
     examples = study.tables["examples"]
     for decimals in sorted(examples.distinct("decimals")):
         row = examples.where(decimals=decimals).rows[0]
-        parts.append(page.paragraph(f"Series {row['series']} ({row['subset']}), {decimals:g} decimals:"))
+        parts.append(page.paragraph(f"Series {row['series']} ({row['subset']}), {decimals_text(decimals)}:"))
         parts.append(page.listing(_aligned(row["text"], row["ids"].split())))
     return [*parts, '<p class="source">Table: <code>tables/examples.csv</code></p>']
 
@@ -138,15 +138,13 @@ def _aligned(text: str, ids: list[str]) -> str:
 
 def baseline_section(study: Findings) -> Parts:
     table = study.tables["baseline"]
-    text = (
-        "Before anything is tuned: the model as it came, and forecasters that need no model, on the validation windows."
-    )
-    constrained, free = (table.where(constrained=sampling).numbers("valid_share") for sampling in ("True", "False"))
+    text = "Before anything is tuned, on the validation windows: the model as it came, and forecasters without a model."
+    constrained, free = (table.where(constrained=sampling) for sampling in ("True", "False"))
     if len(constrained) and len(free):
-        text += (
-            f" With constrained sampling {percent(constrained.mean())} of the untouched model's steps could be read, "
-        )
-        text += f"without the constraint {percent(free.mean())}."
+        share = percent(constrained.numbers("valid_share").mean())
+        shares = [f"{percent(row['valid_share'])} at {decimals_text(row['decimals'])}" for row in free.rows]
+        text += f" Of the untouched model's steps, {share} could be read as numbers with constrained sampling, and "
+        text += f"with free sampling {listed(shares)}."
     columns = (
         Column("forecaster", "forecaster"),
         Column("decimals", "decimals", number),
@@ -167,8 +165,8 @@ def _one_run(study: Findings, name: str, subject: str) -> Parts:
     table = study.tables[name]
     row = table.rows[0]
     before = untouched_error(study, row)
-    text = f"{subject}: learning rate {row['learning_rate']:g}, rank {row['rank']:g}, {row['targets']}, "
-    text += f"{row['decimals']:g} decimals. The MAE on the validation windows is {number(row['mae'])}"
+    text = f"{subject}: learning rate {number(row['learning_rate'])}, rank {row['rank']:g}, {row['targets']}, "
+    text += f"{decimals_text(row['decimals'])}. The MAE on the validation windows is {number(row['mae'])}"
     text += f", untouched it was {number(before)} ({change(before, row['mae'])}). " if math.isfinite(before) else ". "
     text += f"The validation loss was lowest at step {number(row['best_step'])} of {number(row['steps'])}."
     text += STOPPED.get(row.get("stopped", ""), "")
@@ -193,8 +191,8 @@ def search_section(study: Findings) -> Parts:
     if study.has("search_methods"):
         table = study.tables["search_methods"]
         sentences = [
-            f"Best by {method_name(row['method'])}: learning rate {row['learning_rate']:g}, rank {row['rank']:g} and "
-            f"{row['decimals']:g} decimals, with an MAE of {number(row['best_mae'])}, found for "
+            f"Best by {method_name(row['method'])}: learning rate {number(row['learning_rate'])}, rank {row['rank']:g} "
+            f"and {decimals_text(row['decimals'])}, with an MAE of {number(row['best_mae'])}, found for "
             f"{flops(row[study.convention])} FLOPs{_of_grid(row['share_of_grid'])}."
             for row in table.rows
         ]
@@ -255,7 +253,7 @@ def final_section(study: Findings) -> Parts:
 def test_section(study: Findings) -> Parts:
     table = study.tables["test"]
     first = ["all", *study.variables]
-    text = "Only now were the test series looked at. Every forecaster saw the same contexts; in bold, the lowest MAE."
+    text = "No setting was chosen by the test series. Every forecaster saw the same contexts; in bold, the lowest MAE."
     columns = (Column("forecaster", "forecaster"), *SCORES, *COSTS)
     parts: Parts = [page.paragraph(text)]
     order = in_order(table.column("forecaster"), FORECASTERS)
@@ -319,7 +317,7 @@ def making_section(study: Findings) -> Parts:
         page.heading("The protocol"),
         page.listing(yaml.safe_dump(settings["protocol"], sort_keys=False, allow_unicode=True)),
         page.heading("To run it again"),
-        page.paragraph("With the same data and the same version of loracast, from the folder that holds this study's:"),
+        page.paragraph("The folder holds all that is needed. One level above it, with the same version of loracast:"),
         page.listing(f"loracast study --rerun {shlex.quote(name)} -o {shlex.quote(name + '-again')}"),
     ]
 

@@ -30,6 +30,12 @@ SCORES = (
     "valid_share", "n_unscored", "n_series", "n_windows",
 )  # fmt: skip
 
+TUNED_RUN = (
+    "run", "learning_rate", "rank", "targets", "decimals", "tokens", "batch", "window_steps", "steps", "planned_steps",
+    "best_step", "stopped", "loss_untouched", "loss_tuned", "nats", "mae", "crps", "coverage_80", "hardware", "course",
+    "seconds",
+)  # fmt: skip
+
 
 def data_tables(bench: Bench) -> dict[str, pd.DataFrame]:
     """What the series are like, and how they are written."""
@@ -114,7 +120,7 @@ def tuning_table(bench: Bench, stage: str) -> pd.DataFrame:
                 "seconds": result["seconds"],
             }
         )
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=list(TUNED_RUN))  # also where a protocol leaves the stage out
 
 
 def search_tables(bench: Bench) -> dict[str, pd.DataFrame]:
@@ -135,7 +141,7 @@ def search_tables(bench: Bench) -> dict[str, pd.DataFrame]:
 
 def context_table(bench: Bench) -> pd.DataFrame:
     table = tuning_table(bench, "context")
-    return table.sort_values("tokens", ignore_index=True) if len(table) else table  # a protocol may leave them out
+    return table.sort_values("tokens", ignore_index=True)
 
 
 def test_tables(bench: Bench) -> dict[str, pd.DataFrame]:
@@ -215,7 +221,7 @@ def flop_tables(bench: Bench, plan: Sequence[dict[str, Any]]) -> dict[str, pd.Da
         for planned in plan
     ]
     order = {planned["stage"]: position for position, planned in enumerate(plan)}
-    runs = runs.sort_values(["stage", "run"], key=lambda column: column.map(order).fillna(column), ignore_index=True)
+    runs = runs.sort_values("stage", key=lambda stage: stage.map(order), kind="stable", ignore_index=True)
     return {"flops": runs, "stages": pd.DataFrame(stages)}
 
 

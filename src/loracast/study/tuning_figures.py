@@ -15,7 +15,7 @@ from loracast.study.charts import Axis, Bars, Dots, Figure, Line, Panel, numbers
 from loracast.study.palette import ordered_role, role_of
 from loracast.study.reading import Curve, Findings, Table
 from loracast.study.search_figures import METHODS, method_name
-from loracast.study.wording import shortened
+from loracast.study.wording import decimals_text, shortened
 
 ROW_HEIGHT = 38  # pixels of a forecaster
 BAR = 0.38  # width of a lying bar
@@ -40,8 +40,9 @@ def baseline_figure(study: Findings) -> Figure | None:
         name="baseline",
         title="Forecasts before any tuning",
         caption="First: mean absolute error on the validation windows. Second: the share of steps that the model "
-        "wrote so that they can be read as numbers. Constrained sampling only lets the model write what can be read, "
-        "so that its share is 100% by construction; sampling freely, the model has to know the format.",
+        "wrote so that they can be read as numbers. Constrained sampling only lets the model write what can be "
+        "read, so that its share is 100% by construction; with free sampling the model has to know the format. No "
+        "bar: nothing could be read.",
         source="tables/baseline.csv",
         panels=tuple(panels),
     )
@@ -163,7 +164,7 @@ def _lying(table: Table, column: str, title: str, label: str, factor: float = 1.
 
 
 def _forecaster_name(forecaster: str, decimals: float) -> str:
-    return shortened(forecaster) + (f", {decimals:.0f} decimals" if math.isfinite(decimals) else "")
+    return shortened(forecaster) + (f", {decimals_text(decimals)}" if math.isfinite(decimals) else "")
 
 
 def _main_runs(study: Findings) -> dict[str, tuple[str, str]]:
@@ -183,7 +184,7 @@ def _training(curve: Curve, role: str, label: str, dash: str = "solid") -> list[
     places = numbers(curve.train_steps)
     mean = _running_mean(np.array(curve.train), max(1, len(curve.train) // 20))
     return [
-        Line(places, numbers(curve.train), role, width=0.8, alpha=0.3),
+        Line(places, numbers(curve.train), role, label, width=0.8, alpha=0.3),
         Line(places, numbers(mean), role, label, width=1.8, dash=dash),
     ]
 
@@ -195,7 +196,7 @@ def _validation(curve: Curve, role: str, label: str, dash: str) -> list[Line | D
         return []
     best = int(np.argmin(np.where(np.isfinite(losses), losses, np.inf)))
     places, heights = numbers(curve.validation_steps), numbers(losses)
-    lowest = Dots(places[best : best + 1], heights[best : best + 1], role, symbol="diamond", size=9)
+    lowest = Dots(places[best : best + 1], heights[best : best + 1], role, label, "diamond", size=9)
     return [Line(places, heights, role, label, width=1.8, dash=dash), lowest]
 
 

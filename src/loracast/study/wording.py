@@ -32,6 +32,10 @@ def percent(share: float) -> str:
     return f"{100 * share:.3g}%" if math.isfinite(share) else NOTHING
 
 
+def decimals_text(count: float) -> str:
+    return f"{count:g} decimal{'' if count == 1 else 's'}"
+
+
 def duration(seconds: float) -> str:
     """Seconds as the two largest units a reader needs: 12 s, 3 min 20 s, 2 h 5 min."""
     if not math.isfinite(seconds):
