@@ -83,6 +83,7 @@ def test_every_panel_draws_when_it_is_scrolled_to(open_page: Any, scheme: str, s
 
 def test_the_page_draws_only_what_is_near(open_page: Any):
     page = open_page()
+    page.locator("#figure-series").scroll_into_view_if_needed()
     page.locator("#figure-series .main-svg").first.wait_for()
     assert page.locator("#figure-pit .main-svg").count() == 0
 
@@ -123,16 +124,23 @@ def test_a_legend_entry_with_a_hostile_name_works_too(open_page: Any):
         button.click()
 
 
-def test_on_paper_everything_is_drawn_on_white(open_page: Any, tmp_path: Path):
+def test_on_paper_everything_is_drawn_and_in_the_colours_on_light(open_page: Any):
     page = open_page("dark")
     pdf = page.pdf()
-    assert pdf.startswith(b"%PDF")
     assert len(re.findall(rb"/Type\s*/Page\b", pdf)) > 5
     assert page.locator(".panel:not(:has(.main-svg))").count() == 0
+    page.emulate_media(media="print")
+    tuned = f"#figure-steps .trace:nth-child(2) {LINES}"
+    page.wait_for_function(
+        "([line, colour]) => getComputedStyle(document.querySelector(line)).stroke === colour",
+        arg=[tuned, TUNED["light"]],
+    )
+    assert colour_of(page, "body", "backgroundColor") == PAPER["light"]
 
 
 def test_a_finger_scrolls_the_page_over_a_figure(open_page: Any):
     page = open_page("light", PHONE, touch=True)
+    page.locator("#figure-series").scroll_into_view_if_needed()
     page.locator("#figure-series .main-svg").first.wait_for()
     layout = page.locator("#figure-series .panel").first.evaluate("panel => panel.layout")
     assert layout["dragmode"] is False

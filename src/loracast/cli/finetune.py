@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 
 from loracast.cli.options import Data, DataOptions, Model, ModelOptions, Output
 from loracast.codec import Codec, Layout, OffsetPolicy, ScalePolicy
 from loracast.settings import Precision, TuneConfig
+from loracast.tracking import Log
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ def finetune(
     codec: Annotated[CodecOptions, Parameter(name="*")] = CodecOptions(),
     columns: Data = DataOptions(),
     split: Path | None = None,
+    log: Log | None = None,
     resume: bool = False,
 ) -> None:
     """Tune an adapter on a file of series and save it in PEFT's format.
@@ -59,6 +61,8 @@ def finetune(
         Folder for the adapter, its record (loracast.json) and its log (metrics.jsonl).
     split
         JSON file with lists train, validation and test of positions; 15% of the series validate unless given.
+    log
+        tensorboard: also write the events of the training for TensorBoard.
     resume
         Continue an interrupted run in the output folder.
     """
@@ -67,6 +71,7 @@ def finetune(
     from loracast.errors import Interrupted
     from loracast.files import check_folder
     from loracast.forecaster import Forecaster
+    from loracast.tracking import TensorBoard
 
     check_folder(output)
     series = columns.read_subset(data, split, "train")
@@ -80,7 +85,13 @@ def finetune(
         f"(rank {tune.rank} on {', '.join(tune.lora.targets)}) · {len(series)} series of {', '.join(series[0].names)}"
     )
     try:
-        with shown_warnings(), training_bar("tune", tune.steps) as report:
+        with shown_warnings(), training_bar("tune", tune.steps) as bar:
+            listeners = [bar, TensorBoard(output)] if log else [bar]
+
+            def report(event: dict[str, Any]) -> None:
+                for listener in listeners:
+                    listener(event)
+
             tuned = base.fit(series, tune=tune, validation=validation, directory=output, resume=resume, report=report)
     except KeyboardInterrupt:  # not during the steps, which save their own: while the result was judged, say
         if (output / CHECKPOINT).is_file():

@@ -77,6 +77,8 @@ def study(
             changed = {"protocol": protocol, "budget": budget, "split": split, "model": model.model}
             if clash := [f"--{name} cannot go with --rerun" for name, value in changed.items() if value is not None]:
                 raise ConfigError(clash)
+            if output.resolve() in (rerun.resolve(), rerun.resolve().parent.parent):
+                raise ConfigError([f"{output} holds what is to be done once more; choose another folder for --output"])
             if (rerun / "run.json").is_file():
                 _rerun_one(rerun, output, given, report)
                 return
