@@ -31,3 +31,7 @@ class TensorBoard:
         for name in SCALARS[kind]:
             self._writer.add_scalar(f"{kind}/{name}", event[name], step)
         self._writer.flush()
+
+    def close(self) -> None:
+        if self._writer:
+            self._writer.close()

@@ -106,5 +106,5 @@ def plan_table(plan: list[dict[str, Any]], budget: float, convention: str) -> Ta
         cells = [f"{stage['runs']}", f"{stage['hardware']:.3e}", f"{stage['course']:.3e}", f"{share:.2%}"]
         style = "bold" if stage is total else None
         table.add_row(stage["stage"], *(cells if stage["runs"] else ["–"] * len(cells)), style=style)
-    table.caption = f"budget {budget:.3e} FLOPs, {convention} convention"
+    table.caption = f"budget {budget:.3e} FLOPs, {convention} convention; the final run may take what the search saves"
     return table

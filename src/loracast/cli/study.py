@@ -174,6 +174,8 @@ def _progress(log: Log | None, output: Path) -> Iterator[Any]:
 
         def report(run: str, event: dict[str, Any]) -> None:
             kind = event["event"]
+            if kind == "result" and run in boards:
+                boards.pop(run).close()
             if kind == "result":
                 say(f"  {run}: {_state(event)} · {event['seconds']:.0f} s")
             elif kind in ("train", "validation"):

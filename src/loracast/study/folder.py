@@ -55,7 +55,7 @@ class StudyFolder:
         Raises ConfigError for a folder that holds another study or anything else.
         """
         check_folder(self.path)
-        foreign = sorted(one.name for one in self.path.glob("[!.]*") if one.name != "data")
+        foreign = sorted(one.name for one in self.path.glob("[!.]*"))
         if (self.path / "study.json").is_file():  # asked last: another process may have written it in between
             stored = self.record()
             record = json.loads(json.dumps(record))

@@ -78,18 +78,20 @@ class TuningRun:
         interrupted = (directory / CHECKPOINT).is_file()
         if (directory / "loracast.json").is_file() and not interrupted:
             tuned = base.with_adapter(directory)
-            ledger.restore(tuned.record["flops"])
         else:
+            config = self.config(bench)
+            kept_back = self._judgement(bench, config).of(ledger.convention)  # training may take longer than estimated
             tuned = base.fit(
                 bench.train,
-                tune=self.config(bench),
+                tune=config,
                 validation=bench.validation,
                 directory=directory,
                 resume=interrupted,
-                ledger=ledger,
+                ledger=Ledger(None if ledger.budget is None else ledger.budget - kept_back, ledger.convention),
                 stop=stop,
                 report=lambda event: bench.report(self.name, event),
             )
+        ledger.restore(tuned.record["flops"])
         found = tuned.record["result"]
         window = {"context": tuned.record["tune"]["context"], "horizon": tuned.record["tune"]["horizon"]}
         result = {**found, "window": window, "scores": None}

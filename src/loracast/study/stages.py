@@ -101,7 +101,7 @@ class Default(Stage):
     name = table = "default"
 
     def predict(self, bench: Bench) -> list[Flops]:
-        return [run.cost(bench) for run in self.runs(bench)]
+        return [run.most(bench) for run in self.runs(bench)]
 
     def runs(self, bench: Bench) -> Sequence[TuningRun]:
         return [TuningRun("default", self.name, with_changes(bench.protocol.tuning, bench.protocol.default))]
@@ -118,7 +118,7 @@ class Search(Stage):
     def predict(self, bench: Bench) -> list[Flops]:
         search = bench.protocol.search
         methods = 2 if search.method == "both" else 1
-        costs = [TuningRun("search", self.name, one).cost(bench) for one in priced(bench)]
+        costs = [TuningRun("search", self.name, one).most(bench) for one in priced(bench)]
         return costs * len(search.learning_rate) * methods
 
     def runs(self, bench: Bench) -> Sequence[Run]:
@@ -141,7 +141,7 @@ class Context(Stage):
 
     def predict(self, bench: Bench) -> list[Flops]:
         return [
-            _largest(bench, [run.cost(bench) for run in runs])
+            _largest(bench, [run.most(bench) for run in runs])
             for runs in zip(*(self._runs(bench, best) for best in priced(bench)))
         ]
 
