@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -35,6 +35,8 @@ from loracast.model.lora import adapter_layers, adapter_state, attach, load_adap
 from loracast.model.qwen2 import Qwen2
 from loracast.series import Series, Window, split_series, windows
 from loracast.settings import TuneConfig
+
+Item = TypeVar("Item")
 
 CHECKPOINT = "training.safetensors"
 FLOOR = 0.1  # of the peak learning rate, at the end of the cosine
@@ -329,10 +331,10 @@ def affordable_steps(config: TuneConfig, costs: TuningCosts, reserve: Flops, led
     return steps
 
 
-def evenly(windows: Sequence[Window], count: int) -> list[Window]:
-    """At most so many of the windows, evenly spaced."""
-    spread = np.linspace(0, len(windows) - 1, min(len(windows), count)).round().astype(int)
-    return [windows[index] for index in spread]
+def evenly(items: Sequence[Item], count: int) -> list[Item]:
+    """At most so many of the items, evenly spaced."""
+    spread = np.linspace(0, len(items) - 1, min(len(items), count)).round().astype(int)
+    return [items[index] for index in spread]
 
 
 def _nats_a_value(codec: Codec, validation: Sequence[Window], batch: Batch) -> Callable[[float], float]:

@@ -86,9 +86,7 @@ class Bench:
         """The series that forecasts of `validation` or `test` are judged on."""
         if subset == "test":
             return self.test
-        count = self.protocol.forecasts.validation_series
-        spread = np.linspace(0, len(self.validation) - 1, min(len(self.validation), count)).round().astype(int)
-        return [self.validation[index] for index in spread]
+        return evenly(self.validation, self.protocol.forecasts.validation_series)
 
     def judged_windows(self, subset: str) -> list[Window]:
         task = self.protocol.forecasts

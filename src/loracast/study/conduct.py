@@ -22,6 +22,7 @@ from loracast.study.folder import StudyFolder
 from loracast.study.protocol import Protocol, read_protocol
 from loracast.study.report import write_report
 from loracast.study.runs import perform, read_run
+from loracast.study.search import PRUNED
 from loracast.study.stages import STAGES, check_lengths, plan
 from loracast.study.tables import flop_tables
 
@@ -169,12 +170,10 @@ def rerun_one(directory: str | Path, bench: Bench) -> tuple[dict[str, Any], dict
     needed = stored.get("adapter")
     if needed:
         perform(bench, read_run(StudyFolder.read_json(directory.parent / needed / "run.json")))
-    stop = None
-    if StudyFolder.read_json(directory / "result.json").get("stopped") == "pruned":
-        last = StudyFolder.read_json(directory / "result.json")["steps"]
-        stop = lambda step, nats: "pruned" if step >= last else None  # noqa: E731
-    perform(bench, run, *([stop] if stop else []))
-    return StudyFolder.read_json(directory / "result.json"), bench.folder.result(run.name) or {}
+    then = StudyFolder.read_json(directory / "result.json")
+    pruned_at = then["steps"] if then.get("stopped") == PRUNED else None
+    perform(bench, run, lambda step, nats: PRUNED if pruned_at is not None and step >= pruned_at else None)
+    return then, bench.folder.result(run.name) or {}
 
 
 def _split(series: Sequence[Series], protocol: Protocol, split: Split | None) -> tuple[list[Series], Split]:
