@@ -17,6 +17,8 @@ from loracast.model.config import Qwen2Config
 from loracast.model.tokenizer import NUMERIC_VOCABULARY, QWEN2_SPLIT, write_numeric_tokenizer
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # transformers and huggingface_hub read it when they are imported, which is later
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"  # read when triton is imported
 
 QWEN = Path(__file__).parents[2] / "shared" / "qwen2.5-0.5b-instruct"
 MERGES = (("N", "a"), ("Na", "N"), (";", "-"))  # as Qwen's, which has "NaN" and merges ";-" across two symbols

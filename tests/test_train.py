@@ -23,6 +23,7 @@ from loracast.codec import Codec
 from loracast.engine import train
 from loracast.engine.batch import encode_batch
 from loracast.engine.loop import Interruption, JsonLines, cosine_schedule, read_record
+from loracast.engine.step import TrainingStep
 from loracast.engine.train import (
     CHECKPOINT,
     TuneResult,
@@ -169,7 +170,7 @@ def test_accumulation_gives_the_same_gradients(numeric_model: LanguageModel, par
         network = attach(numeric_model.network, CONFIG.lora)
         for _, layer in adapter_layers(network):
             torch.nn.init.normal_(layer.lora_B, std=0.1, generator=torch.Generator().manual_seed(0))
-        loss = train._backward(network, numeric_model.rows, batch, count)
+        loss = TrainingStep(network, numeric_model.rows, replace(CONFIG, batch=4, accumulate=count)).gradients(batch)
         gradients = {name: parameter.grad for name, parameter in network.named_parameters() if parameter.requires_grad}
         found.append((loss, gradients))
     (loss, gradients), (loss_in_parts, gradients_in_parts) = found
@@ -193,7 +194,7 @@ def test_the_best_adapter_is_kept_when_validation_gets_worse(numeric_model: Lang
     network = attach(numeric_model.network, config.lora)
     load_adapter_state(network, result.state, "the result")
     values = np.stack([one.values for one in held_out])
-    kept = train._mean_loss(network.eval(), numeric_model.rows, encode_batch(FIXED, values, 8))
+    kept = TrainingStep(network, numeric_model.rows, config).mean_loss(encode_batch(FIXED, values, 8))
     assert kept == pytest.approx(losses[best], rel=1e-6)
 
 
@@ -529,7 +530,7 @@ def test_patience_ends_a_run_that_gets_no_better(
     numeric_model: LanguageModel, monkeypatch: pytest.MonkeyPatch, patience, losses, steps, best
 ):
     told = iter(losses)
-    monkeypatch.setattr(train, "_mean_loss", lambda *_: float(next(told)))
+    monkeypatch.setattr(TrainingStep, "mean_loss", lambda *_: float(next(told)))
     events: list[dict[str, Any]] = []
     ledger = Ledger()
     result = run(

@@ -65,8 +65,8 @@ class TuneConfig:
     batch: int = 8
     """Windows a step."""
 
-    accumulate: int = 1
-    """Parts that a step's batch is split into to save memory; the gradient is the same."""
+    accumulate: int | None = None
+    """Parts that a step's batch is split into to save memory; the gradient is the same. As few as fit unless given."""
 
     context: int = 50
     """Observed steps at the start of a window; the scale of its numbers is taken from them alone."""
@@ -113,13 +113,13 @@ class TuneConfig:
             resolve_targets(self.targets)
         except ConfigError as error:
             problems += error.problems
-        at_least = {"rank": 1, "steps": 1, "batch": 1, "accumulate": 1, "context": 1, "horizon": 1, "validate_every": 1}
+        at_least = {"rank": 1, "steps": 1, "batch": 1, "context": 1, "horizon": 1, "validate_every": 1}
         at_least |= {"validation_windows": 1, "validation_series": 0, "validation_samples": 1, "seed": 0}
         problems += _at_least(self, at_least)
-        problems += _positive(self, ("alpha", "learning_rate", "clip", "flops", "patience"))
+        problems += _positive(self, ("alpha", "learning_rate", "clip", "flops", "patience", "accumulate"))
         problems += _shares(self, ("dropout", "warmup"))
         problems += _not_negative(self, ("weight_decay",))
-        if self.batch % max(self.accumulate, 1):
+        if self.accumulate is not None and self.accumulate > 0 and self.batch % self.accumulate:
             problems.append(f"batch ({self.batch}) must be a multiple of accumulate ({self.accumulate})")
         if problems:
             raise ConfigError(problems)

@@ -59,6 +59,8 @@ def loss_sum(network: Qwen2, ids: Tensor, in_loss: Tensor) -> Tensor:
 
 
 def to_device(batch: Batch, rows: Tensor) -> tuple[Tensor, Tensor]:
-    """The model's row numbers [B, L] of a batch and its mask [B, L], on the device of `rows` [A]."""
-    symbols = torch.from_numpy(batch.symbols).to(rows.device, non_blocking=True)
-    return rows[symbols], torch.from_numpy(batch.in_loss).to(rows.device, non_blocking=True)
+    """The model's row numbers [B, L] of a batch and its mask [B, L], on the device of `rows` [A]; not waited for."""
+    symbols, in_loss = torch.from_numpy(batch.symbols), torch.from_numpy(batch.in_loss)
+    if rows.is_cuda:  # from other memory, a copy waits for all work before it
+        symbols, in_loss = symbols.pin_memory(), in_loss.pin_memory()
+    return rows[symbols.to(rows.device, non_blocking=True)], in_loss.to(rows.device, non_blocking=True)

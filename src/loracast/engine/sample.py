@@ -4,7 +4,8 @@ A horizon is counted in steps and never ends by a token. The grammar allows noth
 that it forces is not sampled. With the full vocabulary, sampling may also run unconstrained, to see how much of what an
 untouched model writes can be read.
 
-Shapes: N series, S samples, B = N·S paths of a batch, L tokens, A symbols, V rows of the head.
+Shapes: N series, S samples, B = N·S paths of a batch, T new tokens, L tokens of a path, C hidden size, A symbols,
+V rows of the head.
 """
 
 from __future__ import annotations
@@ -12,21 +13,24 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
 from loracast.errors import ConfigError
 from loracast.grammar import OTHER, SEMICOLON, Grammar
-from loracast.model.attention import SharedPrefixCache
 from loracast.model.checkpoint import LanguageModel
 from loracast.model.config import CACHE_BLOCK
+from loracast.model.decoder import Decoder, make_decoder
+from loracast.model.fused import can_fuse
 from loracast.settings import SampleConfig
 
 CPU_MEMORY_BYTES = 1200 * 2**20  # of a batch on a CPU, once for its keys and values and once for its prefill
-CUDA_MEMORY_SHARE = 0.4  # of the free memory of a GPU, likewise
+CUDA_MEMORY_SHARE = 0.8  # of the free memory of a GPU, for keys and values
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,14 +70,23 @@ def sample_paths(
     symbols = np.full((len(prompts), config.samples, length), OTHER, np.int64)
     tokens = np.zeros((len(prompts), config.samples), np.int64)
     order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))  # so that little is padded
+    batches = list(_batches(model, [len(prompts[index]) for index in order], config.samples, length))[::-1]
     done = 0
-    for series, samples in _batches(model, [len(prompts[index]) for index in order], config.samples, length):
+    while batches:
+        series, samples = batches.pop()
         chosen = [order[index] for index in series]
-        uniforms = np.stack(
-            [[_uniforms(config.seed, ids[index], sample, length) for sample in samples] for index in chosen]
-        )  # [N, S, L]
-        batch = PathBatch(model, [prompts[index] for index in chosen], uniforms, grammar, config)
-        drawn, computed = batch.constrained(horizon) if constrained else batch.unconstrained(horizon)  # [N, S, L]
+        batch = PathBatch(
+            model, [prompts[index] for index in chosen], [ids[index] for index in chosen], samples, grammar, config
+        )
+        try:
+            drawn, computed = batch.constrained(horizon) if constrained else batch.unconstrained(horizon)  # [N, S, L]
+        except torch.OutOfMemoryError:
+            drawn, computed = None, 0
+        if drawn is None:  # only here, where the error no longer holds what it was raised in
+            del batch
+            torch.cuda.empty_cache()
+            batches += _halves(series, samples)
+            continue
         for index, rows in zip(chosen, drawn):
             symbols[index, samples.start : samples.stop] = rows
             tokens[index, samples.start : samples.stop] = computed
@@ -95,20 +108,85 @@ def _batches(model: LanguageModel, lengths: list[int], samples: int, new: int) -
     config = model.network.config
     size = model.network.model.norm.weight.element_size()
     token_bytes = 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim * size
-    prefill_bytes = 4 * config.intermediate_size * size  # of a token: what one MLP holds at its widest
-    if model.device.type == "cuda":
-        budget = int(torch.cuda.mem_get_info(model.device)[0] * CUDA_MEMORY_SHARE)
-    else:
-        budget = CPU_MEMORY_BYTES
-    own = -(-new // CACHE_BLOCK) * CACHE_BLOCK  # kept in whole blocks
     longest = max(lengths)
-    most_paths = max(1, budget // (token_bytes * (own + longest)))
-    step = min(samples, most_paths)
-    together = max(1, min(most_paths // step, budget // (prefill_bytes * longest)))
+    if can_fuse(model.network):  # which reads prompts in parts, and keeps each once
+        budget = int(torch.cuda.mem_get_info(model.device)[0] * CUDA_MEMORY_SHARE)
+        step = min(samples, max(1, (budget // token_bytes - longest) // new))
+        together = max(1, budget // (token_bytes * (longest + step * new)))
+    else:
+        cuda = model.device.type == "cuda"
+        budget = torch.cuda.mem_get_info(model.device)[0] // 3 if cuda else CPU_MEMORY_BYTES
+        prefill_bytes = 4 * config.intermediate_size * size  # of a token: what one MLP holds at its widest
+        own = -(-new // CACHE_BLOCK) * CACHE_BLOCK  # kept in whole blocks
+        most_paths = max(1, budget // (token_bytes * (own + longest)))
+        step = min(samples, most_paths)
+        together = max(1, min(most_paths // step, budget // (prefill_bytes * longest)))
     for first in range(0, len(lengths), together):
         for start in range(0, samples, step):
             series = range(first, min(first + together, len(lengths)))
             yield series, range(start, min(start + step, samples))
+
+
+def _halves(series: range, samples: range) -> list[tuple[range, range]]:
+    """A batch that did not fit the memory as two: of fewer series or, where there is one, of fewer samples."""
+    middle = len(series) // 2
+    if middle:
+        return [(series[middle:], samples), (series[:middle], samples)]
+    middle = len(samples) // 2
+    if middle:
+        return [(series, samples[middle:]), (series, samples[:middle])]
+    raise ConfigError(
+        ["the GPU's memory does not hold one path of this forecast; shorten the context or the horizon, or use the CPU"]
+    )
+
+
+class Drawing(Protocol):
+    """Paths as far as they are drawn: symbols [B, L], steps_left [B]."""
+
+    symbols: Tensor
+    steps_left: Tensor
+
+    def draw(self, hidden: Tensor, position: int, tokens: Tensor) -> None:
+        """Draws the symbol at a position from hidden states [B, C], and what must follow it, into tokens [B, T]."""
+        ...
+
+
+class PlainDrawing:
+    """See `Drawing`."""
+
+    def __init__(
+        self, head: Tensor, rows: Tensor, uniforms: Tensor, grammar: Grammar, horizon: int, config: SampleConfig
+    ):
+        paths, device = len(uniforms), head.device
+        self.head, self.rows, self.uniforms, self.config = head, rows, uniforms, config
+        self.barred = torch.from_numpy(~grammar.sampled).to(device)  # [states, A]
+        self.next_state = torch.from_numpy(grammar.next_state).to(device)
+        self.forced = torch.from_numpy(grammar.sampled.argmax(1)).to(device)
+        self.symbols = torch.full(uniforms.shape, OTHER, device=device)
+        self.steps_left = torch.full((paths,), horizon, device=device)
+        self.state = torch.zeros_like(self.steps_left)
+
+    def draw(self, hidden: Tensor, position: int, tokens: Tensor) -> None:
+        logits = F.linear(hidden, self.head).float().masked_fill(self.barred[self.state], float("-inf"))
+        symbol = draw(logits, self.uniforms[:, position], self.config)  # [B]
+        ended = self.steps_left <= 0  # such a path is fed on, for as long as the others take
+        for place in range(tokens.shape[1]):
+            self.symbols[:, position + place] = torch.where(ended, OTHER, symbol)
+            tokens[:, place] = self.rows[symbol]
+            self.steps_left -= (symbol == SEMICOLON).long()
+            self.state = self.next_state[self.state, symbol]
+            symbol = self.forced[self.state]
+
+
+def draw(logits: Tensor, uniform: Tensor, config: SampleConfig) -> Tensor:
+    """One index [B] of logits [B, V] by inverting the cumulative distribution at each path's own number [B]."""
+    probability = torch.softmax(logits / config.temperature, -1)
+    if config.top_p < 1:
+        ordered, order = probability.sort(-1, descending=True)
+        outside = ordered.cumsum(-1) - ordered >= config.top_p
+        probability = torch.zeros_like(probability).scatter(-1, order, ordered.masked_fill(outside, 0))
+    cumulative = probability.cumsum(-1)  # [B, V]
+    return (cumulative < uniform[:, None] * cumulative[:, -1:]).sum(-1)
 
 
 class PathBatch:
@@ -118,76 +196,63 @@ class PathBatch:
         self,
         model: LanguageModel,
         prompts: Sequence[NDArray[np.int64]],
-        uniforms: NDArray[np.float32],  # [N, S, L]
+        ids: Sequence[str],
+        samples: range,
         grammar: Grammar,
         config: SampleConfig,
     ):
-        self.model, self.grammar, self.config = model, grammar, config
-        self.shape = uniforms.shape
+        self.model, self.ids, self.samples, self.grammar, self.config = model, ids, samples, grammar, config
         device = model.device
-        self.uniforms = torch.from_numpy(uniforms).to(device).flatten(0, 1)  # [B, L]
-        lengths = torch.tensor([len(prompt) for prompt in prompts], device=device)
-        padded = np.zeros((len(prompts), int(lengths.max())), np.int64)
+        lengths = [len(prompt) for prompt in prompts]
+        padded = np.zeros((len(prompts), max(lengths)), np.int64)
         for row, prompt in zip(padded, prompts):
             row[: len(prompt)] = prompt
         self.prompt = model.rows[torch.from_numpy(padded).to(device)]  # [N, P]
-        self.lengths = lengths
+        self.lengths = torch.tensor(lengths, device=device)
 
-    @torch.inference_mode()
-    def _prefill(self) -> tuple[SharedPrefixCache, Tensor]:
-        """The cache after the prompts and the hidden state [B, C] of each path's last prompt token."""
-        cache = SharedPrefixCache(self.lengths, self.shape[1])
-        hidden = self.model.network.hidden(self.prompt, cache)  # [N, P, C]
-        last = hidden[torch.arange(len(hidden), device=hidden.device), self.lengths - 1]
-        return cache, last.repeat_interleave(self.shape[1], 0)
-
-    def _draw(self, logits: Tensor, position: int) -> Tensor:
-        """One index [B] from logits [B, V] by inverting the cumulative distribution at each path's own number."""
-        probability = torch.softmax(logits / self.config.temperature, -1)
-        if self.config.top_p < 1:
-            ordered, order = probability.sort(-1, descending=True)
-            outside = ordered.cumsum(-1) - ordered >= self.config.top_p
-            probability = torch.zeros_like(probability).scatter(-1, order, ordered.masked_fill(outside, 0))
-        cumulative = probability.cumsum(-1)  # [B, V]
-        target = self.uniforms[:, position, None] * cumulative[:, -1:]
-        return (cumulative < target).sum(-1)
+    def _begin(self, length: int) -> tuple[Decoder, Tensor, Tensor]:
+        """A decoder after the prompts, the hidden state [B, C] of each path's last one, and its numbers [B, L]."""
+        decoder = make_decoder(self.model.network, self.prompt, self.lengths, len(self.samples), length)
+        hidden = decoder.prefill()
+        uniforms = np.stack(  # made while a GPU reads the prompts
+            [_uniforms(self.config.seed, one, sample, length) for one in self.ids for sample in self.samples]
+        )
+        return decoder, hidden, torch.from_numpy(uniforms).to(self.model.device)
 
     @torch.inference_mode()
     def constrained(self, horizon: int) -> tuple[NDArray[np.int64], int]:
         """Symbols [N, S, L] that the grammar accepts, `horizon` steps a path, and the tokens computed for each path."""
-        grammar, network, rows = self.grammar, self.model.network, self.model.rows
-        device, length = self.model.device, self.shape[2]
-        barred = torch.from_numpy(~grammar.sampled).to(device)  # [S, A]
-        next_state = torch.from_numpy(grammar.next_state).to(device)
-        cache, hidden = self._prefill()
-        out = torch.full((len(hidden), length), OTHER, device=device)
-        steps_left = torch.full((len(hidden),), horizon, device=device)
-        # in lockstep all paths are in one state, which is known here without asking the device
-        state = 0 if grammar.lockstep else torch.zeros_like(steps_left)
-        position = 0
+        grammar, length = self.grammar, horizon * self.grammar.step_tokens
+        decoder, hidden, uniforms = self._begin(length)
+        drawing = self._drawing(uniforms, horizon)
+        position = state = 0
         while True:
-            logits = network.logits(hidden)
-            logits = logits if self.model.vocabulary == "numeric" else logits[:, rows]
-            symbol = self._draw(logits.masked_fill(barred[state], float("-inf")), position)  # [B]
-            if isinstance(state, int):
-                feed = [symbol]
+            new = 1
+            if grammar.lockstep:  # all paths are in one state, which is known here without asking the device
                 state = grammar.follow(state)
                 while grammar.forced[state]:  # needs no pass of its own
-                    feed.append(torch.full_like(symbol, int(grammar.sampled[state].argmax())))
-                    state = grammar.follow(state)
-            else:
-                state = next_state[state, symbol]
-                feed = [torch.where(steps_left > 0, symbol, OTHER)]
-                steps_left = steps_left - (symbol == SEMICOLON).long()
-            fed = torch.stack(feed, 1)  # [B, T]
-            out[:, position : position + len(feed)] = fed
-            position += len(feed)
+                    new, state = new + 1, grammar.follow(state)
+            tokens = decoder.buffer(new)
+            drawing.draw(hidden, position, tokens)
+            position += new
             if position >= length:
                 break
-            if not grammar.lockstep and position % 16 == 0 and bool((steps_left <= 0).all()):
+            if not grammar.lockstep and position % 16 == 0 and bool((drawing.steps_left <= 0).all()):
                 break
-            hidden = network.hidden(rows[fed.clamp(max=OTHER - 1)], cache)[:, -1]  # an ended path is fed anything
-        return out.view(self.shape).cpu().numpy(), position
+            hidden = decoder.advance(tokens)
+        return drawing.symbols.view(len(self.ids), -1, length).cpu().numpy().astype(np.int64), position
+
+    def _drawing(self, uniforms: Tensor, horizon: int) -> Drawing:
+        """How symbols are drawn from the few rows of the head that stand for them."""
+        model, config = self.model, self.config
+        head = model.network.head[model.rows]
+        if can_fuse(model.network):
+            from loracast.model.kernels.draw import FusedDrawing
+
+            return FusedDrawing(
+                head, model.rows, uniforms, self.grammar, horizon, temperature=config.temperature, top_p=config.top_p
+            )
+        return PlainDrawing(head, model.rows, uniforms, self.grammar, horizon, config)
 
     @torch.inference_mode()
     def unconstrained(self, horizon: int) -> tuple[NDArray[np.int64], int]:
@@ -196,21 +261,23 @@ class PathBatch:
         What is no symbol becomes `OTHER`.
         A path ends when it has closed `horizon` steps, or has used the tokens that the longest steps would need.
         """
-        network, tokens, length = self.model.network, self.model.tokens, self.shape[2]
+        network, tokens, length = self.model.network, self.model.tokens, horizon * self.grammar.step_tokens
         device = self.model.device
         closes = torch.zeros(network.config.vocab_size, dtype=torch.long, device=device)  # steps that a token closes
         for token, symbols in tokens.expansion.items():
             closes[token] = symbols.count(SEMICOLON)
-        cache, hidden = self._prefill()
+        decoder, hidden, uniforms = self._begin(length)
         drawn = []
         steps = torch.zeros(len(hidden), dtype=torch.long, device=device)
         for position in range(length):
-            token = self._draw(network.logits(hidden), position)
+            token = draw(network.logits(hidden), uniforms[:, position], self.config)
             drawn.append(token)
             steps = steps + closes[token]
             if position + 1 == length or (position % 16 == 15 and bool((steps >= horizon).all())):
                 break
-            hidden = network.hidden(token[:, None], cache)[:, -1]
+            feed = decoder.buffer(1)
+            feed[:, 0] = token
+            hidden = decoder.advance(feed)
         out = np.full((len(hidden), length), OTHER, np.int64)
         for row, ids in zip(out, torch.stack(drawn, 1).cpu().numpy()):
             symbols = tokens.to_symbols(ids)[:length]
@@ -218,4 +285,4 @@ class PathBatch:
             if len(ends) == horizon:  # what a path writes after that depends on how long the others take
                 symbols = symbols[: ends[-1] + 1]
             row[: len(symbols)] = symbols
-        return out.reshape(self.shape), len(drawn)
+        return out.reshape(len(self.ids), len(self.samples), length), len(drawn)

@@ -14,10 +14,10 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from loracast.codec import Codec
-from loracast.engine.batch import Batch, encode_batch, loss_sum, to_device
+from loracast.engine.batch import Batch, encode_batch
 from loracast.engine.loop import (
     Interruption,
     JsonLines,
@@ -27,12 +27,12 @@ from loracast.engine.loop import (
     read_record,
     save_training,
 )
+from loracast.engine.step import TrainingStep
 from loracast.errors import BudgetError, ConfigError, DataError, Interrupted
 from loracast.flops import Flops, PassCost
 from loracast.ledger import Ledger
 from loracast.model.checkpoint import LanguageModel
 from loracast.model.lora import adapter_layers, adapter_state, attach, load_adapter_state
-from loracast.model.qwen2 import Qwen2
 from loracast.series import Series, Window, split_series, windows
 from loracast.settings import TuneConfig
 
@@ -40,7 +40,6 @@ Item = TypeVar("Item")
 
 CHECKPOINT = "training.safetensors"
 FLOOR = 0.1  # of the peak learning rate, at the end of the cosine
-VALIDATION_TOKENS = 16_384  # fed at once
 MEASURED_BATCHES = 8  # that the cost of a step is measured by
 
 
@@ -162,9 +161,7 @@ def tune(
 
     # the adapter's start comes before anything else that is random, and its seeds are its own
     network = attach(model.network, config.lora, config.seed)
-    adapters = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    peak = config.peak_learning_rate(network.config.hidden_size)
-    optimizer = torch.optim.AdamW(adapters, lr=peak, weight_decay=config.weight_decay, betas=(0.9, 0.99))
+    training_step = TrainingStep(network, model.rows, config)
     source = WindowSource(training, config.context + config.horizon, config.seed)
     held_out = encode_batch(codec, np.stack([window.values for window in validation]), config.context)
     to_nats = _nats_a_value(codec, validation, held_out)
@@ -174,7 +171,7 @@ def tune(
 
     best_state = adapter_state(network)
     if resume and checkpoint is not None:
-        groups, stored = load_training(checkpoint, optimizer)
+        groups, stored = load_training(checkpoint, training_step.optimizer)
         load_adapter_state(network, groups["adapter"], str(checkpoint))
         best_state, progress = groups["best"], Progress(**stored["progress"])
         ledger.restore(stored["ledger"])
@@ -190,8 +187,7 @@ def tune(
     def validate() -> None:
         nonlocal best_state
         ledger.charge("validation", validation_flops)
-        network.eval()
-        loss = _mean_loss(network, model.rows, held_out)
+        loss = training_step.mean_loss(held_out)
         progress.validated, progress.nats, progress.stale = progress.step, to_nats(loss), progress.stale + 1
         emit({"event": "validation", "step": progress.step, "loss": loss, "nats": progress.nats, **spent()})
         if progress.step == 0:
@@ -215,7 +211,12 @@ def tune(
         progress.seconds = time.perf_counter() - began
         if checkpoint:
             record = {"identity": identity, "progress": asdict(progress), "ledger": ledger.to_dict()}
-            save_training(checkpoint, {"adapter": adapter_state(network), "best": best_state}, optimizer, record)
+            save_training(
+                checkpoint, {"adapter": adapter_state(network), "best": best_state}, training_step.optimizer, record
+            )
+
+    def draw(step: int) -> Batch:
+        return encode_batch(codec, source.draw(step, config.batch), config.context)
 
     with (
         torch.random.fork_rng(devices=[model.device] if model.device.type == "cuda" else []),
@@ -224,10 +225,9 @@ def tune(
     ):
         if progress.validated < 0:
             validate()
-        since, stopped = time.perf_counter(), None
+        since, stopped, batch = time.perf_counter(), None, draw(progress.step)
         while progress.step < progress.planned and not (stopped := reason_to_stop()):
             step = progress.step
-            batch = encode_batch(codec, source.draw(step, config.batch), config.context)
             step_flops = cost.training(config.batch, batch.symbols.shape[1] - 1).total
             if not ledger.affords(step_flops + validation_flops + reserve):
                 stopped = "budget"  # batches of the decimal layout differ in length, so the plan is an estimate
@@ -235,19 +235,14 @@ def tune(
             ledger.charge("training", step_flops)
             if config.dropout:  # of a step depends on nothing before it
                 torch.manual_seed(config.seed * 1_000_003 + step)
-            rate = cosine_schedule(step, progress.planned, peak, config.warmup, FLOOR)
-            for group in optimizer.param_groups:
-                group["lr"] = rate
-            network.train()
-            loss = _backward(network, model.rows, batch, config.accumulate)
-            norm = nn.utils.clip_grad_norm_(adapters, config.clip)
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
+            rate = cosine_schedule(step, progress.planned, training_step.peak, config.warmup, FLOOR)
+            loss, norm = training_step.run(batch, rate)
             progress.step += 1
             progress.tokens += batch.symbols.size
             progress.saturated += batch.saturated
+            tokens, batch = batch.symbols.size, draw(progress.step)  # the next batch, while a GPU computes this one
             value, now = loss.item(), time.perf_counter()
-            pace = round(batch.symbols.size / (now - since))
+            pace = round(tokens / (now - since))
             event = {"event": "train", "step": progress.step, "steps": progress.planned, "loss": value}
             event |= {"learning_rate": rate, "gradient_norm": norm.item(), "tokens_per_second": pace}
             emit({**event, **spent()})
@@ -271,7 +266,7 @@ def tune(
         "best_step": progress.best_step,
         "validation_loss": {"untouched": progress.start_loss, "tuned": progress.best_loss},
         "validation_nats_per_value": progress.best_nats,
-        "learning_rate": peak,
+        "learning_rate": training_step.peak,
         "trainable_parameters": sum(
             layer.lora_A.numel() + layer.lora_B.numel() for _, layer in adapter_layers(network)
         ),
@@ -349,25 +344,3 @@ def _nats_a_value(codec: Codec, validation: Sequence[Window], batch: Batch) -> C
     log_unit = (observed * np.log(unit)[:, None]).sum() / values
     tokens = batch.in_loss.sum()
     return lambda loss: float(loss * tokens / values + log_unit)
-
-
-def _backward(network: Qwen2, rows: Tensor, batch: Batch, parts: int) -> Tensor:
-    """Adds the gradient of a batch's mean loss, part by part, and returns that loss."""
-    targets = max(1, int(batch.in_loss.sum()))
-    total = torch.zeros((), device=rows.device)
-    for part in batch.parts(parts):
-        ids, in_loss = to_device(part, rows)
-        loss = loss_sum(network, ids, in_loss) / targets
-        loss.backward()
-        total += loss.detach()
-    return total
-
-
-@torch.no_grad()
-def _mean_loss(network: Qwen2, rows: Tensor, batch: Batch) -> float:
-    parts = -(-batch.symbols.size // VALIDATION_TOKENS)
-    total = 0.0
-    for part in batch.parts(min(parts, len(batch.symbols))):
-        ids, in_loss = to_device(part, rows)
-        total += loss_sum(network, ids, in_loss).item()
-    return total / max(1, int(batch.in_loss.sum()))

@@ -6,16 +6,97 @@ H query heads, K key-value heads, G = H / K, E head size.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
 
 from loracast.model.config import CACHE_BLOCK
 
 
 def causal_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """Attention [B, H, T, E] of each token to itself and to what came before; key and value are [B, K, T, E]."""
+    if query.device.type == "cpu" and query.dtype == torch.bfloat16:
+        return BlockedAttention.apply(query, key, value)
     return F.scaled_dot_product_attention(query, key, value, is_causal=True, enable_gqa=True)
+
+
+QUERY_BLOCK = 128  # tokens whose queries are computed together on a CPU
+
+
+class BlockedAttention(Function):
+    """`causal_attention` by blocks of queries, each with the keys up to its end: a CPU's fastest way in bfloat16.
+
+    Query heads that share keys are one batch of the matrix products. The backward pass computes the scores again.
+    Rounding a score of 20 to bfloat16 would change its weight by several percent, so the forward pass has them in
+    float32, and in the backward pass what is rounded is the score less its row's normaliser, which is near zero
+    wherever a weight is large.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        batch, heads, tokens, size = query.shape
+        mixed = query.new_empty(batch, tokens, heads, size).transpose(
+            1, 2
+        )  # [B, H, T, E], as the next product reads it
+        by_head, queries = (part.unflatten(1, (key.shape[1], -1)) for part in (mixed, query))  # [B, K, G, T, E]
+        keys, values = (part.reshape(-1, tokens, size) for part in (key, value))  # [B*K, T, E]
+        wide_keys = keys.float()
+        normalisers = []
+        for rows, seen, unseen in _query_blocks(queries):
+            part = queries[:, :, :, rows]  # [B, K, G, R, E]
+            wide = part.reshape(len(keys), -1, size).float() * size**-0.5
+            scores = wide @ wide_keys[:, seen].mT  # [B*K, G*R, S]
+            scores[..., rows] += unseen
+            weights = torch.softmax(scores, -1)
+            normalisers.append(scores.amax(-1, keepdim=True) - weights.amax(-1, keepdim=True).log_())  # [B*K, G*R, 1]
+            by_head[:, :, :, rows] = (weights.to(query.dtype) @ values[:, seen]).view_as(part)
+        ctx.save_for_backward(query, key, value, mixed, *normalisers)
+        return mixed
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        query, key, value, mixed, *normalisers = ctx.saved_tensors
+        query, mixed = (part.unflatten(1, (key.shape[1], -1)) for part in (query, mixed))  # [B, K, G, T, E]
+        key, value = (part.reshape(-1, *part.shape[2:]) for part in (key, value))  # [B*K, T, E]
+        gradient = gradient.unflatten(1, query.shape[1:3])  # [B, K, G, T, E]
+        query_gradient = torch.empty_like(query)
+        key_gradient, value_gradient = (torch.zeros_like(key, dtype=torch.float32) for _ in range(2))
+        scale, dtype = query.shape[-1] ** -0.5, query.dtype
+
+        def block(x: Tensor) -> Tensor:  # [B, K, G, T, E] -> [B*K, G*R, E]
+            return x[:, :, :, rows].reshape(len(key), -1, x.shape[-1])
+
+        for (rows, seen, unseen), normaliser in zip(_query_blocks(query), normalisers):
+            part, keys = block(query), key[:, seen]
+            shift = normaliser.to(dtype)
+            weights = torch.baddbmm(-shift, part, keys.mT, alpha=scale)  # [B*K, G*R, S]
+            weights[..., rows] += unseen
+            weights.exp_()  # too large by the rounding of the shift, by which the gradient is divided in return
+            mixed_gradient = (block(gradient) * (shift - normaliser).exp_()).to(dtype)  # [B*K, G*R, E]
+            value_gradient[:, seen] += weights.mT @ mixed_gradient
+            mean = (mixed_gradient * block(mixed)).sum(-1, keepdim=True)  # [B*K, G*R, 1] of the weights' gradient
+            weight_gradient = torch.baddbmm(-mean, mixed_gradient, value[:, seen].mT)
+            score_gradient = torch.ops.aten._softmax_backward_data(weight_gradient, weights, -1, dtype).mul_(scale)
+            query_gradient[:, :, :, rows] = (score_gradient @ keys).view_as(query[:, :, :, rows])
+            key_gradient[:, seen] += score_gradient.mT @ part
+        split = (len(query), -1, *key.shape[1:])
+        key_gradient, value_gradient = key_gradient.to(dtype).view(split), value_gradient.to(dtype).view(split)
+        return query_gradient.flatten(1, 2), key_gradient, value_gradient
+
+
+def _query_blocks(query: Tensor) -> Iterator[tuple[slice, slice, Tensor]]:
+    """The rows of each block of queries [B, K, G, T, E], the keys up to its end, and what bars later ones [G*R, R]."""
+    share, tokens = query.shape[2:4]
+    for start in range(0, tokens, QUERY_BLOCK):
+        end = min(start + QUERY_BLOCK, tokens)
+        bar = query.new_full((end - start, end - start), float("-inf")).triu_(1)
+        yield slice(start, end), slice(end), bar.repeat(share, 1)
 
 
 def shared_prefix_attention(
@@ -23,41 +104,35 @@ def shared_prefix_attention(
     prefix_key: Tensor,  # [N*K, P, E]
     prefix_value: Tensor,  # [N*K, P, E]
     prefix_bias: Tensor | None,  # [N*K, 1, P] minus infinity where the prompt is padding
-    suffix_keys: list[Tensor],  # blocks [B*K, CACHE_BLOCK, E] of the paths' own tokens, filled up to the query's own
-    suffix_values: list[Tensor],  # the same
+    suffix_key: Tensor,  # [N, K, S, U, E] the paths' own tokens, filled up to the query's own
+    suffix_value: Tensor,  # [N, K, S, U, E]
     fed: int,  # own tokens before the query's
 ) -> Tensor:
     """Attention [B, H, T, E] over a prompt that the S paths of a series share and over each path's own tokens.
 
-    The prompt is read once for all heads of a group and all paths of a series, in one matrix product a series. All
-    products are of three dimensions and of whole blocks: others are copied before they are computed.
+    The prompt is read once for all heads of a group and all paths of a series, in one matrix product a series. With
+    the paths of a group beside each other, what a series and what a path multiplies are two views of one tensor.
     """
-    paths, heads, new, size = query.shape
-    groups = len(suffix_keys[0]) // paths
-    series, share = len(prefix_key) // groups, heads // groups
-    samples = paths // series
+    new, size = query.shape[2:]
+    series, groups, samples, own = suffix_key.shape[:4]
+    prompt = prefix_key.shape[1]
+    ordered = (query * size**-0.5).view(series, samples, groups, -1, new, size).transpose(1, 2)  # [N, K, S, G, T, E]
+    by_path = ordered.reshape(series * groups * samples, -1, size)  # [N*K*S, G*T, E]
+    by_series = by_path.view(series * groups, -1, size)  # [N*K, S*G*T, E]
 
-    def by_series(x: Tensor) -> Tensor:  # [B*K, G*T, X] -> [N*K, S*G*T, X]
-        return x.view(series, samples, groups, share * new, -1).transpose(1, 2).reshape(series * groups, -1, x.shape[2])
-
-    def by_path(x: Tensor) -> Tensor:  # [N*K, S*G*T, X] -> [B*K, G*T, X]
-        return x.view(series, groups, samples, share * new, -1).transpose(1, 2).reshape(paths * groups, -1, x.shape[2])
-
-    query = (query * size**-0.5).reshape(paths * groups, share * new, size)
-    prefix_scores = by_series(query) @ prefix_key.mT  # [N*K, S*G*T, P]
+    prefix_scores = by_series @ prefix_key.mT  # [N*K, S*G*T, P]
     if prefix_bias is not None:
-        prefix_scores = prefix_scores + prefix_bias
-    suffix_scores = torch.cat([query @ keys.mT for keys in suffix_keys], -1)  # [B*K, G*T, U]
-    last = fed + torch.arange(new, device=query.device).repeat(share)  # [G*T] the last own token that may be seen
-    unseen = torch.arange(suffix_scores.shape[2], device=query.device) > last[:, None]  # [G*T, U]
-    suffix_scores = suffix_scores.masked_fill_(unseen, float("-inf"))
-    scores = torch.cat([prefix_scores, by_series(suffix_scores)], -1)  # [N*K, S*G*T, P+U]
-    weights = torch.softmax(scores, -1, dtype=torch.float32).to(query.dtype)
-    mixed = by_path(weights[..., : prefix_key.shape[1]] @ prefix_value)  # [B*K, G*T, E]
-    own_weights = by_path(weights[..., prefix_key.shape[1] :].contiguous())  # [B*K, G*T, U]
-    for block_weights, values in zip(own_weights.split(CACHE_BLOCK, -1), suffix_values):
-        mixed = torch.baddbmm(mixed, block_weights.contiguous(), values)
-    return mixed.view(paths, heads, new, size)
+        prefix_scores += prefix_bias
+    suffix_scores = by_path @ suffix_key.flatten(0, 2).mT  # [N*K*S, G*T, U]
+    last = fed + torch.arange(new, device=query.device).repeat(ordered.shape[3])  # [G*T] own token that may be seen
+    unseen = torch.arange(own, device=query.device) > last[:, None]  # [G*T, U]
+    suffix_scores += torch.zeros_like(unseen, dtype=query.dtype).masked_fill_(unseen, float("-inf"))
+    scores = torch.cat([prefix_scores, suffix_scores.view(*by_series.shape[:2], own)], -1)  # [N*K, S*G*T, P+U]
+    weights = torch.softmax(scores, -1)
+    mixed = (weights[..., :prompt] @ prefix_value).view_as(by_path)  # [N*K*S, G*T, E]
+    own_weights = weights.view(*by_path.shape[:2], -1)[..., prompt:]  # [N*K*S, G*T, U]
+    mixed = torch.baddbmm(mixed, own_weights, suffix_value.flatten(0, 2))
+    return mixed.view_as(ordered).transpose(1, 2).reshape(query.shape)
 
 
 class SharedPrefixCache:
@@ -75,7 +150,7 @@ class SharedPrefixCache:
         self.lengths, self.samples = lengths, samples
         self.fed = 0  # tokens that each path was fed since its prompt
         self.prefix: dict[int, tuple[Tensor, Tensor]] = {}
-        self.suffix: dict[int, tuple[list[Tensor], list[Tensor]]] = {}
+        self.suffix: dict[int, tuple[Tensor, Tensor]] = {}  # [N, K, S, U, E], U in whole blocks
         self.bias: Tensor | None = None
 
     def positions(self, ids: Tensor) -> Tensor:
@@ -90,15 +165,22 @@ class SharedPrefixCache:
         if layer not in self.prefix:
             self.prefix[layer] = key.flatten(0, 1).contiguous(), value.flatten(0, 1).contiguous()
             return causal_attention(query, key, value)
-        key, value = key.flatten(0, 1), value.flatten(0, 1)  # [B*K, T, E]
-        keys, values = self.suffix.setdefault(layer, ([], []))
-        for token in range(key.shape[1]):
-            place = (self.fed + token) % CACHE_BLOCK
-            if place == 0:  # zeros, since what is not seen yet is multiplied by a weight of zero
-                keys.append(key.new_zeros(len(key), CACHE_BLOCK, key.shape[2]))
-                values.append(torch.zeros_like(keys[-1]))
-            keys[-1][:, place], values[-1][:, place] = key[:, token], value[:, token]
-        return shared_prefix_attention(query, *self.prefix[layer], self.bias, keys, values, self.fed)
+        own = tuple(part.unflatten(0, (-1, self.samples)).transpose(1, 2) for part in (key, value))  # [N, K, S, T, E]
+        end = self.fed + key.shape[2]
+        for kept, part in zip(self._room(layer, own[0], end), own):
+            kept[:, :, :, self.fed : end] = part
+        return shared_prefix_attention(query, *self.prefix[layer], self.bias, *self.suffix[layer], self.fed)
+
+    def _room(self, layer: int, key: Tensor, end: int) -> tuple[Tensor, Tensor]:
+        """A layer's keys and values of the paths' own tokens, with room for so many of them.
+
+        They grow by whole blocks, so that few shapes of products occur: a CPU compiles each of them.
+        """
+        kept = self.suffix.get(layer, (key[:, :, :, :0], key[:, :, :, :0]))
+        if end > kept[0].shape[3]:  # by zeros, since what is not seen yet is multiplied by a weight of zero
+            more = -(-end // CACHE_BLOCK) * CACHE_BLOCK - kept[0].shape[3]
+            kept = self.suffix[layer] = F.pad(kept[0], (0, 0, 0, more)), F.pad(kept[1], (0, 0, 0, more))
+        return kept
 
     def advance(self, tokens: int) -> None:
         """Ends a forward pass over `tokens` tokens a row."""

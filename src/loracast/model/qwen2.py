@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from loracast.model import cpu
 from loracast.model.attention import SharedPrefixCache, causal_attention
 from loracast.model.config import Qwen2Config
 
@@ -26,13 +27,18 @@ class RMSNorm(nn.Module):
         return F.rms_norm(x, self.weight.shape, self.weight, self.eps)
 
 
-def rotary(positions: Tensor, size: int, theta: float, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Cosine and sine [B, 1, T, E] of the rotary embedding (Su et al. 2021, arXiv:2104.09864), angles in float32."""
+def angles(positions: Tensor, size: int, theta: float) -> tuple[Tensor, Tensor]:
+    """Cosine and sine [..., E/2] of the rotary embedding (Su et al. 2021, arXiv:2104.09864), in float32."""
     exponent = torch.arange(0, size, 2, device=positions.device, dtype=torch.float32) / size  # [E/2]
     frequency = 1.0 / theta**exponent  # divided as transformers does: rounded otherwise, far positions would differ
-    angle = positions[..., None].float() * frequency  # [B, T, E/2]
-    angle = torch.cat([angle, angle], -1)[:, None]  # [B, 1, T, E]
-    return angle.cos().to(dtype), angle.sin().to(dtype)
+    angle = positions[..., None].float() * frequency
+    return angle.cos(), angle.sin()
+
+
+def rotary(positions: Tensor, size: int, theta: float, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Cosine and sine [B, 1, T, E] of positions [B, T], once for each half of a head."""
+    cos, sin = (torch.cat([half, half], -1)[:, None] for half in angles(positions, size, theta))
+    return cos.to(dtype), sin.to(dtype)
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
@@ -117,16 +123,21 @@ class Qwen2(nn.Module):
         x = body.embed_tokens(ids)
         positions = torch.arange(ids.shape[1], device=ids.device)[None] if cache is None else cache.positions(ids)
         cos, sin = rotary(positions, self.config.head_dim, self.config.rope_theta, x.dtype)
+        fast = cpu.applies(self)  # the same in fewer passes over memory
         for block in body.layers:
-            x = block(x, cos, sin, cache)
+            x = cpu.compute_block(block, x, cos, sin, cache) if fast else block(x, cos, sin, cache)
         if cache is not None:
             cache.advance(ids.shape[1])
         return body.norm(x)
 
+    @property
+    def head(self) -> Tensor:
+        """The rows [V, C] that hidden states are compared with."""
+        return (self.model.embed_tokens if self.config.tie_word_embeddings else self.lm_head).weight
+
     def logits(self, hidden: Tensor) -> Tensor:
         """Logits [..., V] of hidden states [..., C], in float32."""
-        head = self.model.embed_tokens if self.config.tie_word_embeddings else self.lm_head
-        return F.linear(hidden, head.weight).float()
+        return F.linear(hidden, self.head).float()
 
     def forward(self, ids: Tensor) -> Tensor:
         """Logits [B, T, V] of ids [B, T]."""

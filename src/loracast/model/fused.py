@@ -1,0 +1,193 @@
+"""The fast twin of `qwen2.Qwen2` on a GPU: merged projections, fused kernels, and only what gradients of adapters need.
+
+It reads the weights of a plain network and computes the same. Projections that read the same input are one product;
+frozen weights get no gradient, so that what they read is not kept.
+
+Shapes: B rows, T tokens, M = B·T, C inputs and N outputs of a product.
+"""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from loracast.model.kernels.room import with_room
+from loracast.model.lora import LoraLinear
+from loracast.model.qwen2 import Qwen2, angles
+
+PACKED = {  # the modules whose outputs one product makes
+    "qkv": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
+    "o": ("self_attn.o_proj",),
+    "gate_up": ("mlp.gate_proj", "mlp.up_proj"),
+    "down": ("mlp.down_proj",),
+}
+FASTEST_ATTENTION = [SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION]
+
+
+def can_fuse(network: Qwen2) -> bool:
+    """Whether the kernels compute this network: on a GPU, in half precision, with heads of a usual size, frozen."""
+    weight, size = network.model.norm.weight, network.config.head_dim
+    usual = size in (16, 32, 64, 128)
+    return (
+        weight.is_cuda and weight.dtype in (torch.bfloat16, torch.float16) and usual and find_spec("triton") is not None
+    )
+
+
+class Packed:
+    """Projections of one input as one product, W x + b + B (s·A x) over those that have an adapter.
+
+    The adapters are further columns: what is read is [x, s·A x], and the weight [W, B]. Backwards, the gradient
+    [d, d B] meets [W; s·A]. So both passes are one product a direction, beside thin ones for what the columns hold.
+
+    Attributes:
+        forward: [N, C + extra] W and the B of each adapter on the rows of its projection, zeros elsewhere.
+        backward: [N + extra, C] W and the s·A of each adapter, then zeros up to a multiple of 8 rows.
+        bias: [N] or None.
+        adapters: each adapted projection with its rows of the product and its ranks among all of them.
+        extra: columns that the adapters take.
+    """
+
+    def __init__(self, modules: list[nn.Module]):
+        linears: list[Any] = [module.base if isinstance(module, LoraLinear) else module for module in modules]
+        weight = _joined([linear.weight for linear in linears])
+        self.bias = None if linears[0].bias is None else _joined([linear.bias for linear in linears])
+        self.outputs, self.inputs = weight.shape
+        self.adapters: list[tuple[LoraLinear, slice, slice]] = []
+        row = rank = 0
+        for module, linear in zip(modules, linears):
+            if isinstance(module, LoraLinear):
+                ranks = len(module.lora_A)
+                self.adapters.append((module, slice(row, row + len(linear.weight)), slice(rank, rank + ranks)))
+                rank += ranks
+            row += len(linear.weight)
+        self.extra = rank + -rank % 8
+        self.forward = F.pad(weight, (0, self.extra)) if self.extra else weight
+        self.backward = F.pad(weight, (0, 0, 0, self.extra)) if self.extra else weight
+
+    def parts(self) -> list[tuple[LoraLinear, Tensor, Tensor]]:
+        """Each adapted projection and where its s·A and its B are."""
+        a, b = self.backward[self.outputs :], self.forward[:, self.inputs :]
+        return [(layer, a[ranks], b[rows, ranks]) for layer, rows, ranks in self.adapters]
+
+    def product(self, x: Tensor) -> Tensor:
+        """[M, N] of x [M, C] and of the columns beside it, which are filled here."""
+        x = with_room(x, self.extra)
+        if self.extra:
+            torch.mm(x[:, : self.inputs], self.backward[self.outputs :].T, out=x[:, self.inputs :])
+        return F.linear(x, self.forward, self.bias)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """`product`, differentiable in x and in the adapters."""
+        parameters = [one for layer, _, _ in self.adapters for one in (layer.lora_A, layer.lora_B)]
+        return Project.apply(x, self, *parameters)
+
+
+def _joined(tensors: list[Tensor]) -> Tensor:
+    """Tensors of one shape but the first axis as one; alone, a tensor is not copied."""
+    return tensors[0].detach() if len(tensors) == 1 else torch.cat([one.detach() for one in tensors])
+
+
+class Project(torch.autograd.Function):
+    """`Packed.product` with gradients of x [M, C] and of the adapters (A, B, A, B, ...)."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, packed: Packed, *parameters: Tensor) -> Tensor:
+        ctx.packed = packed
+        x = with_room(x, packed.extra)
+        if packed.adapters:
+            ctx.save_for_backward(x)
+        return packed.product(x[:, : packed.inputs])
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        packed, (d_out,) = ctx.packed, gradients
+        if not packed.adapters:
+            return d_out @ packed.backward, None
+        (x,) = ctx.saved_tensors
+        x, down = x[:, : packed.inputs], x[:, packed.inputs :]
+        wide = with_room(d_out, packed.extra)
+        d_down = wide[:, packed.outputs :]  # [M, extra]
+        torch.mm(d_out, packed.forward[:, packed.inputs :], out=d_down)
+        d_x = wide @ packed.backward if ctx.needs_input_grad[0] else None
+        d_a = _transposed_product(d_down, x)  # [extra, C]
+        d_a *= packed.adapters[0][0].scaling
+        of_parameters: list[Tensor] = []
+        for _, rows, ranks in packed.adapters:
+            of_parameters += [d_a[ranks], _transposed_product(d_out[:, rows], down[:, ranks])]
+        return d_x, None, *of_parameters
+
+
+def _transposed_product(a: Tensor, b: Tensor) -> Tensor:
+    """aᵀ b of a [M, n] and b [M, m] in float32."""
+    if a.dtype == torch.float32:
+        return a.T @ b
+    return torch.mm(a.T, b, out_dtype=torch.float32)
+
+
+class FusedQwen2:
+    """Hidden states and losses of a plain network, whose adapters it is differentiable in."""
+
+    def __init__(self, network: Qwen2):
+        self.config = network.config
+        self.embedding = network.model.embed_tokens.weight.detach()
+        self.head = network.head.detach()
+        self.blocks = [
+            {name: Packed([block.get_submodule(part) for part in parts]) for name, parts in PACKED.items()}
+            for block in network.model.layers
+        ]
+        self.norms: list[tuple[Tensor, Tensor]] = []
+        for block in network.model.layers:
+            before_attention, before_mlp = block.input_layernorm, block.post_attention_layernorm
+            self.norms.append((before_attention.weight.detach(), before_mlp.weight.detach()))  # pyright: ignore
+        self.last_norm = network.model.norm.weight.detach()
+        self._padded_head: Tensor | None = None
+        self.refresh()
+
+    @torch.no_grad()
+    def refresh(self) -> None:
+        """Reads the adapters anew, after an optimiser's step has changed them."""
+        parts = [part for block in self.blocks for packed in block.values() for part in packed.parts()]
+        if parts:
+            layers, a, b = zip(*parts)
+            scaled = torch._foreach_mul([layer.lora_A for layer in layers], [layer.scaling for layer in layers])
+            torch._foreach_copy_(a, scaled)
+            torch._foreach_copy_(b, [layer.lora_B for layer in layers])
+
+    def hidden(self, ids: Tensor) -> Tensor:
+        """Normalised hidden states [M, C] of ids [B, T]."""
+        from loracast.model.kernels.norm import AddNorm, add_norm
+        from loracast.model.kernels.rotary import Rotate
+        from loracast.model.kernels.swiglu import SwiGLU
+
+        config, (rows, tokens) = self.config, ids.shape
+        heads, groups, eps = config.num_attention_heads, config.num_key_value_heads, config.rms_norm_eps
+        cos, sin = angles(torch.arange(tokens, device=ids.device), config.head_dim, config.rope_theta)
+        qkv, o, gate_up, down = (self.blocks[0][name].extra for name in PACKED)  # alike in all layers
+        x = F.embedding(ids.flatten(), self.embedding)  # [M, C]
+        _, normed, _ = add_norm(x, None, self.norms[0][0], eps, qkv)
+        for index, block in enumerate(self.blocks):
+            merged = block["qkv"](normed).view(rows, tokens, heads + 2 * groups, -1)
+            query, key, value = Rotate.apply(merged, cos, sin, heads, groups, qkv)
+            with sdpa_kernel(FASTEST_ATTENTION, set_priority=True):
+                mixed = F.scaled_dot_product_attention(query, key, value, is_causal=True, enable_gqa=True)
+            delta = block["o"](mixed.transpose(1, 2).reshape(rows * tokens, -1))
+            x, normed = AddNorm.apply(x, delta, self.norms[index][1], eps, gate_up, o)
+            delta = block["down"](SwiGLU.apply(block["gate_up"](normed), down, gate_up))
+            following = self.norms[index + 1][0] if index + 1 < len(self.blocks) else self.last_norm
+            x, normed = AddNorm.apply(x, delta, following, eps, qkv, down)
+        return normed
+
+    def loss_sum(self, ids: Tensor, in_loss: Tensor) -> Tensor:
+        """Summed cross-entropy in nats of next tokens, as `batch.loss_sum`: ids and in_loss are [B, L]."""
+        from loracast.model.kernels.cross_entropy import HeadLoss, padded_head
+
+        if self._padded_head is None:
+            self._padded_head = padded_head(self.head)
+        hidden = self.hidden(ids[:, :-1])
+        targets, wanted = ids[:, 1:].reshape(-1), in_loss[:, 1:].reshape(-1)
+        return HeadLoss.apply(hidden, self._padded_head, len(self.head), targets, wanted)
