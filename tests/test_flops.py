@@ -243,7 +243,7 @@ def test_sampling_numbers_of_any_length(qwen2_directory, constrained):
         paths = sample_paths(
             model, [prompt], ["a"], codec.grammar(1), 20, SampleConfig(samples=samples), constrained=constrained
         )
-    cost = PassCost.of(model.network)
+    cost = PassCost(model.network.config, len(model.rows) if constrained else model.network.config.vocab_size)
     assert flops.get_total_flops() == cost.forecasts([len(prompt)], paths.tokens.tolist()).total.hardware
     assert paths.tokens.tolist() == [[paths.tokens.max()] * samples]
     assert not constrained or paths.tokens.max() < 20 * codec.grammar(1).step_tokens

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 import loracast
-from loracast.codec import Codec
+from loracast.codec import Codec, Scale
 from loracast.engine.batch import encode_batch
 from loracast.engine.likelihood import log_density
 from loracast.engine.sample import sample_paths
@@ -288,7 +288,9 @@ class Forecaster:
             grammar = self.codec.grammar(len(names))
             ids = [prompt.ids for prompt in prompts]
             if ledger:
-                most = self.forecast_flops([contexts[index].values for index in varying], horizon, samples)
+                most = self.forecast_flops(
+                    [contexts[index].values for index in varying], horizon, samples, constrained=constrained
+                )
                 ledger.check("forecasts", most)
             drawn = sample_paths(
                 self.model,
@@ -301,12 +303,12 @@ class Forecaster:
                 progress=progress,
             )
             lengths = [len(prompt) for prompt in ids]
-            flops = PassCost.of(self.model.network, self.lora).forecasts(lengths, drawn.tokens.tolist()).total
+            flops = self._forecast_cost(self.lora, constrained).forecasts(lengths, drawn.tokens.tolist()).total
             if ledger:
                 ledger.charge("forecasts", flops)
-            for index, scale, symbols in zip(varying, scales, drawn.symbols):
-                decoded = self.codec.decode(symbols, scale, horizon)
-                values[index], valid[index] = decoded.values, decoded.valid
+            scale = Scale(*(np.stack(parts)[:, None] for parts in zip(*((one.offset, one.unit) for one in scales))))
+            decoded = self.codec.decode(drawn.symbols, scale, horizon)  # [N, S, H, D]
+            values[varying], valid[varying] = decoded.values, decoded.valid
         times = tuple(future_time(one, horizon) for one in contexts)
         return Forecast(values, valid, tuple(contexts), times, saturated, flops)
 
@@ -334,14 +336,25 @@ class Forecaster:
         return describe_hardware(self.model.device)
 
     def forecast_flops(
-        self, contexts: Sequence[NDArray[np.float64]], horizon: int, samples: int, lora: LoraConfig | None = None
+        self,
+        contexts: Sequence[NDArray[np.float64]],
+        horizon: int,
+        samples: int,
+        lora: LoraConfig | None = None,
+        *,
+        constrained: bool = True,
     ) -> Flops:
         """What forecasts from contexts [C, D] cost at most, before they are made; `lora` is an adapter yet to come."""
         prompts = [len(self.codec.encode(context, self.codec.fit_scale(context)).ids) for context in contexts]
         longest = [[horizon * self.codec.grammar(context.shape[1]).step_tokens] * samples for context in contexts]
-        return PassCost.of(self.model.network, lora or self.lora).forecasts(prompts, longest).total
+        return self._forecast_cost(lora or self.lora, constrained).forecasts(prompts, longest).total
 
     # -- inside --------------------------------------------------------------------------------------------------
+
+    def _forecast_cost(self, lora: LoraConfig | None, constrained: bool) -> PassCost:
+        """Costs of forecasting: under the grammar, the head is computed for the symbols alone."""
+        cost = PassCost.of(self.model.network, lora)
+        return replace(cost, rows=len(self.model.rows)) if constrained else cost
 
     def _check_variables(self, names: tuple[str, ...]) -> None:
         tuned_on = self.record.get("variables")

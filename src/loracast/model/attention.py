@@ -40,9 +40,7 @@ class BlockedAttention(Function):
     @staticmethod
     def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         batch, heads, tokens, size = query.shape
-        mixed = query.new_empty(batch, tokens, heads, size).transpose(
-            1, 2
-        )  # [B, H, T, E], as the next product reads it
+        mixed = query.new_empty(batch, tokens, heads, size).transpose(1, 2)  # laid out as the next product reads it
         by_head, queries = (part.unflatten(1, (key.shape[1], -1)) for part in (mixed, query))  # [B, K, G, T, E]
         keys, values = (part.reshape(-1, tokens, size) for part in (key, value))  # [B*K, T, E]
         wide_keys = keys.float()
@@ -179,7 +177,8 @@ class SharedPrefixCache:
         kept = self.suffix.get(layer, (key[:, :, :, :0], key[:, :, :, :0]))
         if end > kept[0].shape[3]:  # by zeros, since what is not seen yet is multiplied by a weight of zero
             more = -(-end // CACHE_BLOCK) * CACHE_BLOCK - kept[0].shape[3]
-            kept = self.suffix[layer] = F.pad(kept[0], (0, 0, 0, more)), F.pad(kept[1], (0, 0, 0, more))
+            room = key.new_zeros(*key.shape[:3], more, key.shape[4])
+            kept = self.suffix[layer] = torch.cat([kept[0], room], 3), torch.cat([kept[1], room], 3)
         return kept
 
     def advance(self, tokens: int) -> None:
