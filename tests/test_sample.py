@@ -211,6 +211,33 @@ def test_the_memory_for_a_batch_does_not_matter(numeric_model, together, monkeyp
     assert done[-1] == 1.0
 
 
+@pytest.mark.parametrize("most_paths", [1, 5])
+def test_a_batch_that_does_not_fit_is_halved(numeric_model, together, monkeypatch, most_paths):
+    codec, texts, paths = together
+    constrained = sample.PathBatch.constrained
+
+    def short_of_memory(self: sample.PathBatch, horizon: int):
+        if len(self.ids) * len(self.samples) > most_paths:
+            raise torch.OutOfMemoryError
+        return constrained(self, horizon)
+
+    monkeypatch.setattr(sample.PathBatch, "constrained", short_of_memory)
+    done: list[float] = []
+    others = draw(numeric_model, texts, NAMES, codec.grammar(2), 6, CONFIG, progress=done.append)
+    assert np.array_equal(others, paths)
+    assert len(done) > 1
+    assert done[-1] == 1.0
+
+
+def test_one_path_that_does_not_fit_is_an_error(numeric_model, monkeypatch):
+    def out_of_memory(*_: object):
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(sample.PathBatch, "constrained", out_of_memory)
+    with pytest.raises(ConfigError, match="does not hold one path"):
+        draw(numeric_model, prompts(FIXED), NAMES, FIXED.grammar(2), 6, CONFIG)
+
+
 @pytest.mark.parametrize("together", [True, False], ids=["one batch", "a batch a path"])
 def test_the_tokens_that_were_computed_are_told(numeric_model, monkeypatch, together):
     """A path of the decimal layout is computed for as long as any of its batch, which is looked up every 16 tokens."""

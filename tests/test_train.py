@@ -179,6 +179,30 @@ def test_accumulation_gives_the_same_gradients(numeric_model: LanguageModel, par
     torch.testing.assert_close(gradients_in_parts, gradients, atol=1e-6, rtol=1e-4)
 
 
+@pytest.mark.parametrize("fits", [2, 0])
+def test_a_batch_that_does_not_fit_is_computed_in_parts(numeric_model: LanguageModel, fits: int):
+    batch = encode_batch(FIXED, np.stack([one.values[:12] for one in noise(5)]), 8)
+    steps = [TrainingStep(attach(numeric_model.network, CONFIG.lora), numeric_model.rows, CONFIG) for _ in range(2)]
+    add_gradients = steps[1].passes.add_gradients
+
+    def short_of_memory(ids: torch.Tensor, *rest: torch.Tensor) -> torch.Tensor:
+        loss = add_gradients(ids, *rest)  # so that what a failed attempt leaves behind would show
+        if len(ids) > fits:
+            raise torch.OutOfMemoryError
+        return loss
+
+    steps[1].passes.add_gradients = short_of_memory
+    steps[0].gradients(batch)
+    if not fits:
+        with pytest.raises(ConfigError, match="does not hold one window"):
+            steps[1].gradients(batch)
+        return
+    steps[1].gradients(batch)
+    assert steps[1].parts == 4
+    for whole, parts in zip(steps[0].adapters, steps[1].adapters):
+        torch.testing.assert_close(parts.grad, whole.grad, atol=1e-6, rtol=1e-4)
+
+
 def test_the_best_adapter_is_kept_when_validation_gets_worse(numeric_model: LanguageModel):
     events: list[dict[str, Any]] = []
     config = replace(CONFIG, steps=40, validate_every=3)
