@@ -30,7 +30,7 @@ FASTEST_ATTENTION = [SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION, SDP
 
 
 def can_fuse(network: Qwen2) -> bool:
-    """Whether the kernels compute this network: on a GPU, in half precision, with heads of a usual size, frozen."""
+    """Whether the kernels compute this network: on a GPU, in half precision, with heads of a usual size."""
     weight, size = network.model.norm.weight, network.config.head_dim
     usual = size in (16, 32, 64, 128)
     return (

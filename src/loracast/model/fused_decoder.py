@@ -11,6 +11,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.attention import sdpa_kernel
 
 from loracast.model.fused import FASTEST_ATTENTION, FusedQwen2
 from loracast.model.kernels.decode_attention import Layout, decode_attention
@@ -79,7 +80,8 @@ class FusedDecoder:
                 query, key, value = Rotate.apply(merged, cos, sin, heads, groups, 0)
                 for kept, new in zip(self.prompts[layer], (key, value)):
                     kept[rows].view(key.shape).copy_(new)
-                with torch.nn.attention.sdpa_kernel(FASTEST_ATTENTION[1:], set_priority=True):
+                # not cuDNN, which would plan anew for each shape of prompts
+                with sdpa_kernel(FASTEST_ATTENTION[1:], set_priority=True):
                     mixed = F.scaled_dot_product_attention(query, key, value, is_causal=True, enable_gqa=True)
                 return mixed.transpose(1, 2).reshape(series * tokens, -1)
 
