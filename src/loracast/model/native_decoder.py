@@ -1,0 +1,118 @@
+"""Decoding on a CPU: the matrix products are PyTorch's, what lies between them is `native/decode.c`.
+
+The twin is `decoder.PlainDecoder`, which is also what a machine without a C compiler takes.
+
+Shapes: N series, S samples, B paths, T new tokens, P prompt tokens (padded), C hidden size, H query heads,
+K key-value heads, E head size.
+"""
+
+from __future__ import annotations
+
+import ctypes
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from loracast.model.attention import SharedPrefixCache
+from loracast.model.fused import FusedQwen2
+from loracast.model.kernels.room import empty_with_room
+from loracast.model.native import Layout, library
+from loracast.model.qwen2 import Qwen2, angles
+
+CHUNK = 64  # keys, which room is made for in multiples of
+MOST_ROWS, MOST_SIZE = 64, 128
+LANES = 16
+
+
+def can_decode_natively(network: Qwen2) -> bool:
+    """Whether the C functions compute this network: on a CPU, in bfloat16, of sizes that they divide by."""
+    config, weight = network.config, network.model.norm.weight
+    sizes = config.head_dim, config.hidden_size, config.intermediate_size
+    share = config.num_attention_heads // config.num_key_value_heads
+    fits = config.head_dim <= MOST_SIZE and 4 * share <= MOST_ROWS and not any(size % LANES for size in sizes)
+    return weight.device.type == "cpu" and weight.dtype == torch.bfloat16 and fits and library() is not None
+
+
+class NativeDecoder:
+    """See `decoder.Decoder`; the arguments are those of `fused_decoder.FusedDecoder`."""
+
+    def __init__(self, network: Qwen2, prompt: Tensor, lengths: Tensor, samples: int, most: int):
+        functions = library()
+        assert functions is not None
+        self.functions, self.plain, self.network = functions, network, FusedQwen2(network)
+        self.prompt, self.lengths, self.samples, self.most = prompt, lengths.int(), samples, most
+        self.fed = 0
+        config, rows = network.config, len(prompt) * samples * network.config.num_key_value_heads
+        self.config, self.threads = config, torch.get_num_threads()
+        shape = rows, -(-most // CHUNK) * CHUNK, 2 * config.head_dim
+        # of zeros, since what is not there yet is multiplied by a weight of zero
+        self.own = [torch.zeros(shape, dtype=torch.bfloat16) for _ in network.model.layers]
+        self.prompts: list[Tensor] = []
+        positions = torch.arange(prompt.shape[1] + most)
+        self.cos, self.sin = angles(positions, config.head_dim, config.rope_theta)
+
+    def prefill(self) -> Tensor:
+        """Normalised hidden state [B, C] of the last prompt token of each path."""
+        cache = SharedPrefixCache(self.lengths.long(), self.samples)
+        hidden = self.plain.hidden(self.prompt, cache)
+        self.prompts = [in_pairs(*cache.prefix.pop(layer)) for layer in range(len(self.own))]
+        last = hidden[torch.arange(len(hidden)), self.lengths.long() - 1]
+        return last.repeat_interleave(self.samples, 0)
+
+    def buffer(self, new: int) -> Tensor:
+        return torch.empty(len(self.prompt) * self.samples, new, dtype=torch.int64)
+
+    def advance(self, ids: Tensor) -> Tensor:
+        """Feeds ids [B, T]; the normalised hidden state [B, C] after each path's last one."""
+        new, network = ids.shape[1], self.network
+        layout = self._layout()
+        x, delta = F.embedding(ids.flatten(), network.embedding), None  # [B*T, C]
+        for layer, (block, norms) in enumerate(zip(network.blocks, network.norms)):
+            qkv = block["qkv"].product(self._add_norm(x, delta, norms[0], block["qkv"].extra))
+            delta = block["o"].product(self._attend(layout, qkv, layer, new, block["o"].extra))
+            gate_up = block["gate_up"].product(self._add_norm(x, delta, norms[1], block["gate_up"].extra))
+            delta = block["down"].product(self._swiglu(gate_up, block["down"].extra))
+        assert delta is not None
+        self.fed += new
+        last = slice(new - 1, None, new)
+        return self._add_norm(x[last].contiguous(), delta[last].contiguous(), network.last_norm, 0)
+
+    def _layout(self) -> Layout:
+        config = self.config
+        groups = config.num_key_value_heads
+        return Layout(
+            *(one.data_ptr() for one in (self.lengths, self.cos, self.sin)),
+            *(len(self.prompt), self.samples, groups, config.num_attention_heads // groups, config.head_dim, self.fed),
+            *(self.prompts[0].shape[1], self.own[0].shape[1], self.threads),
+        )
+
+    def _attend(self, layout: Layout, qkv: Tensor, layer: int, new: int, extra: int) -> Tensor:
+        out = empty_with_room(qkv, self.config.num_attention_heads * self.config.head_dim, extra)
+        kept = self.prompts[layer].data_ptr(), self.own[layer].data_ptr()
+        arguments = qkv.data_ptr(), *kept, out.data_ptr(), out.stride(0), new
+        self.functions.decode_attention(ctypes.byref(layout), *arguments)
+        return out
+
+    def _add_norm(self, x: Tensor, delta: Tensor | None, weight: Tensor, extra: int) -> Tensor:
+        rows, columns = x.shape
+        normed = empty_with_room(x, columns, extra)
+        added = None if delta is None else delta.data_ptr()
+        arguments = x.data_ptr(), added, weight.data_ptr(), normed.data_ptr(), rows, columns, normed.stride(0)
+        self.functions.add_norm(*arguments, self.config.rms_norm_eps, self.threads)
+        return normed
+
+    def _swiglu(self, gate_up: Tensor, extra: int) -> Tensor:
+        rows, inner = len(gate_up), gate_up.shape[1] // 2
+        out = empty_with_room(gate_up, inner, extra)
+        self.functions.swiglu(gate_up.data_ptr(), out.data_ptr(), rows, inner, out.stride(0), self.threads)
+        return out
+
+
+def in_pairs(key: Tensor, value: Tensor) -> Tensor:
+    """Keys and values [N*K, P, E] in whole chunks as `decode.c` lays them out, [N*K, P', 2E]."""
+    chunks = (F.pad(one, (0, 0, 0, -one.shape[1] % CHUNK)).unflatten(1, (-1, CHUNK)) for one in (key, value))
+    keys, values = chunks  # [N*K, chunks, CHUNK, E]
+    keys = keys.unflatten(-1, (-1, 2)).transpose(2, 3)  # [N*K, chunks, E/2, CHUNK, 2]
+    values = values.unflatten(2, (-1, 2)).transpose(3, 4)  # [N*K, chunks, CHUNK/2, E, 2]
+    return torch.cat([keys.flatten(2), values.flatten(2)], 2).view(len(key), -1, 2 * key.shape[2])
