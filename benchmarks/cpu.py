@@ -29,7 +29,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from harness import Contest, bare_parser, describe, finish, median, note, rounded
+from harness import Contest, bare_parser, describe, finish, keep, median, note, rounded
 from scipy.stats import ks_2samp, kstest
 
 import loracast
@@ -276,6 +276,7 @@ def main() -> None:
             result[name] = measure(options.model, options.repeats)
             result[name] |= {"floor_seconds": floor[name]}
             result[name] |= {"times_floor": rounded(result[name]["seconds"]["loracast"] / floor[name], 3)}
+            keep(result, options.output)
     if "start-up" not in options.skip:
         result["start_up_seconds"] = start_up(options.model, options.repeats)
     finish(result, options.output)

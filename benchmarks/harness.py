@@ -8,6 +8,7 @@ contestant computes at a time, and between its calls it holds little more of the
 from __future__ import annotations
 
 import argparse
+import functools
 import gc
 import importlib.metadata
 import json
@@ -41,6 +42,7 @@ from loracast.settings import LoraConfig
 
 PACKAGES = ("torch", "triton", "transformers", "peft", "liger_kernel", "unsloth", "vllm")
 GIB = 2**30
+SUSTAINED_SECONDS = 2
 
 
 # -- contestants -----------------------------------------------------------------------------------------------------
@@ -118,14 +120,24 @@ class Contest:
             self._workers[name][1].send((method, parameters))
         return self._answer(name)
 
-    def interleave(self, rounds: dict[str, int], method: str, *parameters: Any) -> dict[str, list[Any]]:
-        """Calls a method of all in turn, again and again, each as often as `rounds` says; what each returned."""
+    def interleave(
+        self,
+        rounds: dict[str, int],
+        method: str,
+        *parameters: Any,
+        after_round: Callable[[dict[str, list[Any]]], None] = lambda answers: None,
+    ) -> dict[str, list[Any]]:
+        """Calls a method of all in turn, again and again, each as often as `rounds` says; what each returned.
+
+        `after_round` is given what there is after each turn of all.
+        """
         answers: dict[str, list[Any]] = {name: [] for name in rounds}
         for index in range(max(rounds.values())):
             for name, wanted in rounds.items():
                 if index < wanted and (answer := self.call(name, method, *parameters)) is not None:
                     answers[name].append(answer)
                     note(f"  {name}, round {index + 1}: {answer}")
+            after_round(answers)
         return answers
 
     def _answer(self, name: str) -> Any:
@@ -186,7 +198,11 @@ def peak_memory(device: torch.device) -> Iterator[dict[str, float]]:
 
 def peaks(device: torch.device) -> dict[str, float]:
     """What the hardware reaches: `matmul_tflops` of a large bfloat16 product of random matrices, and `copy_tbs`,
-    terabytes a second of a large copy, bytes read and written."""
+    terabytes a second of a large copy, bytes read and written.
+
+    On a GPU also `sustained_matmul_tflops`, of the same product after two seconds of it, when heat and the power limit
+    have lowered the clock.
+    """
     on_gpu = device.type == "cuda"
     size, bytes_copied = (8192, 4 * GIB) if on_gpu else (1024, GIB // 4)
     left, right = (torch.randn(size, size, device=device, dtype=torch.bfloat16) for _ in range(2))
@@ -201,6 +217,10 @@ def peaks(device: torch.device) -> dict[str, float]:
         timed(device, work, 3)  # warms up
         found[name] = round(amount / timed(device, work, 10) / 1e12, 4)
     if on_gpu:
+        amount = 2 * size**3
+        work = functools.partial(torch.matmul, left, right, out=product)
+        timed(device, work, round(SUSTAINED_SECONDS * found["matmul_tflops"] * 1e12 / amount))
+        found["sustained_matmul_tflops"] = round(amount / timed(device, work, 100) / 1e12, 4)
         del left, right, product, source, target, work
         gc.collect()
         torch.cuda.empty_cache()
@@ -290,10 +310,15 @@ def describe(options: argparse.Namespace, benchmark: str) -> dict[str, Any]:
     }
 
 
-def finish(result: dict[str, Any], output: Path | None) -> None:
-    """Keeps a result and prints it as one line."""
+def keep(result: dict[str, Any], output: Path | None) -> None:
+    """Writes a result, also while it is not complete: what was measured outlives a run that is cut off."""
     if output:
         write_text(output, json.dumps(result, indent=1, default=_plain) + "\n")
+
+
+def finish(result: dict[str, Any], output: Path | None) -> None:
+    """Keeps a result and prints it as one line."""
+    keep(result, output)
     print(json.dumps(result, default=_plain), flush=True)
 
 

@@ -19,7 +19,7 @@ The last line of the output is the result as JSON.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from harness import (
     Contest,
     describe,
     finish,
+    keep,
     median,
     note,
     parser,
@@ -274,7 +275,8 @@ class Reference:
 # -- the benchmark ---------------------------------------------------------------------------------------------------
 
 CASES = ("150x20x50", "1x100x50", "10000x1x10")
-CONTESTANTS = ("loracast", "loracast-adapter", "generate-static", "generate-dynamic", "vllm")
+OURS = ("loracast", "loracast-adapter")
+CONTESTANTS = (*OURS, "generate-static", "generate-dynamic", "vllm")
 
 
 def floor_seconds(config: Qwen2Config, case: Case, prompt: int, peaks: dict[str, float]) -> dict[str, float]:
@@ -304,8 +306,10 @@ def floor_seconds(config: Qwen2Config, case: Case, prompt: int, peaks: dict[str,
     return {name: rounded(value) for name, value in found.items()} | {"total": rounded(total)}
 
 
-def run_case(case: Case, model: Path, adapter: Path, options: Any, peaks: dict[str, float]) -> dict[str, Any]:
-    """All contestants on one case."""
+def run_case(
+    case: Case, model: Path, adapter: Path, options: Any, peaks: dict[str, float], keep_case: Callable[[Any], None]
+) -> dict[str, Any]:
+    """All contestants on one case; `keep_case` gets what there is after each round."""
     note(f"{case.series} series x {case.samples} samples x {case.tokens} tokens")
     series = simulate("predator-prey", case.series, steps=CONTEXT, duration=100.0)
     symbols = np.stack([CODEC.encode(one.values, CODEC.fit_scale(one.values)).ids for one in series])  # [N, P]
@@ -316,23 +320,40 @@ def run_case(case: Case, model: Path, adapter: Path, options: Any, peaks: dict[s
     builds |= {f"generate-{cache}": (Generate, model, cache, *peer) for cache in ("static", "dynamic")}
     builds |= {"vllm": (Vllm, model, *peer)}
     chosen = options.contestants
-    rounds = {name: options.repeats if name in adapters else options.peer_repeats for name in chosen}
+    rounds = {name: options.repeats if name in OURS else options.peer_repeats for name in chosen}
+    config, _ = Qwen2Config.read(model / "config.json")
+    floor = floor_seconds(config, case, prompts.shape[1], peaks)
     checks: dict[str, Any] = {}
     with Contest(options.limit) as contest:
         contest.enter({name: builds[name] for name in chosen})
-        firsts = {name: contest.call(name, "first") for name in chosen if name in adapters}
-        answers = contest.interleave(rounds, "round")
+        firsts = {name: contest.call(name, "first") for name in chosen if name in OURS}
+
+        def summary(answers: dict[str, list[Any]]) -> dict[str, Any]:
+            found = summarise(case, chosen, answers, firsts, contest.failures, floor["total"])
+            tokens = {"prompt_tokens": prompts.shape[1], "tokens": case.paths * case.tokens}
+            tokens |= {"tokens_forced": case.paths * (case.tokens - case.sampled)}
+            return tokens | {"floor_seconds": floor} | found | {"checks": checks}
+
+        answers = contest.interleave(rounds, "round", after_round=lambda answers: keep_case(summary(answers)))
         for name in contest.names:
-            if name in adapters and (found := contest.call(name, "written")):
+            if name in OURS and (found := contest.call(name, "written")):
                 checks[name] = {"valid_share": found[0], "agree": False}
                 if found[1] is not None:
                     reference = f"reference for {name}"
                     contest.enter({reference: (Reference, model, adapters[name], options.device, prompts)})
                     checks[name] |= contest.call(reference, "check", found[1]) or {}
-        failures = contest.failures
+        return summary(answers)
 
-    config, _ = Qwen2Config.read(model / "config.json")
-    floor = floor_seconds(config, case, prompts.shape[1], peaks)
+
+def summarise(
+    case: Case,
+    chosen: list[str],
+    answers: dict[str, list[Any]],
+    firsts: dict[str, float | None],
+    failures: dict[str, str],
+    floor: float,
+) -> dict[str, Any]:
+    """Medians and ratios of the rounds that there are."""
     results: dict[str, dict[str, Any]] = {}
     for name in chosen:
         if name in failures:
@@ -344,27 +365,22 @@ def run_case(case: Case, model: Path, adapter: Path, options: Any, peaks: dict[s
             "seconds": seconds,
             "tokens_per_second": round(case.paths * case.tokens / seconds),
             "peak_gib": max((answer["peak_gib"] for answer in taken if "peak_gib" in answer), default=None),
-            "times_floor": rounded(seconds / floor["total"], 3),
+            "times_floor": rounded(seconds / floor, 3),
             "rounds_seconds": [rounded(answer["seconds"]) for answer in taken],
         }
-        if name in adapters:
-            results[name]["first_seconds"] = rounded(firsts[name])
-        else:
+        if first := firsts.get(name):
+            results[name]["first_seconds"] = rounded(first)
+        if name not in OURS:
             share = taken[-1]["share"]
             results[name] |= {"batch": taken[-1]["batch"], "share_measured": share, "extrapolated": share < 1}
     measured = {name: found["seconds"] for name, found in results.items() if "seconds" in found}
     return {
-        "prompt_tokens": prompts.shape[1],
-        "tokens": case.paths * case.tokens,
-        "tokens_forced": case.paths * (case.tokens - case.sampled),
-        "floor_seconds": floor,
         "contestants": results,
         "times_slower_than": {
             own: {name: rounded(seconds / measured[own], 3) for name, seconds in measured.items()}
-            for own in adapters
+            for own in OURS
             if own in measured
         },
-        "checks": checks,
         "failures": {name: why for name, why in failures.items() if name not in chosen},
     }
 
@@ -384,7 +400,11 @@ def main() -> None:
         config, _ = Qwen2Config.read(model / "config.json")
         adapter = random_adapter(place / "adapter", config, LORA)
         for name in options.cases:
-            result["cases"][name] = run_case(Case.named(name), model, adapter, options, result["peaks"])
+
+            def keep_case(found: dict[str, Any], name: str = name) -> None:
+                keep(result | {"cases": result["cases"] | {name: found}}, options.output)
+
+            result["cases"][name] = run_case(Case.named(name), model, adapter, options, result["peaks"], keep_case)
     checks = [check["agree"] for case in result["cases"].values() for check in case["checks"].values()]
     finish(result | {"agree": bool(checks) and all(checks)}, options.output)
 

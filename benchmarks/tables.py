@@ -63,7 +63,9 @@ def caption(result: dict[str, Any]) -> str:
     named = dict.fromkeys(str(value) for key, value in hardware.items() if key != "cores")
     parts = [*named, *(f"{name} {version}" for name, version in versions.items()), result.get("date")]
     if peaks := result.get("peaks"):
-        parts.append(f"measured peaks {peaks['matmul_tflops']:.0f} TFLOP/s and {peaks['copy_tbs']:.2f} TB/s")
+        parts.append(f"measured peaks {peaks['matmul_tflops']:.3g} TFLOP/s and {peaks['copy_tbs']:.2f} TB/s")
+        if sustained := peaks.get("sustained_matmul_tflops"):
+            parts.append(f"{sustained:.3g} TFLOP/s after two seconds")
     if commit := result.get("commit"):
         parts.append(f"commit {commit[:10]}")
     return ", ".join(part for part in parts if part) + "."

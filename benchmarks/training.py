@@ -16,6 +16,7 @@ The last line of the output is the result as JSON.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from harness import (
     Contest,
     describe,
     finish,
+    keep,
     median,
     note,
     parser,
@@ -267,8 +269,10 @@ def compare(first: dict[str, dict[str, Any]]) -> dict[str, Any]:
     return {"first_steps": first, "largest_difference": largest, "agree": agree}
 
 
-def run_case(setting: Setting, chosen: list[str], options: Any, peak: dict[str, float]) -> dict[str, Any]:
-    """All contestants on one case."""
+def run_case(
+    setting: Setting, chosen: list[str], options: Any, peak: dict[str, float], keep_case: Callable[[Any], None]
+) -> dict[str, Any]:
+    """All contestants on one case; `keep_case` gets what there is after each round."""
     case = setting.case
     note(f"{case.batch} windows, {case.targets}")
     with Contest(options.limit) as contest:
@@ -276,10 +280,26 @@ def run_case(setting: Setting, chosen: list[str], options: Any, peak: dict[str, 
         peers = [name for name in contest.names if CONTESTANTS[name][0] is Peft]
         numeric_loss = contest.call(peers[0], "numeric_loss") if peers else None
         first = {name: found for name in chosen if (found := contest.call(name, "first_steps"))}
-        rounds = dict.fromkeys(chosen, options.repeats)
-        answers = contest.interleave(rounds, "round", options.warm_up, options.steps)
-        failures = contest.failures
+        checked = check(first, numeric_loss)
 
+        def summary(answers: dict[str, list[Any]]) -> dict[str, Any]:
+            return summarise(setting, chosen, answers, contest.failures, peak) | {"checks": checked}
+
+        answers = contest.interleave(
+            dict.fromkeys(chosen, options.repeats),
+            "round",
+            options.warm_up,
+            options.steps,
+            after_round=lambda answers: keep_case(summary(answers)),
+        )
+        return summary(answers)
+
+
+def summarise(
+    setting: Setting, chosen: list[str], answers: dict[str, list[Any]], failures: dict[str, str], peak: dict[str, float]
+) -> dict[str, Any]:
+    """Medians and ratios of the rounds that there are."""
+    case = setting.case
     config, _ = Qwen2Config.read(setting.model / "config.json")
     results: dict[str, dict[str, Any]] = {}
     for name in chosen:
@@ -304,6 +324,11 @@ def run_case(setting: Setting, chosen: list[str], options: Any, peak: dict[str, 
         own: {name: rounded(found["ms"] / results[own]["ms"], 3) for name, found in results.items() if "ms" in found}
         for own in ours
     }
+    return {"contestants": results, "times_slower_than": ratios}
+
+
+def check(first: dict[str, dict[str, Any]], numeric_loss: float | None) -> dict[str, Any]:
+    """Whether first steps agree within each vocabulary, and the numeric ones with a peer's loss of the same rows."""
     groups = {
         "numeric": {name: found for name, found in first.items() if name in NUMERIC},
         "full": {name: found for name, found in first.items() if name not in NUMERIC},
@@ -313,7 +338,7 @@ def run_case(setting: Setting, chosen: list[str], options: Any, peak: dict[str, 
         loss = next(iter(groups["numeric"].values()))["losses"][0]
         checks["numeric"] |= {"first_loss_of_peer": numeric_loss}
         checks["numeric"]["agree"] &= abs(loss / numeric_loss - 1) < LOSS_TOLERANCE
-    return {"contestants": results, "times_slower_than": ratios, "checks": checks}
+    return checks
 
 
 def main() -> None:
@@ -330,7 +355,11 @@ def main() -> None:
             case = Case.named(name)
             adapter = random_adapter(place / case.targets, config, case.tune.lora)
             setting = Setting(model, adapter, case, options.device)
-            result["cases"][name] = run_case(setting, options.contestants, options, result["peaks"])
+
+            def keep_case(found: dict[str, Any], name: str = name) -> None:
+                keep(result | {"cases": result["cases"] | {name: found}}, options.output)
+
+            result["cases"][name] = run_case(setting, options.contestants, options, result["peaks"], keep_case)
     checks = [check["agree"] for case in result["cases"].values() for check in case["checks"].values()]
     finish(result | {"agree": bool(checks) and all(checks)}, options.output)
 

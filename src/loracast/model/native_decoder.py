@@ -28,7 +28,7 @@ LANES = 16
 def can_decode_natively(network: Qwen2) -> bool:
     """Whether the C functions compute this network: on a CPU, in bfloat16, of sizes that they divide by."""
     config, weight = network.config, network.model.norm.weight
-    sizes = config.head_dim, config.hidden_size, config.intermediate_size
+    sizes = config.head_dim // 2, config.hidden_size, config.intermediate_size
     share = config.num_attention_heads // config.num_key_value_heads
     fits = config.head_dim <= MOST_SIZE and 4 * share <= MOST_ROWS and not any(size % LANES for size in sizes)
     return weight.device.type == "cpu" and weight.dtype == torch.bfloat16 and fits and library() is not None

@@ -46,6 +46,25 @@ def _accumulate(scores, value, highest, mass, mixed):
 
 
 @triton.jit
+def _attend(
+    low, high, key_ptr, value_ptr, tokens, highest, mass, mixed, E: tl.constexpr, COLUMNS: tl.constexpr
+):  # fmt: skip
+    """Goes on with queries, as halves [rows, E/2], over keys and values [tokens, E]."""
+    half: tl.constexpr = E // 2
+    pair, size = tl.arange(0, half), tl.arange(0, E)
+    for start in range(0, tokens, COLUMNS):
+        column = start + tl.arange(0, COLUMNS)
+        known = column < tokens
+        key = key_ptr + column[None] * E + pair[:, None]  # [half, COLUMNS]
+        scores = tl.dot(low, tl.load(key, known[None], 0.0), input_precision="ieee")
+        scores = tl.dot(high, tl.load(key + half, known[None], 0.0), scores, input_precision="ieee")
+        value = tl.load(value_ptr + column[:, None] * E + size[None], known[:, None], 0.0)
+        scores = tl.where(known[None], scores, float("-inf"))
+        highest, mass, mixed = _accumulate(scores, value, highest, mass, mixed)
+    return highest, mass, mixed
+
+
+@triton.jit
 def _prompts(
     qkv_ptr, key_ptr, value_ptr, length_ptr, first_ptr, fed_ptr, cos_ptr, sin_ptr, mixed_ptr, log_mass_ptr,
     padded, scale,
@@ -70,17 +89,10 @@ def _prompts(
         mass = tl.zeros((ROWS,), tl.float32)
         mixed = tl.zeros((ROWS, E), tl.float32)
         base = tl.program_id(0).to(tl.int64) * padded * E
-        pair, size = tl.arange(0, half), tl.arange(0, E)
-        for start in range(0, length, COLUMNS):
-            column = start + tl.arange(0, COLUMNS)
-            known = column < length
-            key = key_ptr + base + column[None] * E + pair[:, None]  # [half, COLUMNS]
-            scores = tl.dot(low, tl.load(key, known[None], 0.0), input_precision="ieee")
-            scores = tl.dot(high, tl.load(key + half, known[None], 0.0), scores, input_precision="ieee")
-            value = tl.load(value_ptr + base + column[:, None] * E + size[None], known[:, None], 0.0)
-            scores = tl.where(known[None], scores, float("-inf"))
-            highest, mass, mixed = _accumulate(scores, value, highest, mass, mixed)
-        place = token * H + head
+        highest, mass, mixed = _attend(
+            low, high, key_ptr + base, value_ptr + base, length, highest, mass, mixed, E, COLUMNS
+        )
+        place, size = token * H + head, tl.arange(0, E)
         tl.store(mixed_ptr + place * E + size[None], mixed / mass[:, None], inside)
         tl.store(log_mass_ptr + place, (highest + tl.log2(mass))[:, None], inside)
 
@@ -113,15 +125,7 @@ def _own(
     mass = tl.full((ROWS,), 1.0, tl.float32)
     mixed = tl.load(prompt_ptr + place * E + size[None], inside, 0.0)
     base = tl.program_id(0).to(tl.int64) * most * E
-    for start in range(0, fed, COLUMNS):
-        column = start + tl.arange(0, COLUMNS)
-        known = column < fed
-        key = key_ptr + base + column[None] * E + pair[:, None]  # [half, COLUMNS]
-        scores = tl.dot(low, tl.load(key, known[None], 0.0), input_precision="ieee")
-        scores = tl.dot(high, tl.load(key + half, known[None], 0.0), scores, input_precision="ieee")
-        value = tl.load(value_ptr + base + column[:, None] * E + size[None], known[:, None], 0.0)
-        scores = tl.where(known[None], scores, float("-inf"))
-        highest, mass, mixed = _accumulate(scores, value, highest, mass, mixed)
+    highest, mass, mixed = _attend(low, high, key_ptr + base, value_ptr + base, fed, highest, mass, mixed, E, COLUMNS)
 
     column = tl.arange(0, NEW)  # the new tokens, padded
     known = (column < T)[:, None]

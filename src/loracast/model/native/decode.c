@@ -7,7 +7,7 @@
 //            values [64 / 2][E][2], each component of two values beside each other
 // An online softmax goes through the prompt, which the paths of a series share, and on through a path's own tokens.
 //
-// Shapes: N series, S samples, T new tokens, H query heads, K key-value heads, G = H / K, E head size.
+// Shapes: N series, S samples, T new tokens, H query heads, K key-value heads, G = H / K, E head size (a multiple of 32).
 
 #include <stdint.h>
 #ifdef __AVX512BF16__
@@ -35,16 +35,6 @@ INLINE halves rounded(floats x) {  // to the nearest, ties to even
 
 INLINE void store(bf16 *to, floats x) { *(halves *)to = rounded(x); }
 
-INLINE float widened(bf16 x) {
-    union { uint32_t bits; float value; } one = {(uint32_t)x << 16};
-    return one.value;
-}
-
-INLINE bf16 narrowed(float x) {
-    union { float value; uint32_t bits; } one = {x};
-    return (one.bits + 0x7fff + ((one.bits >> 16) & 1)) >> 16;
-}
-
 INLINE floats all(float x) { return x - (floats){}; }
 
 INLINE floats larger(floats a, floats b) {
@@ -66,16 +56,28 @@ INLINE floats exp2_of(floats x) {  // of x <= 0, to 2e-7; what is below the smal
     return (floats)((signed_words)sum + (__builtin_convertvector(whole, signed_words) << 23));
 }
 
+// The lanes of a vector folded in halves, and then the lanes of a quarter.
+typedef float octet __attribute__((vector_size(32)));
+typedef float quartet __attribute__((vector_size(16)));
+
 INLINE float sum_of(floats x) {
-    float sum = 0;
-    for (int lane = 0; lane < LANES; lane++) sum += x[lane];
-    return sum;
+    const octet *halves = (const octet *)&x;
+    octet half = halves[0] + halves[1];
+    const quartet *quarters = (const quartet *)&half;
+    quartet sum = quarters[0] + quarters[1];
+    return (sum[0] + sum[1]) + (sum[2] + sum[3]);
 }
 
 INLINE float largest_of(floats x) {
-    float largest = x[0];
-    for (int lane = 1; lane < LANES; lane++) largest = x[lane] > largest ? x[lane] : largest;
-    return largest;
+    const octet *halves = (const octet *)&x;
+    __typeof__(halves[0] > halves[0]) above = halves[0] > halves[1], *bits = (void *)&x;
+    above = (bits[0] & above) | (bits[1] & ~above);
+    const quartet *quarters = (const quartet *)&above;
+    __typeof__(quarters[0] > quarters[0]) more = quarters[0] > quarters[1], *quarter_bits = (void *)&above;
+    more = (quarter_bits[0] & more) | (quarter_bits[1] & ~more);
+    quartet one = (quartet)more;
+    float low = one[0] > one[1] ? one[0] : one[1], high = one[2] > one[3] ? one[2] : one[3];
+    return low > high ? low : high;
 }
 
 INLINE floats add_products(floats sum, words pairs, uint32_t pair) {  // of both halves of each lane with one pair
@@ -92,7 +94,8 @@ INLINE floats add_products(floats sum, words pairs, uint32_t pair) {  // of both
 
 typedef struct {  // query rows and their softmax so far, in base 2
     uint32_t query[MOST_ROWS][MOST_SIZE / 2];
-    float highest[MOST_ROWS], mass[MOST_ROWS], mixed[MOST_ROWS][MOST_SIZE];
+    floats mass[MOST_ROWS];  // its lanes are summed at the end
+    float highest[MOST_ROWS], mixed[MOST_ROWS][MOST_SIZE];
     int limit[MOST_ROWS];  // keys that a row sees
 } Rows;
 
@@ -147,7 +150,7 @@ INLINE void attend_chunk(Rows *rows, int row, int count, const uint32_t *chunk, 
         }
         fade[one] = exp2_of(all(before - highest))[0];
         rows->highest[row + one] = highest;
-        rows->mass[row + one] = rows->mass[row + one] * fade[one] + sum_of(sum);
+        rows->mass[row + one] = rows->mass[row + one] * fade[one] + sum;
     }
     int pairs = left < CHUNK ? (left + 1) / 2 : CHUNK / 2;
     if (size % (4 * LANES)) mix(rows, row, count, 1, values, pairs, size, fade, weights);
@@ -164,11 +167,12 @@ static void attend(Rows *rows, int first, int last, const uint32_t *kept, int le
 }
 
 // A vector [E] rotated by the cosines and sines [E / 2] of its position, and scaled.
-INLINE void rotate(const bf16 *from, const float *cosine, const float *sine, float scale, int half, bf16 *to) {
-    for (int pair = 0; pair < half; pair++) {
-        float low = widened(from[pair]), high = widened(from[pair + half]);
-        to[pair] = narrowed((low * cosine[pair] - high * sine[pair]) * scale);
-        to[pair + half] = narrowed((high * cosine[pair] + low * sine[pair]) * scale);
+INLINE void rotate(const bf16 *from, const float *cosines, const float *sines, float scale, int half, bf16 *to) {
+    for (int pair = 0; pair < half; pair += LANES) {
+        floats low = load(from + pair) * scale, high = load(from + pair + half) * scale;
+        floats cosine = *(const floats *)(cosines + pair), sine = *(const floats *)(sines + pair);
+        store(to + pair, low * cosine - high * sine);
+        store(to + pair + half, high * cosine + low * sine);
     }
 }
 
@@ -205,7 +209,7 @@ void decode_attention(const Layout *layout, const bf16 *qkv, const uint32_t *pro
                 for (int head = 0; head < share; head++, row++) {
                     bf16 *query = (bf16 *)rows.query[row];
                     rotate(from + (group * share + head) * size, cosine, sine, scale, half, query);
-                    rows.limit[row] = length, rows.highest[row] = -1e30f, rows.mass[row] = 0;
+                    rows.limit[row] = length, rows.highest[row] = -1e30f, rows.mass[row] = (floats){};
                     for (int column = 0; column < size; column++) rows.mixed[row][column] = 0;
                 }
                 bf16 key[MOST_SIZE];
@@ -224,7 +228,7 @@ void decode_attention(const Layout *layout, const bf16 *qkv, const uint32_t *pro
             attend(&rows, first, first + rows_of_path, kept, fed + new, size);
             for (int one = 0; one < rows_of_path; one++) {
                 bf16 *to = out + (path * new + one / share) * out_stride + (group * share + one % share) * size;
-                float *mixed = rows.mixed[first + one], inverse = 1 / rows.mass[first + one];
+                float *mixed = rows.mixed[first + one], inverse = 1 / sum_of(rows.mass[first + one]);
                 for (int column = 0; column < size; column += LANES)
                     store(to + column, *(floats *)(mixed + column) * inverse);
             }
