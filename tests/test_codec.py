@@ -259,6 +259,26 @@ def test_a_batch_is_its_rows(codec, values):
         np.testing.assert_array_equal(together.valid[row], alone.valid)
 
 
+@settings(deadline=None)
+@given(codec=codecs, data=st.data())
+def test_contexts_of_several_lengths_are_as_each_alone(codec, data):
+    columns = data.draw(st.integers(1, 3))
+    context = st.integers(1, 8).flatmap(
+        lambda steps: hnp.arrays(np.float64, (steps, columns), elements=finite_or_missing)
+    )
+    contexts = data.draw(st.lists(context, min_size=1, max_size=4))
+    if codec.scale == "dataset":
+        codec = codec.with_dataset_scale(contexts)
+    texts, scale = codec.encode_contexts(contexts)
+    for row, (one, text) in enumerate(zip(contexts, texts, strict=True)):
+        own = codec.fit_scale(one)
+        np.testing.assert_array_equal(scale.offset[row], own.offset)
+        np.testing.assert_array_equal(scale.unit[row], own.unit)
+        alone = codec.encode(one, own)
+        np.testing.assert_array_equal(text.ids, alone.ids)
+        assert text.saturated == alone.saturated
+
+
 def test_samples_of_several_series_are_read_with_their_own_scales():
     codec = Codec("fixed", 1)
     ids = np.stack([from_text("1,2;3,4;"), from_text("5,6;7,8;")])  # [N, L]

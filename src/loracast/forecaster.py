@@ -282,8 +282,7 @@ class Forecaster:
                 varying.append(index)
         saturated, flops = 0, Flops()
         if varying:
-            scales = [self.codec.fit_scale(contexts[index].values) for index in varying]
-            prompts = [self.codec.encode(contexts[index].values, scale) for index, scale in zip(varying, scales)]
+            prompts, scale = self.codec.encode_contexts([contexts[index].values for index in varying])
             saturated = sum(prompt.saturated for prompt in prompts)
             grammar = self.codec.grammar(len(names))
             ids = [prompt.ids for prompt in prompts]
@@ -306,8 +305,8 @@ class Forecaster:
             flops = self._forecast_cost(self.lora, constrained).forecasts(lengths, drawn.tokens.tolist()).total
             if ledger:
                 ledger.charge("forecasts", flops)
-            scale = Scale(*(np.stack(parts)[:, None] for parts in zip(*((one.offset, one.unit) for one in scales))))
-            decoded = self.codec.decode(drawn.symbols, scale, horizon)  # [N, S, H, D]
+            by_path = Scale(scale.offset[:, None], scale.unit[:, None])
+            decoded = self.codec.decode(drawn.symbols, by_path, horizon)  # [N, S, H, D]
             values[varying], valid[varying] = decoded.values, decoded.valid
         times = tuple(future_time(one, horizon) for one in contexts)
         return Forecast(values, valid, tuple(contexts), times, saturated, flops)
@@ -345,7 +344,7 @@ class Forecaster:
         constrained: bool = True,
     ) -> Flops:
         """What forecasts from contexts [C, D] cost at most, before they are made; `lora` is an adapter yet to come."""
-        prompts = [len(self.codec.encode(context, self.codec.fit_scale(context)).ids) for context in contexts]
+        prompts = [len(encoded.ids) for encoded in self.codec.encode_contexts(contexts)[0]]
         longest = [[horizon * self.codec.grammar(context.shape[1]).step_tokens] * samples for context in contexts]
         return self._forecast_cost(lora or self.lora, constrained).forecasts(prompts, longest).total
 

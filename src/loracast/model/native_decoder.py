@@ -20,9 +20,7 @@ from loracast.model.kernels.room import empty_with_room
 from loracast.model.native import Layout, library
 from loracast.model.qwen2 import Qwen2, angles
 
-CHUNK = 64  # keys, which room is made for in multiples of
-MOST_ROWS, MOST_SIZE = 64, 128
-LANES = 16
+CHUNK, LANES, MOST_ROWS, MOST_SIZE = 64, 16, 64, 128  # as in `decode.c`
 
 
 def can_decode_natively(network: Qwen2) -> bool:
@@ -30,7 +28,7 @@ def can_decode_natively(network: Qwen2) -> bool:
     config, weight = network.config, network.model.norm.weight
     sizes = config.head_dim // 2, config.hidden_size, config.intermediate_size
     share = config.num_attention_heads // config.num_key_value_heads
-    fits = config.head_dim <= MOST_SIZE and 4 * share <= MOST_ROWS and not any(size % LANES for size in sizes)
+    fits = config.head_dim <= MOST_SIZE and share <= MOST_ROWS and not any(size % LANES for size in sizes)
     return weight.device.type == "cpu" and weight.dtype == torch.bfloat16 and fits and library() is not None
 
 
@@ -65,6 +63,13 @@ class NativeDecoder:
 
     def advance(self, ids: Tensor) -> Tensor:
         """Feeds ids [B, T]; the normalised hidden state [B, C] after each path's last one."""
+        share = self.config.num_attention_heads // self.config.num_key_value_heads
+        *before, last = ids.split(MOST_ROWS // share, 1)  # the rows of a path that one task has room for
+        for part in before:
+            self._pass(part)
+        return self._pass(last)
+
+    def _pass(self, ids: Tensor) -> Tensor:
         new, network = ids.shape[1], self.network
         layout = self._layout()
         x, delta = F.embedding(ids.flatten(), network.embedding), None  # [B*T, C]

@@ -9,6 +9,7 @@ import platform
 import shutil
 import subprocess
 import tempfile
+from contextlib import suppress
 from ctypes import c_float, c_int64, c_void_p
 from functools import cache
 from pathlib import Path
@@ -44,34 +45,32 @@ def library() -> ctypes.CDLL | None:
     if compiler is None or platform.system() != "Linux":
         return None
     try:
-        return _load(_compiled(compiler))
-    except (OSError, subprocess.SubprocessError):
+        version = subprocess.run([compiler, "--version"], check=True, capture_output=True, timeout=60).stdout
+        what = hashlib.sha256(b"\0".join([SOURCE.read_bytes(), " ".join(FLAGS).encode(), version, _processor()]))
+        home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "loracast"
+        kept = home / f"decode-{what.hexdigest()[:16]}.so"
+        with suppress(OSError):  # it is not there, or broken
+            return _load(kept)
+        with tempfile.TemporaryDirectory(prefix="loracast-") as place:
+            built = _compile(compiler, Path(place))
+            try:
+                home.mkdir(parents=True, exist_ok=True)
+                partial = home / f".{Path(place).name}.partial"
+                shutil.copyfile(built, partial)
+                partial.replace(kept)
+            except OSError:  # a home that cannot be written
+                return _load(built)
+        return _load(kept)
+    except (OSError, RuntimeError, subprocess.SubprocessError):  # RuntimeError: there is no home
         return None
 
 
-def _compiled(compiler: str) -> Path:
-    """The library's file in the user's cache, or in a temporary folder where that cannot be written."""
-    version = subprocess.run([compiler, "--version"], check=True, capture_output=True, timeout=60).stdout
-    what = hashlib.sha256(b"\0".join([SOURCE.read_bytes(), " ".join(FLAGS).encode(), version, _processor()]))
-    name = f"decode-{what.hexdigest()[:16]}.so"
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "loracast"
-    if (home / name).exists():
-        return home / name
-    place = Path(tempfile.mkdtemp(prefix="loracast-"))
-    object_file, built = place / "decode.o", place / name
+def _compile(compiler: str, place: Path) -> Path:
+    object_file, built = place / "decode.o", place / "decode.so"
     # linked without OpenMP: its functions are found in the one that PyTorch has loaded, whose threads are awake
-    commands = ([*FLAGS, str(SOURCE), "-o", str(object_file)], ["-shared", "-Wl,-z,now", str(object_file), "-o", built])
-    for command in commands:
-        subprocess.run([compiler, *command], check=True, capture_output=True, timeout=60)
-    try:
-        home.mkdir(parents=True, exist_ok=True)
-        partial = home / f".{place.name}.partial"
-        shutil.copyfile(built, partial)
-        partial.replace(home / name)
-    except OSError:
-        return built
-    shutil.rmtree(place)
-    return home / name
+    for arguments in ([*FLAGS, SOURCE, "-o", object_file], ["-shared", "-Wl,-z,now", object_file, "-o", built]):
+        subprocess.run([compiler, *arguments], check=True, capture_output=True, timeout=60)
+    return built
 
 
 def _processor() -> bytes:

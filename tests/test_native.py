@@ -1,0 +1,156 @@
+"""Decoding in C on a CPU, against its plain twin; and what happens on machines that cannot compile it."""
+
+import copy
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from loracast.model import native
+from loracast.model.checkpoint import load_model
+from loracast.model.decoder import PlainDecoder, make_decoder
+from loracast.model.lora import adapter_layers, attach
+from loracast.model.native_decoder import NativeDecoder, can_decode_natively
+from loracast.model.qwen2 import Qwen2
+from loracast.settings import LoraConfig
+
+needs_compiler = pytest.mark.skipif(native.library() is None, reason="no C compiler")
+SHAPES = {  # by head size and query heads a key-value head
+    (32, 1): {"hidden_size": 64, "num_attention_heads": 2, "num_key_value_heads": 2},
+    (64, 2): {"hidden_size": 128, "num_attention_heads": 4, "num_key_value_heads": 2},
+    (64, 7): {"hidden_size": 112, "num_attention_heads": 14, "num_key_value_heads": 2},
+    (128, 3): {"hidden_size": 96, "num_attention_heads": 3, "num_key_value_heads": 1},
+}
+
+
+def load(make_qwen2: Any, size: int, share: int) -> Qwen2:
+    return load_model(make_qwen2(head_dim=size, **SHAPES[size, share]), device="cpu", precision="bfloat16").network
+
+
+def relative_error(found: torch.Tensor, truth: torch.Tensor) -> float:
+    return ((found.float() - truth).norm() / truth.norm()).item()
+
+
+@needs_compiler
+@torch.inference_mode()
+@pytest.mark.parametrize("targets", [None, ("q", "v"), ("q", "k", "v", "o", "gate", "up", "down")])
+@pytest.mark.parametrize(("size", "share"), SHAPES)
+def test_states_are_as_near_to_float32_as_the_plain_ones(make_qwen2: Any, size: int, share: int, targets: Any):
+    network = load(make_qwen2, size, share)
+    if targets:
+        network = attach(network, LoraConfig(3, 5.0, 0.0, targets))
+        for index, (_, layer) in enumerate(adapter_layers(network)):
+            layer.lora_B.data.normal_(0, 0.3, generator=torch.Generator().manual_seed(index))
+    generator = torch.Generator().manual_seed(1)
+    lengths, samples = torch.tensor([130, 3, 64]), 23  # more paths than a task has
+    prompt = torch.randint(15, (3, 130), generator=generator)
+    feeds = [torch.randint(15, (3 * samples, new), generator=generator) for new in (1, 2, 60, 1, 2, 13, 1)]
+    most = sum(feed.shape[1] for feed in feeds)
+    assert can_decode_natively(network)
+    fast, plain = (
+        NativeDecoder(network, prompt, lengths, samples, most),
+        PlainDecoder(network, prompt, lengths, samples),
+    )
+    exact = PlainDecoder(copy.deepcopy(network).float(), prompt, lengths, samples)
+    for decoder in (fast, plain, exact):
+        decoder.prefill()
+    for feed in feeds:
+        states = [decoder.advance(feed) for decoder in (fast, plain, exact)]
+        errors = [relative_error(states[index], states[2]) for index in range(2)]
+        print(f"relative errors: native {errors[0]:.5f}, plain {errors[1]:.5f}")
+        assert errors[0] < 1.2 * errors[1]
+
+
+@needs_compiler
+@torch.inference_mode()
+def test_strong_attention_does_not_overflow(make_qwen2: Any):
+    network = load(make_qwen2, 64, 2)
+    for block in network.model.layers:
+        block.self_attn.q_proj.weight.data *= 30  # scores of hundreds
+    prompt, feed = torch.arange(70)[None] % 15, torch.tensor([[3], [11]])
+    decoders = (
+        NativeDecoder(network, prompt, torch.tensor([70]), 2, 1),
+        PlainDecoder(copy.deepcopy(network).float(), prompt, torch.tensor([70]), 2),
+    )
+    for decoder in decoders:
+        decoder.prefill()
+    ours, exact = (decoder.advance(feed) for decoder in decoders)
+    assert relative_error(ours, exact) < 0.3  # one key has all the weight, so a rounded score changes a state
+
+
+@needs_compiler
+def test_where_it_is_taken(make_qwen2: Any, monkeypatch: pytest.MonkeyPatch):
+    prompt, lengths = torch.zeros(1, 4, dtype=torch.long), torch.tensor([4])
+
+    def taken(network: Qwen2) -> type:
+        return type(make_decoder(network, prompt, lengths, 2, 8))
+
+    network = load(make_qwen2, 64, 2)
+    assert taken(network) is NativeDecoder
+    assert taken(copy.deepcopy(network).float()) is PlainDecoder
+    odd = load_model(make_qwen2(head_dim=16), device="cpu", precision="bfloat16").network
+    assert taken(odd) is PlainDecoder  # heads of half a vector
+    monkeypatch.setattr("loracast.model.native_decoder.library", lambda: None)
+    assert taken(network) is PlainDecoder
+
+
+@pytest.fixture
+def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache for libraries, and no memory of one that was loaded."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    native.library.cache_clear()
+    yield tmp_path
+    monkeypatch.undo()
+    native.library.cache_clear()
+
+
+def test_without_a_compiler(fresh: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("PATH", str(fresh))
+    monkeypatch.delenv("CC", raising=False)
+    assert native.library() is None
+
+
+def test_a_compiler_that_fails(fresh: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("CC", shutil.which("false") or pytest.skip("no command `false`"))
+    assert native.library() is None
+    assert not (fresh / "cache").exists()
+
+
+@needs_compiler
+def test_it_is_compiled_once(fresh: Path, monkeypatch: pytest.MonkeyPatch):
+    assert native.library()
+    (kept,) = (fresh / "cache" / "loracast").iterdir()
+    made = kept.stat().st_mtime_ns
+    native.library.cache_clear()
+    assert native.library()
+    assert kept.stat().st_mtime_ns == made
+    monkeypatch.setattr(native, "FLAGS", (*native.FLAGS, "-DANOTHER"))
+    native.library.cache_clear()
+    assert native.library()
+    assert len(list(kept.parent.iterdir())) == 2
+
+
+@needs_compiler
+def test_a_cache_that_cannot_be_written(fresh: Path):
+    (fresh / "cache").write_text("a file, where a folder is wanted")
+    assert native.library()
+
+
+@needs_compiler
+def test_a_broken_library_in_the_cache(fresh: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(native, "FLAGS", (*native.FLAGS, "-DBROKEN"))  # a name that this process has not loaded yet
+    names = []
+
+    def load(path: Path) -> None:
+        names.append(path)
+        raise OSError("no library")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(native, "_load", load)
+        assert native.library() is None
+    names[0].write_bytes(b"no library")
+    native.library.cache_clear()
+    assert native.library()
+    assert names[0].read_bytes() != b"no library"
