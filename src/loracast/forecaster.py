@@ -344,6 +344,8 @@ class Forecaster:
         constrained: bool = True,
     ) -> Flops:
         """What forecasts from contexts [C, D] cost at most, before they are made; `lora` is an adapter yet to come."""
+        if not contexts:
+            return Flops()
         prompts = [len(encoded.ids) for encoded in self.codec.encode_contexts(contexts)[0]]
         longest = [[horizon * self.codec.grammar(context.shape[1]).step_tokens] * samples for context in contexts]
         return self._forecast_cost(lora or self.lora, constrained).forecasts(prompts, longest).total
