@@ -17,6 +17,7 @@
 typedef uint16_t bf16;
 typedef float floats __attribute__((vector_size(64), aligned(4)));
 typedef uint32_t words __attribute__((vector_size(64), aligned(4)));
+typedef int32_t signed_words __attribute__((vector_size(64)));
 typedef uint16_t halves __attribute__((vector_size(32), aligned(2)));
 #define INLINE static inline __attribute__((always_inline))
 
@@ -33,14 +34,19 @@ INLINE halves rounded(floats x) {  // to the nearest, ties to even
     return __builtin_convertvector((bits + 0x7fff + ((bits >> 16) & 1)) >> 16, halves);
 }
 
-INLINE void store(bf16 *to, floats x) { *(halves *)to = rounded(x); }
+INLINE void store(bf16 *to, floats x) {
+#ifdef __AVX512BF16__
+    *(halves *)to = (halves)_mm512_cvtneps_pbh((__m512)x);
+#else
+    *(halves *)to = rounded(x);
+#endif
+}
 
 INLINE floats all(float x) { return x - (floats){}; }
 
-INLINE floats larger(floats a, floats b) {
-    words chosen = (words)(a > b);
-    return (floats)(((words)a & chosen) | ((words)b & ~chosen));
-}
+INLINE floats chosen(words where, floats a, floats b) { return (floats)(((words)a & where) | ((words)b & ~where)); }
+
+INLINE floats larger(floats a, floats b) { return chosen((words)(a > b), a, b); }
 
 INLINE floats exp2_of(floats x) {  // of x <= 0, to 2e-7; what is below the smallest normal number becomes that
     x = larger(x, all(-126));
@@ -52,7 +58,6 @@ INLINE floats exp2_of(floats x) {  // of x <= 0, to 2e-7; what is below the smal
     sum = sum * part + 2.4022651e-1f;
     sum = sum * part + 6.9314718e-1f;
     sum = sum * part + 1.0f;
-    typedef int32_t signed_words __attribute__((vector_size(64)));
     return (floats)((signed_words)sum + (__builtin_convertvector(whole, signed_words) << 23));
 }
 
@@ -135,11 +140,13 @@ INLINE void attend_chunk(Rows *rows, int row, int count, const uint32_t *chunk, 
     float scores[4][CHUNK], fade[4];
     uint32_t weights[4][CHUNK / 2];
     const uint32_t *values = chunk + CHUNK / 2 * size;
+    const signed_words lanes = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
     score(rows, row, count, chunk, size / 2, scores);
     for (int one = 0; one < count; one++) {
         int known = rows->limit[row + one] - start;
-        for (int column = known < 0 ? 0 : known; column < CHUNK; column++) scores[one][column] = -1e30f;
         floats *columns = (floats *)scores[one];
+        for (int block = 0; known < CHUNK && block < BLOCKS; block++)
+            columns[block] = chosen((words)(lanes + block * LANES < known), columns[block], all(-1e30f));
         floats most = larger(larger(columns[0], columns[1]), larger(columns[2], columns[3])), sum = {};
         float before = rows->highest[row + one], highest = largest_of(most);
         highest = highest > before ? highest : before;
@@ -148,7 +155,7 @@ INLINE void attend_chunk(Rows *rows, int row, int count, const uint32_t *chunk, 
             sum += weight;
             store((bf16 *)weights[one] + block * LANES, weight);
         }
-        fade[one] = exp2_of(all(before - highest))[0];
+        fade[one] = before == highest ? 1 : exp2_of(all(before - highest))[0];
         rows->highest[row + one] = highest;
         rows->mass[row + one] = rows->mass[row + one] * fade[one] + sum;
     }
@@ -266,8 +273,7 @@ void swiglu(const bf16 *gate_up, bf16 *out, int64_t rows, int64_t inner, int64_t
         for (int64_t column = 0; column < inner; column += LANES) {
             floats gate = load(gate_up + row * 2 * inner + column), up = load(gate_up + (row * 2 + 1) * inner + column);
             floats size = larger(gate, -gate), small = exp2_of(size * -1.4426950408889634f);  // e^-|gate|
-            words positive = (words)(gate > 0);
-            floats above = (floats)(((words)all(1) & positive) | ((words)small & ~positive));
+            floats above = chosen((words)(gate > 0), all(1), small);
             store(out + row * out_stride + column, gate * above / (1 + small) * up);
         }
 }
