@@ -136,7 +136,7 @@ class Contest:
             for name, wanted in rounds.items():
                 if index < wanted and (answer := self.call(name, method, *parameters)) is not None:
                     answers[name].append(answer)
-                    note(f"  {name}, round {index + 1}: {answer}")
+                    note(f"  {name}, round {index + 1}: {str(answer)[:200]}")
             after_round(answers)
         return answers
 

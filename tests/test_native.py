@@ -2,6 +2,7 @@
 
 import copy
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +34,22 @@ def relative_error(found: torch.Tensor, truth: torch.Tensor) -> float:
     return ((found.float() - truth).norm() / truth.norm()).item()
 
 
+@pytest.fixture(params=["native", "portable"])
+def instructions(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The processor's own instructions for bfloat16, where it has them, and those that every processor has."""
+    if request.param == "portable":
+        if "avx512_bf16" not in Path("/proc/cpuinfo").read_text():
+            pytest.skip("these are the portable ones")
+        monkeypatch.setattr(native, "FLAGS", (*native.FLAGS, "-mno-avx512bf16"))
+    native.library.cache_clear()
+    yield
+    monkeypatch.undo()
+    native.library.cache_clear()
+
+
 @needs_compiler
 @torch.inference_mode()
+@pytest.mark.usefixtures("instructions")
 @pytest.mark.parametrize("targets", [None, ("q", "v"), ("q", "k", "v", "o", "gate", "up", "down")])
 @pytest.mark.parametrize(("size", "share"), SHAPES)
 def test_states_are_as_near_to_float32_as_the_plain_ones(make_qwen2: Any, size: int, share: int, targets: Any):
@@ -97,7 +112,7 @@ def test_where_it_is_taken(make_qwen2: Any, monkeypatch: pytest.MonkeyPatch):
 
 
 @pytest.fixture
-def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """An empty cache for libraries, and no memory of one that was loaded."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     native.library.cache_clear()

@@ -7,7 +7,8 @@
 //            values [64 / 2][E][2], each component of two values beside each other
 // An online softmax goes through the prompt, which the paths of a series share, and on through a path's own tokens.
 //
-// Shapes: N series, S samples, T new tokens, H query heads, K key-value heads, G = H / K, E head size (a multiple of 32).
+// Shapes: N series, S samples, T new tokens, H query heads, K key-value heads, G = H / K, E head size, a multiple of
+// 32.
 
 #include <stdint.h>
 #ifdef __AVX512BF16__
@@ -29,24 +30,52 @@ INLINE floats load(const bf16 *from) {
     return (floats)(__builtin_convertvector(*(const halves *)from, words) << 16);
 }
 
-INLINE halves rounded(floats x) {  // to the nearest, ties to even
-    words bits = (words)x;
-    return __builtin_convertvector((bits + 0x7fff + ((bits >> 16) & 1)) >> 16, halves);
-}
-
-INLINE void store(bf16 *to, floats x) {
-#ifdef __AVX512BF16__
-    *(halves *)to = (halves)_mm512_cvtneps_pbh((__m512)x);
-#else
-    *(halves *)to = rounded(x);
-#endif
-}
-
 INLINE floats all(float x) { return x - (floats){}; }
 
 INLINE floats chosen(words where, floats a, floats b) { return (floats)(((words)a & where) | ((words)b & ~where)); }
 
+#ifdef __AVX512BF16__
+
+INLINE void store(bf16 *to, floats x) { *(halves *)to = (halves)_mm512_cvtneps_pbh((__m512)x); }
+
+INLINE floats larger(floats a, floats b) { return (floats)_mm512_max_ps((__m512)a, (__m512)b); }
+
+INLINE float largest_of(floats x) { return _mm512_reduce_max_ps((__m512)x); }
+
+INLINE float sum_of(floats x) { return _mm512_reduce_add_ps((__m512)x); }
+
+INLINE floats add_products(floats sum, words pairs, uint32_t pair) {  // of both halves of each lane with one pair
+    return (floats)_mm512_dpbf16_ps((__m512)sum, (__m512bh)pairs, (__m512bh)_mm512_set1_epi32(pair));
+}
+
+#else
+
+INLINE void store(bf16 *to, floats x) {  // rounded to the nearest, ties to even
+    words bits = (words)x;
+    *(halves *)to = __builtin_convertvector((bits + 0x7fff + ((bits >> 16) & 1)) >> 16, halves);
+}
+
 INLINE floats larger(floats a, floats b) { return chosen((words)(a > b), a, b); }
+
+INLINE float largest_of(floats x) {
+    float largest = x[0];
+    for (int lane = 1; lane < LANES; lane++) largest = x[lane] > largest ? x[lane] : largest;
+    return largest;
+}
+
+INLINE float sum_of(floats x) {
+    float sum = 0;
+    for (int lane = 0; lane < LANES; lane++) sum += x[lane];
+    return sum;
+}
+
+INLINE floats add_products(floats sum, words pairs, uint32_t pair) {
+    words other = pair - (words){};
+    return sum + (floats)(pairs << 16) * (floats)(other << 16) +
+           (floats)(pairs & 0xffff0000) * (floats)(other & 0xffff0000);
+}
+
+#endif
 
 INLINE floats exp2_of(floats x) {  // of x <= 0, to 2e-7; what is below the smallest normal number becomes that
     x = larger(x, all(-126));
@@ -59,40 +88,6 @@ INLINE floats exp2_of(floats x) {  // of x <= 0, to 2e-7; what is below the smal
     sum = sum * part + 6.9314718e-1f;
     sum = sum * part + 1.0f;
     return (floats)((signed_words)sum + (__builtin_convertvector(whole, signed_words) << 23));
-}
-
-// The lanes of a vector folded in halves, and then the lanes of a quarter.
-typedef float octet __attribute__((vector_size(32)));
-typedef float quartet __attribute__((vector_size(16)));
-
-INLINE float sum_of(floats x) {
-    const octet *halves = (const octet *)&x;
-    octet half = halves[0] + halves[1];
-    const quartet *quarters = (const quartet *)&half;
-    quartet sum = quarters[0] + quarters[1];
-    return (sum[0] + sum[1]) + (sum[2] + sum[3]);
-}
-
-INLINE float largest_of(floats x) {
-    const octet *halves = (const octet *)&x;
-    __typeof__(halves[0] > halves[0]) above = halves[0] > halves[1], *bits = (void *)&x;
-    above = (bits[0] & above) | (bits[1] & ~above);
-    const quartet *quarters = (const quartet *)&above;
-    __typeof__(quarters[0] > quarters[0]) more = quarters[0] > quarters[1], *quarter_bits = (void *)&above;
-    more = (quarter_bits[0] & more) | (quarter_bits[1] & ~more);
-    quartet one = (quartet)more;
-    float low = one[0] > one[1] ? one[0] : one[1], high = one[2] > one[3] ? one[2] : one[3];
-    return low > high ? low : high;
-}
-
-INLINE floats add_products(floats sum, words pairs, uint32_t pair) {  // of both halves of each lane with one pair
-#ifdef __AVX512BF16__
-    return (floats)_mm512_dpbf16_ps((__m512)sum, (__m512bh)pairs, (__m512bh)_mm512_set1_epi32(pair));
-#else
-    words other = pair - (words){};
-    return sum + (floats)(pairs << 16) * (floats)(other << 16) +
-           (floats)(pairs & 0xffff0000) * (floats)(other & 0xffff0000);
-#endif
 }
 
 // -- attention --------------------------------------------------------------------------------------------------------
@@ -135,7 +130,7 @@ INLINE void mix(Rows *rows, int row, int count, int width, const uint32_t *value
     }
 }
 
-// Goes on with the softmax of some rows over the `left` tokens, or 64 of them, that a chunk from token `start` on holds.
+// Goes on with the softmax of some rows over the `left` tokens, or 64 of them, of a chunk that begins at `start`.
 INLINE void attend_chunk(Rows *rows, int row, int count, const uint32_t *chunk, int start, int left, int size) {
     float scores[4][CHUNK], fade[4];
     uint32_t weights[4][CHUNK / 2];
@@ -208,11 +203,11 @@ void decode_attention(const Layout *layout, const bf16 *qkv, const uint32_t *pro
         int length = layout->lengths[series], row = 0;
         for (int sample = begin; sample < end; sample++)
             for (int token = 0; token < new; token++) {
-                int64_t path = series * layout->samples + sample;
-                uint32_t *chunk = own + ((path * groups + group) * layout->own_room + (fed + token) / CHUNK * CHUNK) * size;
+                int64_t path = series * layout->samples + sample, at = fed + token;
+                uint32_t *chunk = own + ((path * groups + group) * layout->own_room + at / CHUNK * CHUNK) * size;
                 const bf16 *from = qkv + (path * new + token) * wide;
-                const float *cosine = layout->cosine + (length + fed + token) * (int64_t)half;
-                const float *sine = layout->sine + (length + fed + token) * (int64_t)half;
+                const float *cosine = layout->cosine + (length + at) * half;
+                const float *sine = layout->sine + (length + at) * half;
                 for (int head = 0; head < share; head++, row++) {
                     bf16 *query = (bf16 *)rows.query[row];
                     rotate(from + (group * share + head) * size, cosine, sine, scale, half, query);
@@ -222,9 +217,8 @@ void decode_attention(const Layout *layout, const bf16 *qkv, const uint32_t *pro
                 bf16 key[MOST_SIZE];
                 from += (groups * share + group) * size;
                 rotate(from, cosine, sine, 1, half, key);
-                int at = (fed + token) % CHUNK;
-                for (int pair = 0; pair < half; pair++) chunk[pair * CHUNK + at] = ((const uint32_t *)key)[pair];
-                bf16 *value = (bf16 *)(chunk + CHUNK * half + at / 2 * size) + at % 2;
+                for (int pair = 0; pair < half; pair++) chunk[pair * CHUNK + at % CHUNK] = ((uint32_t *)key)[pair];
+                bf16 *value = (bf16 *)(chunk + CHUNK * half + at % CHUNK / 2 * size) + at % 2;
                 for (int column = 0; column < size; column++) value[2 * column] = from[groups * size + column];
             }
         attend(&rows, 0, row, prompts + (series * groups + group) * layout->prompt_room * size, length, size);
