@@ -1,7 +1,7 @@
 """The fast twin of `qwen2.Qwen2` on a GPU: merged projections, fused kernels, and only what gradients of adapters need.
 
 It reads the weights of a plain network and computes the same. Projections that read the same input are one product;
-frozen weights get no gradient, so that what they read is not kept.
+frozen weights get no gradient, so that what they read is not kept. Decoding on a CPU takes these products, too.
 
 Shapes: B rows, T tokens, M = B·T, C inputs and N outputs of a product.
 """
