@@ -325,7 +325,7 @@ class Forecaster:
         stacked = np.stack([window.values for window in windows])
         if ledger:
             tokens = encode_batch(self.codec, stacked, windows[0].context).symbols.shape[1]
-            cost = PassCost.of(self.model.network, self.lora).forward(len(windows), tokens - 1)
+            cost = self._forecast_cost(self.lora, constrained=True).forward(len(windows), tokens - 1)
             ledger.charge("likelihood", cost.total)
         return log_density(self.model, self.codec, stacked, windows[0].context)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from loracast.codec import Codec
@@ -23,6 +24,7 @@ def log_density(
     that the grammar forces has probability one.
     """
     grammar = codec.grammar(windows.shape[2])
+    head = model.network.head[model.rows]  # [A, C] the rows that the grammar may choose among
     barred = torch.from_numpy(~grammar.sampled).to(model.device)  # [S, A]
     result = []
     for start in range(0, len(windows), batch):
@@ -33,8 +35,7 @@ def log_density(
         symbols = torch.from_numpy(encoded.symbols).to(ids.device)
         ahead = (symbols[:, :-1] == SEMICOLON).cumsum(1) >= context  # [B, L-1] the context's last step is closed
         wanted = in_loss[:, 1:] & ahead
-        logits = model.network.logits(model.network.hidden(ids[:, :-1])[wanted])  # [tokens, V]
-        logits = logits if model.vocabulary == "numeric" else logits[:, model.rows]
+        logits = F.linear(model.network.hidden(ids[:, :-1])[wanted], head).float()  # [tokens, A]
         log_p = torch.log_softmax(logits.masked_fill(barred[states[:, 1:][wanted]], float("-inf")), -1)
         token_log_p = torch.zeros(wanted.shape, dtype=torch.float64, device=ids.device)
         token_log_p[wanted] = log_p.gather(-1, symbols[:, 1:][wanted][:, None])[:, 0].double()

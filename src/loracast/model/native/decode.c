@@ -214,10 +214,10 @@ void decode_attention(const Layout *layout, const bf16 *qkv, const uint32_t *pro
                     rows.limit[row] = length, rows.highest[row] = -1e30f, rows.mass[row] = (floats){};
                     for (int column = 0; column < size; column++) rows.mixed[row][column] = 0;
                 }
-                bf16 key[MOST_SIZE];
+                uint32_t key[MOST_SIZE / 2];
                 from += (groups * share + group) * size;
-                rotate(from, cosine, sine, 1, half, key);
-                for (int pair = 0; pair < half; pair++) chunk[pair * CHUNK + at % CHUNK] = ((uint32_t *)key)[pair];
+                rotate(from, cosine, sine, 1, half, (bf16 *)key);
+                for (int pair = 0; pair < half; pair++) chunk[pair * CHUNK + at % CHUNK] = key[pair];
                 bf16 *value = (bf16 *)(chunk + CHUNK * half + at % CHUNK / 2 * size) + at % 2;
                 for (int column = 0; column < size; column++) value[2 * column] = from[groups * size + column];
             }
