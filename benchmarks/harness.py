@@ -316,6 +316,21 @@ def keep(result: dict[str, Any], output: Path | None) -> None:
         write_text(output, json.dumps(result, indent=1, default=_plain) + "\n")
 
 
+def run_cases(
+    result: dict[str, Any],
+    options: argparse.Namespace,
+    run: Callable[[str, Callable[[dict[str, Any]], None]], dict[str, Any]],
+) -> None:
+    """Runs all cases and finishes. `run` gets a case's name and what keeps what there is of it so far."""
+    cases: dict[str, Any] = {}
+    for name in options.cases:
+        cases[name] = run(
+            name, lambda found, name=name: keep(result | {"cases": cases | {name: found}}, options.output)
+        )
+    checks = [check["agree"] for case in cases.values() for check in case["checks"].values()]
+    finish(result | {"cases": cases, "agree": bool(checks) and all(checks)}, options.output)
+
+
 def finish(result: dict[str, Any], output: Path | None) -> None:
     """Keeps a result and prints it as one line."""
     keep(result, output)

@@ -30,14 +30,13 @@ import torch.nn.functional as F
 from harness import (
     Contest,
     describe,
-    finish,
-    keep,
     median,
     note,
     parser,
     peak_memory,
     random_adapter,
     rounded,
+    run_cases,
     timed,
     workplace,
 )
@@ -395,18 +394,15 @@ def main() -> None:
         "--peer-share", type=float, default=1.0, help="of the batches that peers write (%(default)g)"
     )
     options = arguments.parse_args()
-    result = describe(options, "sampling") | {"cases": {}}
+    result = describe(options, "sampling")
     with workplace(options) as (model, place):
         config, _ = Qwen2Config.read(model / "config.json")
         adapter = random_adapter(place / "adapter", config, LORA)
-        for name in options.cases:
-
-            def keep_case(found: dict[str, Any], name: str = name) -> None:
-                keep(result | {"cases": result["cases"] | {name: found}}, options.output)
-
-            result["cases"][name] = run_case(Case.named(name), model, adapter, options, result["peaks"], keep_case)
-    checks = [check["agree"] for case in result["cases"].values() for check in case["checks"].values()]
-    finish(result | {"agree": bool(checks) and all(checks)}, options.output)
+        run_cases(
+            result,
+            options,
+            lambda name, keep_case: run_case(Case.named(name), model, adapter, options, result["peaks"], keep_case),
+        )
 
 
 if __name__ == "__main__":

@@ -27,14 +27,13 @@ import torch.nn.functional as F
 from harness import (
     Contest,
     describe,
-    finish,
-    keep,
     median,
     note,
     parser,
     peak_memory,
     random_adapter,
     rounded,
+    run_cases,
     timed,
     workplace,
 )
@@ -348,20 +347,17 @@ def main() -> None:
     arguments.add_argument("--steps", type=int, default=8, help="timed in a round (%(default)s)")
     arguments.add_argument("--warm-up", type=int, default=2, help="steps before those (%(default)s)")
     options = arguments.parse_args()
-    result = describe(options, "training") | {"tokens": TOKENS, "cases": {}}
+    result = describe(options, "training") | {"tokens": TOKENS}
     with workplace(options) as (model, place):
         config, _ = Qwen2Config.read(model / "config.json")
-        for name in options.cases:
+
+        def run(name: str, keep_case: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
             case = Case.named(name)
             adapter = random_adapter(place / case.targets, config, case.tune.lora)
             setting = Setting(model, adapter, case, options.device)
+            return run_case(setting, options.contestants, options, result["peaks"], keep_case)
 
-            def keep_case(found: dict[str, Any], name: str = name) -> None:
-                keep(result | {"cases": result["cases"] | {name: found}}, options.output)
-
-            result["cases"][name] = run_case(setting, options.contestants, options, result["peaks"], keep_case)
-    checks = [check["agree"] for case in result["cases"].values() for check in case["checks"].values()]
-    finish(result | {"agree": bool(checks) and all(checks)}, options.output)
+        run_cases(result, options, run)
 
 
 if __name__ == "__main__":

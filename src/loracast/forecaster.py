@@ -286,11 +286,10 @@ class Forecaster:
             saturated = sum(prompt.saturated for prompt in prompts)
             grammar = self.codec.grammar(len(names))
             ids = [prompt.ids for prompt in prompts]
+            cost, lengths = self._forecast_cost(self.lora, constrained), [len(prompt) for prompt in ids]
             if ledger:
-                most = self.forecast_flops(
-                    [contexts[index].values for index in varying], horizon, samples, constrained=constrained
-                )
-                ledger.check("forecasts", most)
+                longest = [[horizon * grammar.step_tokens] * samples] * len(ids)
+                ledger.check("forecasts", cost.forecasts(lengths, longest).total)
             drawn = sample_paths(
                 self.model,
                 ids,
@@ -301,8 +300,7 @@ class Forecaster:
                 constrained=constrained,
                 progress=progress,
             )
-            lengths = [len(prompt) for prompt in ids]
-            flops = self._forecast_cost(self.lora, constrained).forecasts(lengths, drawn.tokens.tolist()).total
+            flops = cost.forecasts(lengths, drawn.tokens.tolist()).total
             if ledger:
                 ledger.charge("forecasts", flops)
             by_path = Scale(scale.offset[:, None], scale.unit[:, None])
@@ -340,15 +338,13 @@ class Forecaster:
         horizon: int,
         samples: int,
         lora: LoraConfig | None = None,
-        *,
-        constrained: bool = True,
     ) -> Flops:
         """What forecasts from contexts [C, D] cost at most, before they are made; `lora` is an adapter yet to come."""
         if not contexts:
             return Flops()
         prompts = [len(encoded.ids) for encoded in self.codec.encode_contexts(contexts)[0]]
         longest = [[horizon * self.codec.grammar(context.shape[1]).step_tokens] * samples for context in contexts]
-        return self._forecast_cost(lora or self.lora, constrained).forecasts(prompts, longest).total
+        return self._forecast_cost(lora or self.lora, constrained=True).forecasts(prompts, longest).total
 
     # -- inside --------------------------------------------------------------------------------------------------
 

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from loracast.model.attention import SharedPrefixCache
 from loracast.model.fused import can_fuse
-from loracast.model.native_decoder import NativeDecoder, can_decode_natively
 from loracast.model.qwen2 import Qwen2
 
 
@@ -55,6 +54,8 @@ def make_decoder(network: Qwen2, prompt: Tensor, lengths: Tensor, samples: int, 
         from loracast.model.fused_decoder import FusedDecoder
 
         return FusedDecoder(network, prompt, lengths, samples, most)
+    from loracast.model.native_decoder import NativeDecoder, can_decode_natively
+
     if can_decode_natively(network):
         return NativeDecoder(network, prompt, lengths, samples, most)
     return PlainDecoder(network, prompt, lengths, samples)

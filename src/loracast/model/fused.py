@@ -158,6 +158,23 @@ class FusedQwen2:
             torch._foreach_copy_(a, scaled)
             torch._foreach_copy_(b, [layer.lora_B for layer in layers])
 
+    def decode(self, ids: Tensor, attend: Any, add_norm: Any, swiglu: Any) -> tuple[Tensor, Tensor]:
+        """The residual stream [M, C] of new tokens before the last layer's MLP is added, and what it adds.
+
+        Args:
+            attend: attention [M, H·E] of what a layer's product made, given it, the layer's number and room to leave.
+            add_norm, swiglu: as those of `kernels`.
+        """
+        eps = self.config.rms_norm_eps
+        x, delta = F.embedding(ids.flatten(), self.embedding), None
+        for layer, (block, norms) in enumerate(zip(self.blocks, self.norms)):
+            x, normed, *_ = add_norm(x, delta, norms[0], eps, block["qkv"].extra)
+            delta = block["o"].product(attend(block["qkv"].product(normed), layer, block["o"].extra))
+            x, normed, *_ = add_norm(x, delta, norms[1], eps, block["gate_up"].extra)
+            delta = block["down"].product(swiglu(block["gate_up"].product(normed), block["down"].extra))
+        assert delta is not None
+        return x, delta
+
     def hidden(self, ids: Tensor) -> Tensor:
         """Normalised hidden states [M, C] of ids [B, T]."""
         from loracast.model.kernels.norm import AddNorm, add_norm

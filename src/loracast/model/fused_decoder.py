@@ -85,7 +85,7 @@ class FusedDecoder:
                     mixed = F.scaled_dot_product_attention(query, key, value, is_causal=True, enable_gqa=True)
                 return mixed.transpose(1, 2).reshape(series * tokens, -1)
 
-            x, delta = self._layers(ids, attend)
+            x, delta = self.network.decode(ids, attend, add_norm, swiglu)
             ends = (
                 torch.arange(len(ids), device=ids.device) * tokens + self.layout.lengths[start : start + len(ids)] - 1
             )
@@ -123,23 +123,11 @@ class FusedDecoder:
         def attend(qkv: Tensor, layer: int, extra: int) -> Tensor:
             return decode_attention(qkv, self.prompts[layer], self.own[layer], self.layout, new, extra)
 
-        x, delta = self._layers(ids, attend)
+        x, delta = self.network.decode(ids, attend, add_norm, swiglu)
         last = slice(new - 1, None, new)
         out = self._normalised(x[last], delta[last])
         self.layout.fed.add_(new)
         return out
-
-    def _layers(self, ids: Tensor, attend) -> tuple[Tensor, Tensor]:
-        """The residual stream [M, C] before the last layer's MLP is added, and what it adds."""
-        network, eps = self.network, self.config.rms_norm_eps
-        x, delta = F.embedding(ids.flatten(), network.embedding), None
-        for layer, (block, norms) in enumerate(zip(network.blocks, network.norms)):
-            x, normed, _ = add_norm(x, delta, norms[0], eps, block["qkv"].extra)
-            delta = block["o"].product(attend(block["qkv"].product(normed), layer, block["o"].extra))
-            x, normed, _ = add_norm(x, delta, norms[1], eps, block["gate_up"].extra)
-            delta = block["down"].product(swiglu(block["gate_up"].product(normed), block["down"].extra))
-        assert delta is not None
-        return x, delta
 
     def _normalised(self, x: Tensor, delta: Tensor) -> Tensor:
         return add_norm(x, delta, self.network.last_norm, self.config.rms_norm_eps)[1]

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from loracast.model.attention import SharedPrefixCache
+from loracast.model.decoder import PlainDecoder
 from loracast.model.fused import FusedQwen2
 from loracast.model.kernels.room import empty_with_room
 from loracast.model.native import Layout, library
@@ -38,9 +38,9 @@ class NativeDecoder:
     def __init__(self, network: Qwen2, prompt: Tensor, lengths: Tensor, samples: int, most: int):
         functions = library()
         assert functions is not None
-        self.functions, self.plain, self.network = functions, network, FusedQwen2(network)
-        self.prompt, self.lengths, self.samples, self.most = prompt, lengths.int(), samples, most
-        self.fed = 0
+        self.functions, self.network = functions, FusedQwen2(network)
+        self.plain = PlainDecoder(network, prompt, lengths, samples)  # reads the prompts
+        self.series, self.samples, self.lengths, self.fed = len(prompt), samples, lengths.int(), 0
         config, rows = network.config, len(prompt) * samples * network.config.num_key_value_heads
         self.config, self.threads = config, torch.get_num_threads()
         shape = rows, -(-most // CHUNK) * CHUNK, 2 * config.head_dim
@@ -52,14 +52,12 @@ class NativeDecoder:
 
     def prefill(self) -> Tensor:
         """Normalised hidden state [B, C] of the last prompt token of each path."""
-        cache = SharedPrefixCache(self.lengths.long(), self.samples)
-        hidden = self.plain.hidden(self.prompt, cache)
-        self.prompts = [in_pairs(*cache.prefix.pop(layer)) for layer in range(len(self.own))]
-        last = hidden[torch.arange(len(hidden)), self.lengths.long() - 1]
-        return last.repeat_interleave(self.samples, 0)
+        hidden = self.plain.prefill()
+        self.prompts = [in_pairs(*self.plain.cache.prefix.pop(layer)) for layer in range(len(self.own))]
+        return hidden
 
     def buffer(self, new: int) -> Tensor:
-        return torch.empty(len(self.prompt) * self.samples, new, dtype=torch.int64)
+        return self.plain.buffer(new)
 
     def advance(self, ids: Tensor) -> Tensor:
         """Feeds ids [B, T]; the normalised hidden state [B, C] after each path's last one."""
@@ -70,25 +68,23 @@ class NativeDecoder:
         return self._pass(last)
 
     def _pass(self, ids: Tensor) -> Tensor:
-        new, network = ids.shape[1], self.network
-        layout = self._layout()
-        x, delta = F.embedding(ids.flatten(), network.embedding), None  # [B*T, C]
-        for layer, (block, norms) in enumerate(zip(network.blocks, network.norms)):
-            qkv = block["qkv"].product(self._add_norm(x, delta, norms[0], block["qkv"].extra))
-            delta = block["o"].product(self._attend(layout, qkv, layer, new, block["o"].extra))
-            gate_up = block["gate_up"].product(self._add_norm(x, delta, norms[1], block["gate_up"].extra))
-            delta = block["down"].product(self._swiglu(gate_up, block["down"].extra))
-        assert delta is not None
+        new, layout = ids.shape[1], self._layout()
+
+        def attend(qkv: Tensor, layer: int, extra: int) -> Tensor:
+            return self._attend(layout, qkv, layer, new, extra)
+
+        x, delta = self.network.decode(ids, attend, self._add_norm, self._swiglu)
         self.fed += new
         last = slice(new - 1, None, new)
-        return self._add_norm(x[last].contiguous(), delta[last].contiguous(), network.last_norm, 0)
+        final = self.network.last_norm, self.config.rms_norm_eps, 0
+        return self._add_norm(x[last].contiguous(), delta[last].contiguous(), *final)[1]
 
     def _layout(self) -> Layout:
         config = self.config
         groups = config.num_key_value_heads
         return Layout(
             *(one.data_ptr() for one in (self.lengths, self.cos, self.sin)),
-            *(len(self.prompt), self.samples, groups, config.num_attention_heads // groups, config.head_dim, self.fed),
+            *(self.series, self.samples, groups, config.num_attention_heads // groups, config.head_dim, self.fed),
             *(self.prompts[0].shape[1], self.own[0].shape[1], self.threads),
         )
 
@@ -99,13 +95,15 @@ class NativeDecoder:
         self.functions.decode_attention(ctypes.byref(layout), *arguments)
         return out
 
-    def _add_norm(self, x: Tensor, delta: Tensor | None, weight: Tensor, extra: int) -> Tensor:
+    def _add_norm(
+        self, x: Tensor, delta: Tensor | None, weight: Tensor, eps: float, extra: int
+    ) -> tuple[Tensor, Tensor]:
         rows, columns = x.shape
         normed = empty_with_room(x, columns, extra)
         added = None if delta is None else delta.data_ptr()
         arguments = x.data_ptr(), added, weight.data_ptr(), normed.data_ptr(), rows, columns, normed.stride(0)
-        self.functions.add_norm(*arguments, self.config.rms_norm_eps, self.threads)
-        return normed
+        self.functions.add_norm(*arguments, eps, self.threads)
+        return x, normed
 
     def _swiglu(self, gate_up: Tensor, extra: int) -> Tensor:
         rows, inner = len(gate_up), gate_up.shape[1] // 2

@@ -114,7 +114,7 @@ class Bench:
         task, codec = self.protocol.forecasts, self.codec(decimals)
         if (subset, decimals) not in self._prompts:
             contexts = [window.context_values for window in self.judged_windows(subset)]
-            self._prompts[subset, decimals] = [len(codec.encode(one, codec.fit_scale(one)).ids) for one in contexts]
+            self._prompts[subset, decimals] = [len(text.ids) for text in codec.encode_contexts(contexts)[0]]
         prompts, samples = self._prompts[subset, decimals], self.sampling(subset).samples
         longest = [task.horizon * codec.grammar(self.series[0].variables).step_tokens] * samples
         network = (self.model if constrained else self.whole_model).network
