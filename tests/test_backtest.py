@@ -24,7 +24,8 @@ from loracast.series import Series
 from loracast.settings import SampleConfig
 
 NAMES = ("hare", "lynx")
-METRICS = {"mae", "mae_seed_units", "mse", "rmse", "r2", "crps", "coverage_80"}
+COVERAGES = {"coverage_50", "coverage_80", "coverage_95"}
+METRICS = {"mae", "mae_seed_units", "mse", "rmse", "r2", "crps", "energy"} | COVERAGES
 
 
 def waves(n: int = 3, steps: int = 20) -> list[Series]:
@@ -69,7 +70,7 @@ def test_rows_have_every_metric_overall_and_by_variable(result: Backtest):
         assert set(row["by_variable"]) == set(NAMES)
         for part in (row, *row["by_variable"].values()):
             assert part.keys() >= METRICS
-            assert [name for name in METRICS if part[name] is None] == (["coverage_80"] if point else [])
+            assert {name for name in METRICS if part[name] is None} == (COVERAGES if point else set())
         assert row["mae"] == pytest.approx(np.mean([part["mae"] for part in row["by_variable"].values()]))
         assert row["flops"].keys() == {"hardware", "course"}
         assert [flops == 0 for flops in row["flops"].values()] == [point, point]

@@ -92,13 +92,14 @@ def test_coverage_against_plain_loops(seed: int):
     pd.testing.assert_frame_equal(coverage(samples, truth, NAMES), expected)
 
 
-def test_coverage_at_80_percent_is_that_of_the_scores():
+def test_coverage_is_that_of_the_scores_at_their_levels():
     samples, truth = gappy(windows=30, paths=11, steps=6)  # of 11, the 10% quantile is a sample, which truths tie with
     for paths in (samples["a"], samples["b"]):
         row = score(paths, truth, seed_unit=np.ones((30, 2)), names=NAMES, series=[str(one) for one in range(30)]).row()
         table = coverage({"a": paths}, truth, NAMES).set_index(["variable", "nominal"])["coverage"]
         for name in NAMES:
-            assert table[name, 0.8] == pytest.approx(row["by_variable"][name]["coverage_80"])
+            for level in (50, 80, 95):
+                assert table[name, level / 100] == pytest.approx(row["by_variable"][name][f"coverage_{level}"])
 
 
 def slow_density(samples: np.ndarray, truth: np.ndarray, variable: int) -> list[float]:

@@ -14,6 +14,7 @@ from loracast.errors import DataError
 from loracast.evaluation.metrics import METRICS, Scores, score
 
 NAN = float("nan")
+COVERAGES = {"coverage_50": (0.25, 0.75), "coverage_80": (0.1, 0.9), "coverage_95": (0.025, 0.975)}
 
 
 def scored(samples: Any, truth: Any, **changes: Any) -> Scores:
@@ -35,17 +36,25 @@ def slow_crps(ensemble: list[float], outcome: float) -> float:
     return to_outcome - to_each_other / 2
 
 
+def slow_energy(paths: list[list[float]], outcome: list[float]) -> float:
+    """The definition, by the double sum."""
+    size = len(paths)
+    to_outcome = sum(math.dist(one, outcome) for one in paths) / size
+    to_each_other = sum(math.dist(one, other) for one in paths for other in paths) / size**2
+    return to_outcome - to_each_other / 2
+
+
 def slow_scores(
     samples: np.ndarray, truth: np.ndarray, seed_unit: np.ndarray, series: list[str]
 ) -> dict[str, np.ndarray]:
-    """MAE, MSE, CRPS and coverage by series and variable [G, D], one value at a time."""
+    """MAE, MSE, CRPS, energy and coverage by series and variable [G, D], one value or window at a time."""
     windows, size, steps, variables = samples.shape
     table: dict[str, list[list[float]]] = {}
     for one in dict.fromkeys(series):
         for variable in range(variables):
             by_window: dict[str, list[float]] = {}
             for window in (index for index in range(windows) if series[index] == one):
-                values: dict[str, list[float]] = {"mae": [], "mse": [], "crps": [], "coverage_80": []}
+                values: dict[str, list[float]] = {"mae": [], "mse": [], "crps": []} | {name: [] for name in COVERAGES}
                 for step in range(steps):
                     outcome = truth[window, step, variable]
                     ensemble = [path for path in samples[window, :, step, variable] if not math.isnan(path)]
@@ -55,8 +64,9 @@ def slow_scores(
                     values["mae"].append(abs(error))
                     values["mse"].append(error**2)
                     values["crps"].append(slow_crps(ensemble, outcome))
-                    low, high = np.quantile(ensemble, 0.1), np.quantile(ensemble, 0.9)
-                    values["coverage_80"].append(float(low <= outcome <= high) if size > 1 else NAN)
+                    for name, (low, high) in COVERAGES.items():
+                        within = np.quantile(ensemble, low) <= outcome <= np.quantile(ensemble, high)
+                        values[name].append(float(within) if size > 1 else NAN)
                 if values["mae"]:
                     unit = seed_unit[window, variable]
                     means = {metric: sum(value) / len(value) for metric, value in values.items()}
@@ -64,6 +74,13 @@ def slow_scores(
                     means |= {"crps_seed_units": means["crps"] / unit}
                     for metric, value in means.items():
                         by_window.setdefault(metric, []).append(value)
+                seen = [step for step in range(steps) if not math.isnan(truth[window, step, variable])]
+                paths = samples[window, :, seen, variable].T.tolist()
+                whole = [path for path in paths if not any(map(math.isnan, path))]
+                if seen and whole:
+                    by_window.setdefault("energy", []).append(
+                        slow_energy(whole, truth[window, seen, variable].tolist())
+                    )
             for metric in set(METRICS) - {"rmse", "rmse_seed_units"}:
                 window_values = by_window.get(metric, [])
                 mean = sum(window_values) / len(window_values) if window_values else NAN
@@ -111,7 +128,11 @@ def test_by_hand():
     # Step 1: (0 + 1 + 5) / 3 - 2 (1 + 5 + 4) / 9 / 2; step 2: (2 + 3 + 2) / 3 - 2 (1 + 4 + 5) / 9 / 2.
     assert row["crps"] == pytest.approx(((2 - 10 / 9) + (7 / 3 - 10 / 9)) / 2)
     assert row["crps_seed_units"] == pytest.approx(2 * row["crps"])
+    to_truth, to_each_other = 2 + math.sqrt(10) + math.sqrt(29), 2 * (math.sqrt(2) + 2 * math.sqrt(41))
+    assert row["energy"] == row["energy_median"] == pytest.approx(to_truth / 3 - to_each_other / 9 / 2)
+    assert row["coverage_50"] == 0.5  # [1.5, 4] misses 1, [3.5, 6] holds 6
     assert row["coverage_80"] == 0.5  # [1.2, 5.2] misses 1, [3.2, 7.2] holds 6
+    assert row["coverage_95"] == 0.5  # [1.05, 5.8] misses 1, [3.05, 7.8] holds 6
     assert (row["valid_share"], row["n_series"], row["n_windows"], row["n_unscored"]) == (1.0, 1, 1, 0)
     assert row["by_variable"]["v0"] == {key: value for key, value in row.items() if key != "by_variable"}
 
@@ -122,18 +143,61 @@ def test_the_mean_is_another_point_forecast():
     assert scored(samples, [[[0.0]]], point="mean").row()["mae"] == 3.0
 
 
-def test_a_point_forecast_has_crps_equal_to_mae_and_no_interval():
+def test_a_point_forecast_has_absolute_errors_for_crps_and_energy_and_no_interval():
     random = np.random.default_rng(0)
-    row = scored(random.normal(size=(4, 1, 5, 2)), random.normal(size=(4, 5, 2))).row()
+    samples, truth = random.normal(size=(4, 1, 5, 2)), random.normal(size=(4, 5, 2))
+    row = scored(samples, truth).row()
     assert row["crps"] == pytest.approx(row["mae"])
-    assert row["coverage_80"] is None
-    assert row["coverage_80_median"] is None
+    assert row["energy"] == pytest.approx(np.linalg.norm(samples[:, 0] - truth, axis=1).mean())
+    assert all(row[name] is None and row[f"{name}_median"] is None for name in COVERAGES)
 
 
-def test_coverage_of_a_calibrated_forecast_is_about_80_percent():
+def test_coverage_of_a_calibrated_forecast_is_about_nominal():
     random = np.random.default_rng(0)
     row = scored(random.normal(size=(20, 200, 50, 1)), random.normal(size=(20, 50, 1))).row()
-    assert row["coverage_80"] == pytest.approx(0.8, abs=0.04)
+    for name, (low, high) in COVERAGES.items():
+        nominal = high - low
+        assert row[name] == pytest.approx(nominal, abs=3 * math.sqrt(nominal * (1 - nominal) / 1000)), name
+
+
+@pytest.mark.parametrize("paths", [1, 2, 30])
+def test_energy_against_all_pairs_at_once(paths: int):
+    random = np.random.default_rng(paths)
+    samples, truth = random.normal(size=(6, paths, 12, 2)), random.normal(size=(6, 12, 2))
+    truth[random.random(truth.shape) < 0.3] = NAN
+    samples[random.random(samples.shape[:3]) < 0.05] = NAN  # a step that does not parse has no variable
+    broken = np.isnan(samples) & ~np.isnan(truth)[:, None]  # [N, S, H, D]
+    weight = ~broken.any(axis=2)  # [N, S, D]
+    weight = weight / np.maximum(weight.sum(axis=1, keepdims=True), 1)
+    error = np.nan_to_num(samples - truth[:, None])  # as are all differences, 0 where no truth or no sample is
+    apart = np.linalg.norm(error[:, :, None] - error[:, None], axis=3)  # [N, S, S, D]
+    expected = np.einsum("nsd,nsd->nd", weight, np.linalg.norm(error, axis=2))
+    expected -= np.einsum("nsd,ntd,nstd->nd", weight, weight, apart) / 2
+    expected[weight.sum(axis=1) == 0] = NAN
+    assert broken.any()
+    np.testing.assert_allclose(scored(samples, truth).by_series["energy"], expected, rtol=1e-9)
+
+
+def test_energy_sees_how_steps_depend_on_each_other():
+    """Shuffled step by step, paths of one level each are the same to the CRPS, but no longer like the truth."""
+    random = np.random.default_rng(0)
+    truth = np.broadcast_to(random.normal(size=(100, 1, 1)), (100, 8, 1))
+    level = np.broadcast_to(random.normal(size=(100, 30, 1, 1)), (100, 30, 8, 1))
+    alike, shuffled = scored(level, truth).row(), scored(random.permuted(level, axis=1), truth).row()
+    assert shuffled["crps"] == pytest.approx(alike["crps"])
+    assert shuffled["energy"] > 1.05 * alike["energy"]
+
+
+def test_energy_is_of_whole_paths():
+    """A path may be invalid where the truth is missing, but not elsewhere; without a whole path there is no score."""
+    samples = np.array([[3.0, NAN, 4.0], [NAN, 1.0, 1.0]])[None, :, :, None]
+    truth = np.array([0.0, NAN, 0.0])[None, :, None]
+    assert scored(samples, truth).row()["energy"] == 5.0
+    none_whole = scored(samples, np.zeros((1, 3, 1))).row()
+    assert none_whole["energy"] is None
+    assert none_whole["mae"] is not None
+    both = scored(np.concatenate([samples, samples]), np.concatenate([truth, np.zeros((1, 3, 1))]), series=["a", "a"])
+    assert both.row()["energy"] == 5.0
 
 
 def test_windows_are_averaged_within_their_series_first():

@@ -20,7 +20,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from loracast.codec import percentile
-from loracast.evaluation.metrics import observed_mean, score
+from loracast.evaluation.metrics import observed_mean, score_values
 from loracast.series import Window
 
 FloatArray = NDArray[np.float64]
@@ -37,21 +37,12 @@ def by_step(samples: Mapping[str, FloatArray], truth: FloatArray, names: Sequenc
 
     samples: [N, S, H, D] by forecaster; truth: [N, H, D]; names: [D]. Each figure is the mean over windows.
     """
-    horizon = truth.shape[1]
-    # The steps take the windows' place, each a series of its own: what `score` then averages are the windows.
-    scores = [
-        score(
-            paths.swapaxes(0, 2),  # [H, S, N, D]
-            truth.swapaxes(0, 1),  # [H, N, D]
-            seed_unit=np.ones((horizon, len(names))),
-            names=names,
-            series=[str(step) for step in range(horizon)],
-        )
-        for paths in samples.values()
-    ]
+    values = [score_values(paths, truth)[1] for paths in samples.values()]  # F times, each metric [N, H, D]
     return _table(
-        {"forecaster": list(samples), "step": range(1, horizon + 1), "variable": names},
-        {metric: [one.by_series[metric] for one in scores] for metric in ("mae", "crps")},  # each F times [H, D]
+        {"forecaster": list(samples), "step": range(1, truth.shape[1] + 1), "variable": names},
+        {
+            metric: [observed_mean(one[metric], axis=0) for one in values] for metric in ("mae", "crps")
+        },  # F times [H, D]
     )
 
 
@@ -60,7 +51,7 @@ def coverage(samples: Mapping[str, FloatArray], truth: FloatArray, names: Sequen
 
     Samples, truth and names as in `by_step`; forecasters with one path have no interval and are left out. Both ends
     belong to an interval. The share is the mean over windows of the mean over steps: where all series have as many
-    windows, this is `coverage_80` of `metrics.score` at 80%.
+    windows, this is `coverage_50`, `_80` and `_95` of `metrics.score` at these levels.
     """
     samples = _with_intervals(samples)
     covered = [_covered(paths, truth) for paths in samples.values()]  # F times [L, N, H, D]

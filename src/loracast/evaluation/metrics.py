@@ -3,9 +3,11 @@
 Shapes
     N  windows            S  sample paths of a window    H  steps of the horizon    D  variables
     G  distinct series (G <= N)                          V  values (window, step, variable) that can be scored
+    L  levels of central intervals                       R  those of them with the same number of valid samples
 
 From values to one figure, always in this order
-    1. steps of a window     their mean, by variable; missing truth is left out
+    1. steps of a window     their mean, by variable; missing truth is left out; the energy score is one of all steps
+                             and enters after this
     2. windows of a series   their mean, by variable: a series with many windows weighs no more than one with few
     3. variables             their mean (the overall figures only)
     4. series                their mean, and their median under the key `..._median`
@@ -26,8 +28,9 @@ from loracast.errors import DataError
 
 FloatArray = NDArray[np.float64]
 
-METRICS = ("mae", "mse", "rmse", "crps", "coverage_80", "mae_seed_units", "mse_seed_units", "rmse_seed_units",
-           "crps_seed_units")  # fmt: skip
+METRICS = ("mae", "mse", "rmse", "crps", "energy", "coverage_50", "coverage_80", "coverage_95", "mae_seed_units",
+           "mse_seed_units", "rmse_seed_units", "crps_seed_units")  # fmt: skip
+LEVELS = (50, 80, 95)  # percent, of the central intervals whose coverage is told
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,7 +114,14 @@ def score(
     stand in the same table. Its bias, E|X - X'| / 2S for independent X and X', works against forecasters with few
     paths.
 
+    energy is the energy score of a variable's whole path over the horizon, E||X - y|| - E||X - X'|| / 2 with the
+    Euclidean norm over steps and the same pairs (eq. 22 there, beta = 1): unlike the CRPS, it sees how steps depend on
+    each other. For one path it is the norm of the error. Steps without truth are left out of the norm, and so are paths
+    with an invalid step among the others; without a whole path the window has no energy score, though its other scores
+    may be defined.
+
     coverage_80 is the share of the truth within the samples' 10% and 90% quantiles, both included; None if S = 1.
+    coverage_50 and coverage_95 are the same of the central 50% and 95%.
 
     R² is 1 - SSE / SST by variable, pooled over the scored values of all windows, SST about their mean: easier than R²
     by series, because series that differ in level add to SST. It is None if the truth is constant.
@@ -121,12 +131,11 @@ def score(
     samples, truth, seed_unit = (np.asarray(array, dtype=np.float64) for array in (samples, truth, seed_unit))
     _check(samples, truth, seed_unit, names, series)
 
-    valid = ~np.isnan(samples)  # [N, S, H, D]
-    observed = ~np.isnan(truth)  # [N, H, D]
-    scored = observed & valid.any(axis=1)  # [N, H, D]
-    error, values = _score_values(samples, truth, scored, point)  # [N, H, D], and each metric [N, H, D]
+    error, values = score_values(samples, truth, point)  # [N, H, D], and each metric [N, H, D]
+    scored = ~np.isnan(error)  # [N, H, D]
 
     windows = {metric: observed_mean(value, axis=1) for metric, value in values.items()}  # each [N, D]
+    windows["energy"] = _energy(samples, truth)
     unit = np.where(seed_unit > 0, seed_unit, np.nan)  # [N, D]
     windows |= {
         "mae_seed_units": windows["mae"] / unit,
@@ -147,8 +156,8 @@ def score(
         by_series=by_series,
         r2=_pooled_r2(error, truth, scored),
         scored_windows=np.any(scored, axis=1),
-        valid_share=valid.mean(axis=(0, 1, 2)),
-        n_unscored=(observed & ~scored).sum(axis=(0, 1)),
+        valid_share=np.mean(~np.isnan(samples), axis=(0, 1, 2)),
+        n_unscored=np.sum(~np.isnan(truth) & ~scored, axis=(0, 1)),
     )
 
 
@@ -160,16 +169,22 @@ def observed_mean(values: FloatArray, axis: int) -> FloatArray:
     return np.where(count > 0, total / np.maximum(count, 1), np.nan)
 
 
-def _score_values(
-    samples: FloatArray, truth: FloatArray, scored: NDArray[np.bool_], point: Literal["median", "mean"]
+def score_values(
+    samples: FloatArray, truth: FloatArray, point: Literal["median", "mean"] = "median"
 ) -> tuple[FloatArray, dict[str, FloatArray]]:
-    """Point error and metrics of each value, all [N, H, D]; NaN where it is not scored."""
+    """Point error of each value, and what `score` takes the means of, all [N, H, D]; NaN where it is not scored.
+
+    Arguments as of `score`, which are not checked here.
+    """
     from scoringrules import crps_ensemble  # half a second, and only evaluation needs it
 
+    scored = ~np.isnan(truth) & ~np.isnan(samples).all(axis=1)  # [N, H, D]
     ensembles = np.sort(np.moveaxis(samples, 1, -1)[scored], axis=-1)  # [V, S], ascending, NaN last
     outcomes = truth[scored]  # [V]
     counts = (~np.isnan(ensembles)).sum(axis=-1)  # [V], from 1 to S
-    error, crps, covered = (np.full(outcomes.shape, np.nan) for _ in range(3))  # [V]
+    error, crps = (np.full(outcomes.shape, np.nan) for _ in range(2))  # [V] each
+    covered = np.full((len(LEVELS), *outcomes.shape), np.nan)  # [L, V]
+    ends = [[(100 + sign * level) / 200 for level in LEVELS] for sign in (-1, 1)]  # [2, L]
     # Values with the same number of valid samples make one dense array: a single turn unless something did not parse.
     for count in np.unique(counts):
         rows = counts == count
@@ -178,16 +193,31 @@ def _score_values(
         error[rows] = forecast - outcome
         crps[rows] = crps_ensemble(outcome, ensemble, estimator="qd", sorted_ensemble=True, backend="numpy")
         if samples.shape[1] > 1:
-            low, high = np.quantile(ensemble, [0.1, 0.9], axis=-1)  # [R] each
-            covered[rows] = (low <= outcome) & (outcome <= high)
+            low, high = np.quantile(ensemble, ends, axis=-1)  # [L, R] each
+            covered[:, rows] = (low <= outcome) & (outcome <= high)
 
     def placed(values: FloatArray) -> FloatArray:
         array = np.full(truth.shape, np.nan)
         array[scored] = values
         return array
 
-    metrics = {"mae": np.abs(error), "mse": error**2, "crps": crps, "coverage_80": covered}
+    metrics = {"mae": np.abs(error), "mse": error**2, "crps": crps}
+    metrics |= {f"coverage_{level}": within for level, within in zip(LEVELS, covered)}
     return placed(error), {metric: placed(value) for metric, value in metrics.items()}
+
+
+def _energy(samples: FloatArray, truth: FloatArray) -> FloatArray:
+    """Samples [N, S, H, D], truth [N, H, D] -> the energy scores [N, D] of whole paths; NaN where there is none."""
+    from scoringrules import es_ensemble
+
+    energy = np.full((truth.shape[0], truth.shape[2]), np.nan)
+    for window, variable in np.ndindex(energy.shape):  # one at a time, because its pairs of paths take [S, S, H]
+        steps = ~np.isnan(truth[window, :, variable])  # [H]
+        paths = samples[window, ..., variable][:, steps]  # [S, observed steps]
+        whole = paths[~np.isnan(paths).any(axis=1)]
+        if whole.size:
+            energy[window, variable] = es_ensemble(truth[window, steps, variable], whole, backend="numpy")
+    return energy
 
 
 def _pooled_r2(error: FloatArray, truth: FloatArray, scored: NDArray[np.bool_]) -> FloatArray:
