@@ -38,7 +38,7 @@ TINY = PretrainConfig(
     pool=80,
     steps=30,
     batch=12,
-    learning_rate=0.02,
+    learning_rate=0.05,
     validate_every=10,
     save_every=7,
 )
@@ -198,7 +198,7 @@ def test_resuming_with_another_setting_is_refused_before_anything_is_made(
     with pytest.raises(Interrupted):
         pretrain(TINY, tmp_path, device="cpu", report=stop_at(10))
     monkeypatch.setattr(module, "synthesise", lambda *_, **__: pytest.fail("series were made"))
-    with pytest.raises(ModelError, match=r"learning_rate was 0\.02, now 0\.01; steps was 30, now 40"):
+    with pytest.raises(ModelError, match=r"learning_rate was 0\.05, now 0\.01; steps was 30, now 40"):
         pretrain(replace(TINY, steps=40, learning_rate=0.01), tmp_path, device="cpu", resume=True)
 
 

@@ -7,10 +7,9 @@ import torch
 from torch import Tensor
 
 from loracast.errors import ConfigError
-from loracast.synthetic import FAMILIES, Family, synthesise, synthesise_chunk
+from loracast.synthetic import FAMILIES, FLOWS, Family, synthesise, synthesise_chunk
 from loracast.synthetic.family import FLAT, Draws
 from loracast.synthetic.flows import Flow, integrate
-from loracast.synthetic.oscillators import FLOWS
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA"))]
 

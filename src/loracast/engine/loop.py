@@ -6,6 +6,7 @@ import json
 import math
 import signal
 import threading
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
@@ -26,6 +27,15 @@ def cosine_schedule(step: int, steps: int, peak: float, warmup: float, floor: fl
         return peak * (step + 1) / rising
     progress = (step - rising) / max(1, steps - rising)
     return peak * (floor + (1 - floor) * (1 + math.cos(math.pi * progress)) / 2)
+
+
+def trapezoid_schedule(step: int, steps: int, peak: float, warmup: float, decay: float) -> float:
+    """The learning rate of a step: a linear rise over `warmup` · steps, a plateau, a linear fall over `decay` · steps.
+
+    All before the fall is the same for a longer run (warmup-stable-decay; Hu et al. 2024, arXiv:2404.06395).
+    """
+    rising, falling = max(1, round(warmup * steps)), max(1, round(decay * steps))
+    return peak * min(1.0, (step + 1) / rising, (steps - step) / falling)
 
 
 class Interruption:
@@ -86,26 +96,34 @@ class JsonLines:
 
 
 def save_training(
-    path: Path, groups: dict[str, dict[str, Tensor]], optimizer: torch.optim.Optimizer, record: dict[str, Any]
+    path: Path,
+    groups: dict[str, dict[str, Tensor]],
+    optimizers: Sequence[torch.optim.Optimizer],
+    record: dict[str, Any],
 ) -> None:
-    """Writes named groups of tensors, the optimiser's state and a record as one safetensors file."""
+    """Writes named groups of tensors, the optimisers' states and a record as one safetensors file."""
     tensors = {f"{group}/{name}": tensor for group, members in groups.items() for name, tensor in members.items()}
-    for index, state in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer/{index}/{name}": torch.as_tensor(value) for name, value in state.items()}
+    for position, optimizer in enumerate(optimizers):
+        for index, state in optimizer.state_dict()["state"].items():
+            place = f"optimizer {position}/{index}"
+            tensors |= {f"{place}/{name}": torch.as_tensor(value) for name, value in state.items()}
     write_tensors(path, tensors, {"record": json.dumps(record)})
 
 
-def load_training(path: Path, optimizer: torch.optim.Optimizer) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
-    """The groups and the record that `save_training` wrote; the optimiser gets its state back."""
+def load_training(
+    path: Path, optimizers: Sequence[torch.optim.Optimizer]
+) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
+    """The groups and the record that `save_training` wrote; the optimisers get their states back."""
     groups: dict[str, dict[str, Tensor]] = {}
     for full_name, tensor in read_tensors(path).items():
         group, name = full_name.split("/", 1)
         groups.setdefault(group, {})[name] = tensor
-    state: dict[int, dict[str, Tensor]] = {}
-    for full_name, tensor in groups.pop("optimizer", {}).items():
-        index, name = full_name.split("/")
-        state.setdefault(int(index), {})[name] = tensor
-    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+    for position, optimizer in enumerate(optimizers):
+        state: dict[int, dict[str, Tensor]] = {}
+        for full_name, tensor in groups.pop(f"optimizer {position}", {}).items():
+            index, name = full_name.split("/")
+            state.setdefault(int(index), {})[name] = tensor
+        optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
     return groups, read_record(path)
 
 

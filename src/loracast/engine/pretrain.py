@@ -26,11 +26,12 @@ from loracast.engine.loop import (
     Interruption,
     JsonLines,
     check_same,
-    cosine_schedule,
     load_training,
     read_record,
     save_training,
+    trapezoid_schedule,
 )
+from loracast.engine.muon import Muon
 from loracast.errors import ConfigError, Interrupted
 from loracast.files import write_text
 from loracast.flops import PassCost
@@ -135,6 +136,23 @@ def initialise(config: Qwen2Config, seed: int) -> Qwen2:
     return network
 
 
+def make_optimizers(network: Qwen2, config: PretrainConfig) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices of the layers; AdamW for tables of tokens and for vectors."""
+    matrices = [parameter for parameter in network.model.layers.parameters() if parameter.ndim == 2]
+    vectors = [parameter for parameter in network.parameters() if parameter.ndim < 2]
+    tables = [
+        parameter
+        for name, parameter in network.named_parameters()
+        if name.endswith(("embed_tokens.weight", "lm_head.weight"))
+    ]
+    others = [{"params": tables, "weight_decay": config.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+    rate = config.learning_rate
+    return [
+        Muon(matrices, rate, config.weight_decay),
+        torch.optim.AdamW(others, lr=rate, betas=(0.9, 0.95), fused=vectors[0].is_cuda),
+    ]
+
+
 def pretrain(
     config: PretrainConfig,
     output: Path,
@@ -158,17 +176,10 @@ def pretrain(
 
     shape, codec = model_config(config), Codec(digits=config.digits)
     network = initialise(shape, config.seed).to(place)
-    matrices = [parameter for parameter in network.parameters() if parameter.ndim == 2]
-    vectors = [parameter for parameter in network.parameters() if parameter.ndim < 2]
-    optimizer = torch.optim.AdamW(
-        [{"params": matrices, "weight_decay": config.weight_decay}, {"params": vectors, "weight_decay": 0.0}],
-        lr=config.learning_rate,
-        betas=(0.9, 0.95),
-        fused=place.type == "cuda",
-    )
+    optimizers = make_optimizers(network, config)
     step, seconds = 0, 0.0
     if resume:
-        groups, record = load_training(checkpoint, optimizer)
+        groups, record = load_training(checkpoint, optimizers)
         network.load_state_dict(groups["weights"])
         step, seconds = record["step"], record["seconds"]
     log = JsonLines(output / "metrics.jsonl", step)
@@ -206,21 +217,22 @@ def pretrain(
 
     def save() -> None:
         record = {"step": step, "seconds": seconds + time.perf_counter() - began, "config": asdict(config)}
-        save_training(checkpoint, {"weights": dict(network.state_dict())}, optimizer, record)
+        save_training(checkpoint, {"weights": dict(network.state_dict())}, optimizers, record)
 
     validation_loss = float("nan")
     with log, Interruption() as interruption:
         since, since_step = time.perf_counter(), step
         for batch in pool.batches(step, config.steps, config.batch):
-            rate = cosine_schedule(step, config.steps, config.learning_rate, config.warmup, 0.0)
-            for group in optimizer.param_groups:
-                group["lr"] = rate
+            rate = trapezoid_schedule(step, config.steps, config.learning_rate, config.warmup, config.decay)
             ledger.charge("training", step_flops)
             loss = batch_loss(batch)
-            optimizer.zero_grad(set_to_none=True)
             loss.backward()
             norm = nn.utils.clip_grad_norm_(network.parameters(), config.clip)
-            optimizer.step()
+            for optimizer in optimizers:
+                for group in optimizer.param_groups:
+                    group["lr"] = rate
+                optimizer.step()
+                optimizer.zero_grad(set_to_none=True)
             step += 1
             if step % 10 == 0 or step == config.steps:
                 value, now = loss.item(), time.perf_counter()  # the device is only waited for here

@@ -3,9 +3,9 @@
 Predator-prey, competition, consumer-resource, epidemic and every other system of the growth-rate form
 x' = x f(x, y), y' = y g(x, y) are kept out, so that a forecast of such a system by a model pretrained on these series
 and nothing else is zero-shot. What is drawn are waveforms, Gaussian processes, autoregressions, reaction, gene,
-membrane and mechanical oscillators, and monotone warps of all of them. Two things come near all the same: single
-variables may follow a logistic or Gompertz curve, and an exponential warp makes spiky positive series of any
-oscillation, as logarithms of populations would.
+membrane and mechanical oscillators, random vector fields, and monotone warps of all of them. Two things come near all
+the same: single variables may follow a logistic or Gompertz curve, and an exponential warp makes spiky positive series
+of any oscillation, as logarithms of populations would.
 
 Shapes: N rows, T steps, V variables.
 """
@@ -18,13 +18,17 @@ from torch import Tensor
 
 from loracast.errors import ConfigError
 from loracast.synthetic.family import FLAT, Draws, Family
+from loracast.synthetic.fields import FIELDS
 from loracast.synthetic.oscillators import OSCILLATORS
 from loracast.synthetic.processes import PROCESSES
 from loracast.synthetic.waves import WAVES
 
-__all__ = ["FAMILIES", "Family", "synthesise", "synthesise_chunk"]
+__all__ = ["FAMILIES", "FLOWS", "Family", "synthesise", "synthesise_chunk"]
 
-FAMILIES: dict[str, Family] = {family.name: family for family in (*WAVES, *PROCESSES, *OSCILLATORS)}
+FLOWS = (*OSCILLATORS, *FIELDS)
+FAMILIES: dict[str, Family] = {
+    family.name: family for family in (*WAVES, *PROCESSES, *(flow.family() for flow in FLOWS))
+}
 
 CHUNK = 262_144
 """Rows a chunk. The integrators take a GPU the same time for a few rows as for many thousands (8 s a chunk of 128 steps

@@ -9,7 +9,7 @@ from math import pi, tau
 import torch
 from torch import Tensor
 
-from loracast.synthetic.family import Draws, Family
+from loracast.synthetic.family import Draws
 from loracast.synthetic.flows import Flow, Start
 
 
@@ -224,7 +224,7 @@ def _start_thomas(draws: Draws, n: int) -> Start:
     return Start(draws.uniform(0.1, 0.32, 1, n), 2 * draws.normal(3, n), torch.full((n,), 14.0, device=draws.device))
 
 
-FLOWS = (
+OSCILLATORS = (
     Flow(
         "van-der-pol",
         "self-excited oscillator from nearly harmonic to relaxation",
@@ -401,5 +401,3 @@ FLOWS = (
         substeps=6,
     ),
 )
-
-OSCILLATORS: tuple[Family, ...] = tuple(flow.family() for flow in FLOWS)
