@@ -274,14 +274,15 @@ def parser(description: str, *, limit: float, repeats: int) -> argparse.Argument
     return result
 
 
-def bare_parser(description: str, *, repeats: int) -> argparse.ArgumentParser:
-    """The options of every benchmark."""
+def bare_parser(description: str, *, repeats: int | None = None) -> argparse.ArgumentParser:
+    """The options of every benchmark; what is measured more than once also takes the number of its rounds."""
     result = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     result.add_argument("-o", "--output", type=Path, help="file to keep the result in, as JSON")
     result.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", choices=("cuda", "cpu"))
-    result.add_argument("--repeats", type=int, default=repeats, help="rounds that medians are of (%(default)s)")
+    if repeats:
+        result.add_argument("--repeats", type=int, default=repeats, help="rounds that medians are of (%(default)s)")
     result.add_argument("--commit", help="of the code, where there is no git to ask")
     return result
 
@@ -294,20 +295,23 @@ def workplace(options: argparse.Namespace) -> Iterator[tuple[Path, Path]]:
         yield checkpoint(options.source, options.checkpoint or place / "model"), place
 
 
-def describe(options: argparse.Namespace, benchmark: str) -> dict[str, Any]:
-    """The head of a result: what was measured on what, with which versions, when, of which commit."""
-    device = torch.device(options.device)
-    settings = {name: value for name, value in vars(options).items() if name not in ("output", "checkpoint", "commit")}
-    settings |= {name: Path(settings[name]).name for name in ("source", "model") if name in settings}
+def origin(options: argparse.Namespace) -> dict[str, Any]:
+    """What a result was measured on, with which versions, when, of which commit."""
+    device = describe_hardware(torch.device(options.device))
     return {
-        "benchmark": benchmark,
-        "hardware": {"device": describe_hardware(device), "cpu": _cpu_name(), "cores": len(os.sched_getaffinity(0))},
+        "hardware": {"device": device, "cpu": _cpu_name(), "cores": len(os.sched_getaffinity(0))},
         "versions": {"loracast": loracast.__version__, "python": platform.python_version()} | _versions(),
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
         "commit": options.commit or _commit(),
-        "settings": settings,
-        "peaks": peaks(device),
     }
+
+
+def describe(options: argparse.Namespace, benchmark: str) -> dict[str, Any]:
+    """The head of a result: its origin, its settings, and what the hardware reaches."""
+    settings = {name: value for name, value in vars(options).items() if name not in ("output", "checkpoint", "commit")}
+    settings |= {name: Path(settings[name]).name for name in ("source", "model") if name in settings}
+    head = {"benchmark": benchmark, **origin(options), "settings": settings}
+    return head | {"peaks": peaks(torch.device(options.device))}
 
 
 def keep(result: dict[str, Any], output: Path | None) -> None:

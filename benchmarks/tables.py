@@ -67,7 +67,7 @@ def caption(result: dict[str, Any]) -> str:
         if sustained := peaks.get("sustained_matmul_tflops"):
             parts.append(f"{sustained:.3g} TFLOP/s after two seconds")
     if commit := result.get("commit"):
-        parts.append(f"commit {commit[:10]}")
+        parts.append(f"commit {commit[:10]}{'+' * commit.endswith('+')}")
     return ", ".join(part for part in parts if part) + "."
 
 
