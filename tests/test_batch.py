@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from loracast.codec import Codec
+from loracast.codec import Codec, Scale
 from loracast.engine.batch import Batch, encode_batch, loss_sum, to_device
 from loracast.grammar import COMMA, MISSING, SEMICOLON
 from loracast.model.checkpoint import LanguageModel
@@ -58,6 +58,18 @@ def test_no_missing_value_and_no_padding_is_a_target_but_their_separators_are():
     assert batch.in_loss[0, 5]
     assert gappy[5] == COMMA
     assert gappy[-1] == SEMICOLON
+
+
+@pytest.mark.parametrize("codec", CODECS.values(), ids=CODECS)
+def test_after_a_context_only_what_follows_it_is_a_target(codec: Codec):
+    windows = some_windows()
+    batch = encode_batch(codec, windows, 4)
+    scales = codec.fit_scale(windows[:, :4])
+    for row, window, after, before in zip(range(len(windows)), windows, batch.after(4).in_loss, batch.in_loss):
+        context = len(codec.encode(window[:4], Scale(scales.offset[row], scales.unit[row])).ids)
+        assert not after[:context].any()
+        np.testing.assert_array_equal(after[context:], before[context:])
+        assert after.any()
 
 
 def test_parts_are_the_batch():

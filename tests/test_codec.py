@@ -357,6 +357,20 @@ def test_headroom_leaves_room_for_a_forecast_twice_as_high():
     assert codec.encode([[6.01]], scale).saturated == 1
 
 
+@pytest.mark.parametrize("codec", [Codec(), Codec(offset="low"), Codec("decimal", 2, offset="low")])
+def test_a_stretched_range_grows_about_zero_or_about_its_middle(codec: Codec):
+    context = np.random.default_rng(0).normal(5, 1, (40, 2))
+    scale, factor = codec.fit_scale(context), np.array([0.8, 1.5])
+    stretched = codec.stretch(scale, factor)
+    np.testing.assert_allclose(stretched.unit, scale.unit * factor)
+    room = 10.0**3
+    if codec.offset == "low":
+        middle = scale.offset + scale.unit * room / 2
+        np.testing.assert_allclose(stretched.offset + stretched.unit * room / 2, middle)
+    else:
+        np.testing.assert_array_equal(stretched.offset, 0)
+
+
 def test_decimal_writes_the_percentile_of_the_magnitudes_as_ten():
     codec = Codec("decimal", 2, percentile=100)
     context = [[0.5], [-4.0]]

@@ -271,8 +271,8 @@ def test_the_plan_is_what_was_counted(study: Study, convention: str):
 
 
 def test_a_study_without_choices_costs_what_was_planned(model: Path, tmp_path: Path):
-    final = {"steps": 6}
-    bench = prepared(tmp_path / "study", model, tiny(search=ONE_SETTING, final=final, baseline=[1]))
+    protocol = tiny(search=ONE_SETTING, context={"tokens": []}, final={"steps": 6}, baseline=[1])
+    bench = prepared(tmp_path / "study", model, protocol)
     conducted(bench)
     study = Study(tmp_path / "study", model, bench)
     stages = study.table("stages").set_index("stage")

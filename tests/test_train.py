@@ -19,10 +19,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
-from loracast.codec import Codec
+from loracast.codec import Codec, Scale
 from loracast.engine import train
 from loracast.engine.batch import encode_batch
-from loracast.engine.loop import Interruption, JsonLines, cosine_schedule, read_record
+from loracast.engine.loop import Interruption, JsonLines, cosine_schedule, read_record, trapezoid_schedule
 from loracast.engine.step import TrainingStep
 from loracast.engine.train import (
     CHECKPOINT,
@@ -30,6 +30,7 @@ from loracast.engine.train import (
     TuningCosts,
     WindowSource,
     affordable_steps,
+    draw_batch,
     evenly,
     fingerprint,
     hold_out,
@@ -218,7 +219,8 @@ def test_the_best_adapter_is_kept_when_validation_gets_worse(numeric_model: Lang
     network = attach(numeric_model.network, config.lora)
     load_adapter_state(network, result.state, "the result")
     values = np.stack([one.values for one in held_out])
-    kept = TrainingStep(network, numeric_model.rows, config).mean_loss(encode_batch(FIXED, values, 8))
+    future = encode_batch(FIXED, values, 8).after(8)
+    kept = TrainingStep(network, numeric_model.rows, config).mean_loss(future)
     assert kept == pytest.approx(losses[best], rel=1e-6)
 
 
@@ -617,7 +619,7 @@ def test_a_run_that_died_when_it_was_to_stop_stops_all_the_same(
         return "pruned" if reason == "pruned" and step >= 9 else None
 
     patience = 2 if reason == "patience" else None
-    config = replace(CONFIG, steps=40, validate_every=3, patience=patience, learning_rate=0.05)
+    config = replace(CONFIG, steps=40, validate_every=3, patience=patience, learning_rate=0.05, jitter=0.0)
     options: dict[str, Any] = {"training": [Series(np.tile([2.0, 8.0], 20), ("x",))], "held_out": noise(2, 12)}
     ledger = Ledger()
     expected = run(numeric_model, config, directory=tmp_path / "whole", ledger=ledger, stop=stop, **options)
@@ -733,8 +735,9 @@ def test_nats_a_value_are_the_density_of_the_text_in_the_series_own_units(numeri
         ids = torch.from_numpy(codec.encode(one.values, scale).ids)
         with torch.no_grad():
             log_p = torch.log_softmax(numeric_model.network(ids[None])[0], -1)
-        told = [float(log_p[at - 1, ids[at]]) for at in range(1, len(ids)) if ids[at] != MISSING]
-        observed = ~np.isnan(one.values)
+        first = len(codec.encode(one.values[: CONFIG.context], scale).ids)
+        told = [float(log_p[at - 1, ids[at]]) for at in range(first, len(ids)) if ids[at] != MISSING]
+        observed = ~np.isnan(one.values[CONFIG.context :])
         units = np.broadcast_to(scale.unit, observed.shape)[observed]
         log_densities.append(sum(told) - np.log(units).sum())
         values += observed.sum()
@@ -763,12 +766,12 @@ def test_nats_a_value_can_be_compared_between_digits():
     found = []
     for digits in (1, 2, 3, 5):
         codec = Codec(digits=digits)
-        batch = encode_batch(codec, np.stack([window.values for window in held_out]), CONFIG.context)
+        batch = encode_batch(codec, np.stack([window.values for window in held_out]), CONFIG.context).after(8)
         of_digits = batch.in_loss & (batch.symbols < 10)
         loss = of_digits.sum() * math.log(10) / batch.in_loss.sum()  # separators are certain
         found.append(train._nats_a_value(codec, held_out, batch)(loss))
     ranges = [2 * np.percentile(window.context_values, 99) for window in held_out]
-    expected = np.mean(np.log(ranges)) - math.log(10) / 12  # the first digit of a window is given
+    expected = np.mean(np.log(ranges))
     np.testing.assert_allclose(found, expected, rtol=0.03)
     np.testing.assert_allclose(found[2:], expected, rtol=1e-3)  # 999 is not quite 1000
 
@@ -838,6 +841,39 @@ def test_a_steps_windows_depend_on_seed_and_step_alone():
     assert not np.array_equal(first, WindowSource(series, 12, seed=5).draw(1, 8))
 
 
+def jittered(codec: Codec, jitter: float, step: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """The integers [B, W, D] that a step's windows are written with, and the plain ones."""
+    walks = [Series(np.add(one.values, [3.0, 30.0]), ("x", "y"), one.id) for one in noise(3, 12)]
+    source = WindowSource(walks, 12, seed=0)
+    config = replace(CONFIG, batch=16, jitter=jitter)
+    batch = draw_batch(source, codec, config, step)
+    plain = draw_batch(source, codec, replace(config, jitter=0.0), step)
+    whole = codec.decode(np.stack([batch.symbols, plain.symbols]), Scale(np.zeros(2), np.ones(2)), 12)
+    return whole.values[0], whole.values[1]
+
+
+def test_jitter_writes_a_window_in_other_sizes_and_changes_nothing_else():
+    codec = Codec(digits=4)
+    written, plain = jittered(codec, 0.3)
+    factor = (written / plain).mean(1)  # [B, D], of the units
+    np.testing.assert_allclose(written, plain * factor[:, None], rtol=2e-3)  # but for rounding
+    assert 1 / 0.75 > factor.max() > 1.2 > 0.85 > factor.min() > 0.73
+    assert abs(np.corrcoef(factor.T)[0, 1]) < 0.9  # by variable
+    assert len(np.unique(factor.round(3))) > 24  # and by window
+    again, _ = jittered(codec, 0.3)
+    np.testing.assert_array_equal(again, written)
+    assert not np.array_equal(jittered(codec, 0.3, step=1)[0] / jittered(codec, 0.3, step=1)[1], written / plain)
+
+
+def test_jitter_keeps_the_ratio_of_variables_that_share_a_unit_and_a_data_sets_unit():
+    written, plain = jittered(Codec(digits=4, scale="joint"), 0.3)
+    factor = (written / plain).mean(1)
+    np.testing.assert_allclose(factor[:, 0], factor[:, 1], rtol=0.02)
+    assert np.ptp(factor) > 0.2
+    whole = Codec(digits=4).with_dataset_scale([np.add(one.values, [3.0, 30.0]) for one in noise(3, 12)])
+    np.testing.assert_array_equal(*jittered(whole, 0.3))
+
+
 def test_series_that_are_too_short_to_train_on_are_named():
     with pytest.raises(DataError, match=r"'1' has 11 steps, but a training window needs 12 .*; 2 of 3 are too short"):
         WindowSource(numbered([12, 11, 3]), 12, seed=0)
@@ -868,6 +904,16 @@ def test_the_learning_rate_rises_and_falls():
     assert rates[100] == pytest.approx(0.5)
     assert all(np.diff(rates[10:]) < 0)
     assert cosine_schedule(0, 1, 2.0, 0.0, 0.0) == 2.0
+
+
+def test_the_trapezoid_rises_stays_and_falls():
+    rates = [trapezoid_schedule(step, 100, 2.0, 0.1, 0.4) for step in range(101)]
+    np.testing.assert_allclose(rates[:10], 0.2 * np.arange(1, 11))
+    assert rates[10:61] == [2.0] * 51
+    np.testing.assert_allclose(rates[60:], np.linspace(2, 0, 41))
+    longer = [trapezoid_schedule(step, 200, 2.0, 0.05, 0.2) for step in range(61)]
+    assert longer == rates[:61]
+    assert trapezoid_schedule(0, 1, 2.0, 0.0, 0.0) == 2.0
 
 
 def test_every_problem_of_the_settings_is_told_at_once():

@@ -167,6 +167,13 @@ class Codec:
             unit = np.where(shift, half_span / room * 2 * headroom, size / room * headroom)
         return Scale(offset, np.clip(unit, tiny, huge))
 
+    def stretch(self, scale: Scale, factor: NDArray[np.float64]) -> Scale:
+        """The scale with units `factor` [..., D] times as large; a range with an offset grows about its middle."""
+        room = 10.0 ** (self.digits if self.layout == "fixed" else self.digits + 1)
+        unit = scale.unit * factor
+        shift = np.where(scale.offset != 0, (scale.unit - unit) * room / 2, 0.0)
+        return Scale(scale.offset + shift, unit)
+
     # -- numbers to ids ------------------------------------------------------------------------------------------
 
     @property

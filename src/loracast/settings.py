@@ -74,6 +74,10 @@ class TuneConfig:
     horizon: int = 50
     """Steps that follow the context in a window."""
 
+    jitter: float = 0.3
+    """How far the size of a window's numbers is varied, so that the same series is written with other digits each time:
+    by factors between exp(-jitter) and exp(jitter), one a variable. Few series are then memorised much later."""
+
     learning_rate: float | None = None
     """Peak learning rate. Unless given, 3e-3 at hidden size 256 and less for wider models (4.6e-4 at 896)."""
 
@@ -118,7 +122,7 @@ class TuneConfig:
         problems += _at_least(self, at_least)
         problems += _positive(self, ("alpha", "learning_rate", "clip", "flops", "patience", "accumulate"))
         problems += _shares(self, ("dropout", "warmup"))
-        problems += _not_negative(self, ("weight_decay",))
+        problems += _not_negative(self, ("weight_decay", "jitter"))
         if self.accumulate is not None and self.accumulate > 0 and self.batch % self.accumulate:
             problems.append(f"batch ({self.batch}) must be a multiple of accumulate ({self.accumulate})")
         if problems:
@@ -193,10 +197,13 @@ class PretrainConfig:
     """Windows a step."""
 
     learning_rate: float = 1.5e-3
-    """Peak learning rate of AdamW."""
+    """Peak learning rate, of Muon for matrices and of AdamW for all else."""
 
     warmup: float = 0.03
-    """Share of the steps over which the learning rate rises; a cosine then lowers it to zero."""
+    """Share of the steps over which the learning rate rises."""
+
+    decay: float = 0.4
+    """Share of the steps, at the end, over which the learning rate falls to zero."""
 
     weight_decay: float = 0.1
     """Decoupled weight decay of the matrices."""
@@ -218,7 +225,7 @@ class PretrainConfig:
         problems = _at_least(self, dict.fromkeys((*names, "validate_every", "save_every"), 1) | {"seed": 0})
         problems += _positive(self, ("learning_rate", "clip"))
         problems += _not_negative(self, ("weight_decay",))
-        problems += _shares(self, ("warmup",))
+        problems += _shares(self, ("warmup", "decay"))
         if self.heads > 0 and self.hidden % (2 * self.heads):
             problems.append(f"hidden ({self.hidden}) must be a multiple of twice the heads ({self.heads})")
         if self.kv_heads > 0 and self.heads % self.kv_heads:

@@ -6,7 +6,7 @@ Shapes: B windows, W steps, C steps of context, D variables, L tokens, A symbols
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from loracast.codec import Codec
+from loracast.grammar import SEMICOLON
 from loracast.model.qwen2 import Qwen2
 
 
@@ -26,16 +27,33 @@ class Batch:
     in_loss: NDArray[np.bool_]
     saturated: int
 
+    def after(self, context: int) -> Batch:
+        """The batch with nothing in the loss but what follows the first `context` steps of each window."""
+        ended = np.cumsum(self.symbols == SEMICOLON, 1)  # [B, L] steps, with the one that a token closes
+        ahead = np.zeros(self.in_loss.shape, bool)
+        ahead[:, 1:] = ended[:, :-1] >= context
+        return replace(self, in_loss=self.in_loss & ahead)
+
     def parts(self, count: int) -> Iterator[Batch]:
         """The batch in `count` parts."""
         for symbols, in_loss in zip(np.array_split(self.symbols, count), np.array_split(self.in_loss, count)):
             yield Batch(symbols, in_loss, 0)
 
 
-def encode_batch(codec: Codec, windows: NDArray[np.float64], context: int | NDArray[np.int64]) -> Batch:
-    """Windows [B, W, D] as text whose scale is fitted to the first `context` steps (one number, or one a window)."""
+def encode_batch(
+    codec: Codec,
+    windows: NDArray[np.float64],
+    context: int | NDArray[np.int64],
+    stretch: NDArray[np.float64] | None = None,
+) -> Batch:
+    """Windows [B, W, D] as text whose scale is fitted to the first `context` steps (one number, or one a window).
+
+    Its units are then multiplied by `stretch` [B, D or 1], if there is one.
+    """
     beyond = np.arange(windows.shape[1]) >= np.reshape(context, (-1, 1))  # [B or 1, W]
     scale = codec.fit_scale(np.where(beyond[..., None], np.nan, windows))
+    if stretch is not None:
+        scale = codec.stretch(scale, stretch)
     integers, saturated = codec.quantise(windows, scale)
     slots, keep = codec.slots(integers, np.isnan(windows))  # [B, W, D, S]
     slots, keep = slots.reshape(len(windows), -1), keep.reshape(len(windows), -1)

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from loracast.codec import Codec
 from loracast.engine.batch import encode_batch, to_device
-from loracast.grammar import SEMICOLON
 from loracast.model.checkpoint import LanguageModel
 
 
@@ -29,12 +28,11 @@ def log_density(
     result = []
     for start in range(0, len(windows), batch):
         chunk = windows[start : start + batch]
-        encoded = encode_batch(codec, chunk, context)
+        encoded = encode_batch(codec, chunk, context).after(context)
         states = torch.from_numpy(grammar.walk(encoded.symbols)).to(model.device)  # [B, L]
         ids, in_loss = to_device(encoded, model.rows)
         symbols = torch.from_numpy(encoded.symbols).to(ids.device)
-        ahead = (symbols[:, :-1] == SEMICOLON).cumsum(1) >= context  # [B, L-1] the context's last step is closed
-        wanted = in_loss[:, 1:] & ahead
+        wanted = in_loss[:, 1:]
         logits = F.linear(model.network.hidden(ids[:, :-1])[wanted], head).float()  # [tokens, A]
         log_p = torch.log_softmax(logits.masked_fill(barred[states[:, 1:][wanted]], float("-inf")), -1)
         token_log_p = torch.zeros(wanted.shape, dtype=torch.float64, device=ids.device)

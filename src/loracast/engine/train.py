@@ -92,6 +92,16 @@ class WindowSource:
         )
 
 
+def draw_batch(source: WindowSource, codec: Codec, config: TuneConfig, step: int) -> Batch:
+    """The windows of a step as text, the numbers of each in a size of its own: see `TuneConfig.jitter`."""
+    drawn = source.draw(step, config.batch)
+    if not config.jitter or codec.scale == "dataset":  # where sizes mean something
+        return encode_batch(codec, drawn, config.context)
+    columns = 1 if codec.scale == "joint" else drawn.shape[2]
+    draws = np.random.default_rng([config.seed, step, 1]).uniform(-1, 1, (len(drawn), columns))
+    return encode_batch(codec, drawn, config.context, np.exp(config.jitter * draws))
+
+
 def hold_out(
     series: Sequence[Series], context: int, horizon: int, seed: int = 0, fraction: float = 0.15
 ) -> tuple[list[Series], list[Window]]:
@@ -140,7 +150,7 @@ def tune(
 
     Args:
         training: series that windows are drawn from.
-        validation: windows whose loss decides which adapter is kept.
+        validation: windows whose loss after their context decides which adapter is kept.
         ledger: charged for all training and validation. Training ends early rather than pass its budget.
         reserve: FLOPs of the budget to leave for the caller.
         stop: asked before a step that follows a validation, with the steps so far and the loss in nats a value; a
@@ -164,6 +174,7 @@ def tune(
     training_step = TrainingStep(network, model.rows, config)
     source = WindowSource(training, config.context + config.horizon, config.seed)
     held_out = encode_batch(codec, np.stack([window.values for window in validation]), config.context)
+    held_out = held_out.after(config.context)  # the context of a lone series' window has been trained on
     to_nats = _nats_a_value(codec, validation, held_out)
     cost, reserve = PassCost.of(network, config.lora), reserve or Flops()
     costs = tuning_costs(model, training, validation, codec, config)
@@ -171,7 +182,7 @@ def tune(
 
     best_state = adapter_state(network)
     if resume and checkpoint is not None:
-        groups, stored = load_training(checkpoint, training_step.optimizer)
+        groups, stored = load_training(checkpoint, [training_step.optimizer])
         load_adapter_state(network, groups["adapter"], str(checkpoint))
         best_state, progress = groups["best"], Progress(**stored["progress"])
         ledger.restore(stored["ledger"])
@@ -211,12 +222,11 @@ def tune(
         progress.seconds = time.perf_counter() - began
         if checkpoint:
             record = {"identity": identity, "progress": asdict(progress), "ledger": ledger.to_dict()}
-            save_training(
-                checkpoint, {"adapter": adapter_state(network), "best": best_state}, training_step.optimizer, record
-            )
+            groups = {"adapter": adapter_state(network), "best": best_state}
+            save_training(checkpoint, groups, [training_step.optimizer], record)
 
     def draw(step: int) -> Batch:
-        return encode_batch(codec, source.draw(step, config.batch), config.context)
+        return draw_batch(source, codec, config, step)
 
     with (
         torch.random.fork_rng(devices=[model.device] if model.device.type == "cuda" else []),
@@ -298,7 +308,7 @@ def tuning_costs(
     """What `tune` would cost with the same arguments, before it begins."""
     cost = PassCost.of(model.network, config.lora)
     source = WindowSource(training, config.context + config.horizon, config.seed)
-    drawn = [encode_batch(codec, source.draw(step, config.batch), config.context) for step in range(MEASURED_BATCHES)]
+    drawn = [draw_batch(source, codec, config, step) for step in range(MEASURED_BATCHES)]
     tokens = round(np.mean([batch.symbols.shape[1] for batch in drawn]))
     held_out = encode_batch(codec, np.stack([window.values for window in validation]), config.context).symbols
     step, measured = cost.training(config.batch, tokens - 1), cost.forward(len(held_out), held_out.shape[1] - 1)
@@ -338,7 +348,7 @@ def _nats_a_value(codec: Codec, validation: Sequence[Window], batch: Batch) -> C
     A token says more of a number where the number has fewer digits; only the density can be compared between codecs
     (LLMTIME, section 3).
     """
-    observed = np.stack([~np.isnan(window.values) for window in validation])  # [N, W, D]
+    observed = np.stack([~np.isnan(window.future_values) for window in validation])  # [N, H, D]
     unit = np.stack([codec.fit_scale(window.context_values).unit for window in validation])  # [N, D]
     values = max(1, observed.sum())
     log_unit = (observed * np.log(unit)[:, None]).sum() / values
