@@ -185,3 +185,17 @@ def test_figures_and_tables_show_the_cells_that_there_are(done: Benchmark, tmp_p
     assert text.endswith("<!-- end of accuracy -->\n\nafter\n")
     assert all(text.count(f"\n| {name} |") == 1 for name in CELLS)
     assert all(f"](figures/{path.name})" in text for path in drawn)
+
+
+def test_the_recipe_is_tried_on_both_target_sets(done: Benchmark, numeric_directory: Path, tmp_path: Path):
+    stability, output = import_module("stability"), tmp_path / "stability.json"
+    command = [str(numeric_directory), "-o", str(output), "--figure", str(tmp_path / "stability.png"), "--commit", "0"]
+    stability.main([*command, "--device", "cpu", "--recipe", str(done.output.with_name("recipe.yaml")), "--steps", "3"])
+    runs = json.loads(output.read_text())["runs"]
+    assert list(runs) == ["attention", "all-linear"]
+    for found in runs.values():
+        assert len(found["losses"]) == len(found["gradient_norms"]) == 3
+        assert found["precision"] == "bfloat16"
+        assert found["learning_rate"] == 2e-3
+        assert list(found["validation"]) == ["0", "3"]
+    assert (tmp_path / "stability.png").stat().st_size > 5000
