@@ -192,6 +192,13 @@ def test_validation_windows_without_any_truth_are_not_forecast(base: Forecaster)
     assert verdict["untouched_mae"] > 0
 
 
+def test_validation_without_any_truth_is_refused(base: Forecaster, tmp_path: Path):
+    blank = [replace(wave("v").slice(0, 12), values=np.vstack([wave().values[:8], np.full((4, 2), np.nan)]))]
+    with pytest.raises(DataError, match="no validation window has an observed value after its context"):
+        base.fit(waves(), tune=TUNE, validation=blank, directory=tmp_path / "a")
+    assert not (tmp_path / "a").exists()
+
+
 # -- predict -----------------------------------------------------------------------------------------------------
 
 

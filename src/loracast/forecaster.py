@@ -20,7 +20,7 @@ from loracast.codec import Codec, Scale
 from loracast.engine.batch import encode_batch
 from loracast.engine.likelihood import log_density
 from loracast.engine.sample import sample_paths
-from loracast.engine.train import CHECKPOINT, evenly, hold_out
+from loracast.engine.train import CHECKPOINT, evenly, hold_out, judging
 from loracast.engine.train import tune as tune_adapter
 from loracast.errors import ConfigError, DataError, ModelError
 from loracast.flops import Flops, PassCost
@@ -145,7 +145,7 @@ class Forecaster:
             training, held_out = hold_out(series, config.context, config.horizon, config.seed)
         for one in (*training, *(window.context_series for window in held_out)):
             _check_observed(one)
-        seen = [window for window in held_out if not np.isnan(window.future_values).all()]
+        seen = judging(held_out)
         judged = seen[:: max(1, len(seen) // max(1, config.validation_series))][: config.validation_series]
         codec = self.codec
         if codec.scale == "dataset" and codec.dataset_scale is None:
@@ -161,7 +161,7 @@ class Forecaster:
         result = tune_adapter(
             self.model,
             training,
-            evenly(held_out, config.validation_windows),
+            evenly(seen, config.validation_windows),
             codec,
             config,
             ledger,

@@ -336,6 +336,17 @@ def affordable_steps(config: TuneConfig, costs: TuningCosts, reserve: Flops, led
     return steps
 
 
+def judging(held_out: Sequence[Window]) -> list[Window]:
+    """The windows that can tell a good adapter from a bad one: those with an observed value after their context."""
+    found = [window for window in held_out if not np.isnan(window.future_values).all()]
+    if not found:
+        raise DataError(
+            "no validation window has an observed value after its context, so that nothing could tell which adapter is "
+            "best; validate by other series or lengthen --horizon"
+        )
+    return found
+
+
 def evenly(items: Sequence[Item], count: int) -> list[Item]:
     """At most so many of the items, evenly spaced."""
     spread = np.linspace(0, len(items) - 1, min(len(items), count)).round().astype(int)

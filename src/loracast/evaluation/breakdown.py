@@ -38,12 +38,9 @@ def by_step(samples: Mapping[str, FloatArray], truth: FloatArray, names: Sequenc
     samples: [N, S, H, D] by forecaster; truth: [N, H, D]; names: [D]. Each figure is the mean over windows.
     """
     values = [score_values(paths, truth)[1] for paths in samples.values()]  # F times, each metric [N, H, D]
-    return _table(
-        {"forecaster": list(samples), "step": range(1, truth.shape[1] + 1), "variable": names},
-        {
-            metric: [observed_mean(one[metric], axis=0) for one in values] for metric in ("mae", "crps")
-        },  # F times [H, D]
-    )
+    means = {metric: [observed_mean(one[metric], axis=0) for one in values] for metric in ("mae", "crps")}
+    labels = {"forecaster": list(samples), "step": range(1, truth.shape[1] + 1), "variable": names}
+    return _table(labels, means)  # of F times [H, D]
 
 
 def coverage(samples: Mapping[str, FloatArray], truth: FloatArray, names: Sequence[str]) -> pd.DataFrame:

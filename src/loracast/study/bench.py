@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from loracast.codec import Codec
-from loracast.engine.train import evenly
+from loracast.engine.train import evenly, judging
 from loracast.errors import DataError
 from loracast.flops import Flops, PassCost
 from loracast.forecaster import Forecaster
@@ -128,7 +128,7 @@ class Bench:
 
     def held_out(self, context: int, horizon: int, count: int) -> list[Window]:
         """The windows that measure a run's validation loss, as `Forecaster.fit` chooses them."""
-        return evenly(windows(self.validation, context, horizon), count)
+        return evenly(judging(windows(self.validation, context, horizon)), count)
 
 
 def cut(series: Sequence[Series], shares: Sequence[float]) -> list[Series]:
