@@ -115,7 +115,7 @@ class Peer:
             self.training = network, adapters, optimizer, training_batch(self.base)
         network, adapters, optimizer, batch = self.training
         began = time.perf_counter()
-        ids, in_loss = to_device(batch, torch.from_numpy(self.base.model.tokens.ids))
+        ids, _, in_loss = to_device(batch, torch.from_numpy(self.base.model.tokens.ids))
         loss = network(input_ids=ids, labels=ids.masked_fill(~in_loss, -100), use_cache=False).loss
         loss.backward()
         torch.nn.utils.clip_grad_norm_(adapters, TUNE.clip)

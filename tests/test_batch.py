@@ -82,7 +82,7 @@ def test_parts_are_the_batch():
 
 def test_the_loss_is_plain_cross_entropy(numeric_model: LanguageModel):
     batch = encode_batch(CODECS["decimal"], some_windows(), 4)
-    ids, in_loss = to_device(batch, numeric_model.rows)
+    ids, targets, in_loss = to_device(batch, numeric_model.rows)
     logits = numeric_model.network(ids)  # [B, L, V]
     expected = 0.0
     for row in range(len(ids)):
@@ -90,14 +90,14 @@ def test_the_loss_is_plain_cross_entropy(numeric_model: LanguageModel):
             if batch.in_loss[row, place]:
                 expected -= float(F.log_softmax(logits[row, place - 1], -1)[ids[row, place]])
     assert 0 < batch.in_loss.sum() < batch.in_loss.size
-    assert loss_sum(numeric_model.network, ids, in_loss).item() == pytest.approx(expected, rel=1e-5)
+    assert loss_sum(numeric_model.network, ids, targets, in_loss).item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_gradients_come_from_targets_alone(numeric_model: LanguageModel):
     """The gradient of the loss by the logits is zero wherever the next token is no target."""
     network = numeric_model.network
     batch = encode_batch(CODECS["fixed"], some_windows(), 4)
-    ids, in_loss = to_device(batch, numeric_model.rows)
+    ids, targets, in_loss = to_device(batch, numeric_model.rows)
     hidden = network.hidden(ids[:, :-1]).detach().requires_grad_()
 
     class Frozen(torch.nn.Module):  # the same head on hidden states that remember their gradient
@@ -107,7 +107,7 @@ def test_gradients_come_from_targets_alone(numeric_model: LanguageModel):
         def logits(self, states: torch.Tensor) -> torch.Tensor:
             return network.logits(states)
 
-    loss_sum(Frozen(), ids, in_loss).backward()  # type: ignore[arg-type]
+    loss_sum(Frozen(), ids, targets, in_loss).backward()  # type: ignore[arg-type]
     assert hidden.grad is not None
     np.testing.assert_array_equal((hidden.grad != 0).any(-1).numpy(), batch.in_loss[:, 1:])
 
@@ -119,11 +119,39 @@ def test_what_is_no_target_may_be_anything_that_comes_last(numeric_model: Langua
     assert (padded != batch.symbols).any()  # there was padding
     losses = []
     for symbols in (batch.symbols, padded):
-        ids, in_loss = to_device(Batch(symbols, batch.in_loss, 0), numeric_model.rows)
-        losses.append(loss_sum(numeric_model.network, ids, in_loss).item())
+        on_device = to_device(Batch(symbols, batch.in_loss, 0), numeric_model.rows)
+        losses.append(loss_sum(numeric_model.network, *on_device).item())
     assert losses[0] == losses[1]
+
+
+@pytest.mark.parametrize("codec", CODECS.values(), ids=CODECS)
+def test_noise_moves_the_last_digits_that_are_fed_and_nothing_else(codec: Codec):
+    batch = encode_batch(codec, some_windows(40), 4)
+    noisy = batch.noisy(0.6, np.random.default_rng(0))
+    assert noisy.fed is not None
+    np.testing.assert_array_equal(noisy.symbols, batch.symbols)
+    np.testing.assert_array_equal(noisy.in_loss, batch.in_loss)
+    moved = noisy.fed != batch.symbols
+    rows, places = moved.nonzero()
+    assert np.isin(batch.symbols[rows, places + 1], (COMMA, SEMICOLON)).all()
+    assert (batch.symbols[moved] < 10).all()
+    assert (noisy.fed[moved] < 10).all()
+    last = (batch.symbols[:, :-1] < 10) & np.isin(batch.symbols[:, 1:], (COMMA, SEMICOLON))
+    inner = last & (batch.symbols[:, :-1] > 2) & (batch.symbols[:, :-1] < 7)  # that no edge clips
+    assert moved[:, :-1][inner].mean() == pytest.approx(0.405, abs=0.06)  # P(|N(0, 0.6)| > 1/2)
+    (part,) = noisy.parts(1)
+    np.testing.assert_array_equal(part.fed, noisy.fed)
+
+
+def test_what_is_fed_is_read_and_what_is_no_noise_is_written(numeric_model: LanguageModel):
+    batch = encode_batch(CODECS["fixed"], some_windows(), 4).noisy(2.0, np.random.default_rng(0))
+    ids, targets, in_loss = to_device(batch, numeric_model.rows)
+    log_p = F.log_softmax(numeric_model.network(ids[:, :-1]), -1)  # [B, L-1, V]
+    expected = -log_p.gather(-1, targets[:, 1:, None])[..., 0][in_loss[:, 1:]].sum()
+    assert (ids != targets).any()
+    torch.testing.assert_close(loss_sum(numeric_model.network, ids, targets, in_loss), expected)
 
 
 def test_a_batch_without_targets_costs_nothing(numeric_model: LanguageModel):
     ids = torch.zeros(2, 5, dtype=torch.long)
-    assert loss_sum(numeric_model.network, ids, torch.zeros(2, 5, dtype=torch.bool)).item() == 0.0
+    assert loss_sum(numeric_model.network, ids, ids, torch.zeros(2, 5, dtype=torch.bool)).item() == 0.0

@@ -119,10 +119,11 @@ def network(request: pytest.FixtureRequest, make_qwen2: Any) -> Qwen2:
 def test_fused_training(network: Qwen2):
     generator = torch.Generator().manual_seed(1)
     ids = torch.randint(15, (3, 20), generator=generator).to(DEVICE)
+    targets = torch.randint(15, (3, 20), generator=generator).to(DEVICE)
     in_loss = (torch.rand(3, 20, generator=generator) < 0.7).to(DEVICE)
     fused = FusedQwen2(network)
     losses, gradients = [], []
-    for loss in (fused.loss_sum(ids, in_loss), loss_sum(network, ids, in_loss)):
+    for loss in (fused.loss_sum(ids, targets, in_loss), loss_sum(network, ids, targets, in_loss)):
         parameters = [one for one in network.parameters() if one.requires_grad]
         losses.append(loss.item())
         gradients.append(torch.autograd.grad(loss, parameters) if parameters else ())

@@ -206,7 +206,7 @@ def test_a_batch_that_does_not_fit_is_computed_in_parts(numeric_model: LanguageM
 
 def test_the_best_adapter_is_kept_when_validation_gets_worse(numeric_model: LanguageModel):
     events: list[dict[str, Any]] = []
-    config = replace(CONFIG, steps=40, validate_every=3)
+    config = replace(CONFIG, steps=40, validate_every=3, jitter=0.0, noise=0.0)
     alternating, held_out = [Series(np.tile([2.0, 8.0], 20), ("x",))], noise(2, 12)
     result = run(numeric_model, config, training=alternating, held_out=held_out, report=events.append)
     losses = {event["step"]: event["loss"] for event in events if event["event"] == "validation"}
@@ -619,7 +619,7 @@ def test_a_run_that_died_when_it_was_to_stop_stops_all_the_same(
         return "pruned" if reason == "pruned" and step >= 9 else None
 
     patience = 2 if reason == "patience" else None
-    config = replace(CONFIG, steps=40, validate_every=3, patience=patience, learning_rate=0.05, jitter=0.0)
+    config = replace(CONFIG, steps=40, validate_every=3, patience=patience, learning_rate=0.05, jitter=0.0, noise=0.0)
     options: dict[str, Any] = {"training": [Series(np.tile([2.0, 8.0], 20), ("x",))], "held_out": noise(2, 12)}
     ledger = Ledger()
     expected = run(numeric_model, config, directory=tmp_path / "whole", ledger=ledger, stop=stop, **options)
@@ -845,7 +845,7 @@ def jittered(codec: Codec, jitter: float, step: int = 0) -> tuple[np.ndarray, np
     """The integers [B, W, D] that a step's windows are written with, and the plain ones."""
     walks = [Series(np.add(one.values, [3.0, 30.0]), ("x", "y"), one.id) for one in noise(3, 12)]
     source = WindowSource(walks, 12, seed=0)
-    config = replace(CONFIG, batch=16, jitter=jitter)
+    config = replace(CONFIG, batch=16, jitter=jitter, noise=0.0)
     batch = draw_batch(source, codec, config, step)
     plain = draw_batch(source, codec, replace(config, jitter=0.0), step)
     whole = codec.decode(np.stack([batch.symbols, plain.symbols]), Scale(np.zeros(2), np.ones(2)), 12)

@@ -78,6 +78,10 @@ class TuneConfig:
     """How far the size of a window's numbers is varied, so that the same series is written with other digits each time:
     by factors between exp(-jitter) and exp(jitter), one a variable. Few series are then memorised much later."""
 
+    noise: float = 0.0
+    """Deviation, in units of the last digit, of noise on the numbers that are read in training; those to be written
+    have none. The paths that a forecast reads back are not exact either, and drift less if they are trusted less."""
+
     learning_rate: float | None = None
     """Peak learning rate. Unless given, 3e-3 at hidden size 256 and less for wider models (4.6e-4 at 896)."""
 
@@ -122,7 +126,7 @@ class TuneConfig:
         problems += _at_least(self, at_least)
         problems += _positive(self, ("alpha", "learning_rate", "clip", "flops", "patience", "accumulate"))
         problems += _shares(self, ("dropout", "warmup"))
-        problems += _not_negative(self, ("weight_decay", "jitter"))
+        problems += _not_negative(self, ("weight_decay", "jitter", "noise"))
         if self.accumulate is not None and self.accumulate > 0 and self.batch % self.accumulate:
             problems.append(f"batch ({self.batch}) must be a multiple of accumulate ({self.accumulate})")
         if problems:

@@ -15,17 +15,21 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from loracast.codec import Codec
-from loracast.grammar import SEMICOLON
+from loracast.grammar import COMMA, SEMICOLON
 from loracast.model.qwen2 import Qwen2
 
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """symbols [B, L], padded on the right; in_loss [B, L], the tokens that are targets; saturated values."""
+    """symbols [B, L], padded on the right; in_loss [B, L], the tokens that are targets; saturated values.
+
+    A model reads `fed` [B, L] where there is such a thing, and is to write `symbols` all the same.
+    """
 
     symbols: NDArray[np.int64]
     in_loss: NDArray[np.bool_]
     saturated: int
+    fed: NDArray[np.int64] | None = None
 
     def after(self, context: int) -> Batch:
         """The batch with nothing in the loss but what follows the first `context` steps of each window."""
@@ -36,8 +40,18 @@ class Batch:
 
     def parts(self, count: int) -> Iterator[Batch]:
         """The batch in `count` parts."""
-        for symbols, in_loss in zip(np.array_split(self.symbols, count), np.array_split(self.in_loss, count)):
-            yield Batch(symbols, in_loss, 0)
+        for rows in np.array_split(np.arange(len(self.symbols)), count):
+            yield Batch(self.symbols[rows], self.in_loss[rows], 0, None if self.fed is None else self.fed[rows])
+
+    def noisy(self, deviation: float, draws: np.random.Generator) -> Batch:
+        """The batch with noise on the last digit of every number that is fed, of a deviation in its units.
+
+        No digit is carried, so that the digits of a number still belong together.
+        """
+        last = np.zeros(self.symbols.shape, bool)
+        last[:, :-1] = (self.symbols[:, :-1] < 10) & np.isin(self.symbols[:, 1:], (COMMA, SEMICOLON))
+        moved = self.symbols + np.rint(draws.normal(0, deviation, self.symbols.shape)).astype(np.int64)
+        return replace(self, fed=np.where(last, np.clip(moved, 0, 9), self.symbols))
 
 
 def encode_batch(
@@ -66,19 +80,27 @@ def encode_batch(
     return Batch(symbols, in_loss, int(saturated.sum()))
 
 
-def loss_sum(network: Qwen2, ids: Tensor, in_loss: Tensor) -> Tensor:
-    """Summed cross-entropy in nats of next tokens: ids [B, L] are fed, those with in_loss [B, L] are predicted.
+def loss_sum(network: Qwen2, ids: Tensor, targets: Tensor, in_loss: Tensor) -> Tensor:
+    """Summed cross-entropy in nats of next tokens: ids [B, L] are fed, targets [B, L] with in_loss [B, L] predicted.
 
     The head is computed where it is needed only.
     """
     hidden = network.hidden(ids[:, :-1])  # [B, L-1, C]
     wanted = in_loss[:, 1:]
-    return F.cross_entropy(network.logits(hidden[wanted]), ids[:, 1:][wanted], reduction="sum")
+    return F.cross_entropy(network.logits(hidden[wanted]), targets[:, 1:][wanted], reduction="sum")
 
 
-def to_device(batch: Batch, rows: Tensor) -> tuple[Tensor, Tensor]:
-    """The model's row numbers [B, L] of a batch and its mask [B, L], on the device of `rows` [A]; not waited for."""
-    symbols, in_loss = torch.from_numpy(batch.symbols), torch.from_numpy(batch.in_loss)
-    if rows.is_cuda:  # from other memory, a copy waits for all work before it
-        symbols, in_loss = symbols.pin_memory(), in_loss.pin_memory()
-    return rows[symbols.to(rows.device, non_blocking=True)], in_loss.to(rows.device, non_blocking=True)
+def to_device(batch: Batch, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The model's row numbers [B, L] of what is fed and of the targets, and the mask [B, L] of the latter.
+
+    On the device of `rows` [A], and not waited for.
+    """
+
+    def sent(array: NDArray) -> Tensor:
+        tensor = torch.from_numpy(array)
+        if rows.is_cuda:  # from other memory, a copy waits for all work before it
+            tensor = tensor.pin_memory()
+        return tensor.to(rows.device, non_blocking=True)
+
+    targets = rows[sent(batch.symbols)]
+    return targets if batch.fed is None else rows[sent(batch.fed)], targets, sent(batch.in_loss)

@@ -30,7 +30,7 @@ def log_density(
         chunk = windows[start : start + batch]
         encoded = encode_batch(codec, chunk, context).after(context)
         states = torch.from_numpy(grammar.walk(encoded.symbols)).to(model.device)  # [B, L]
-        ids, in_loss = to_device(encoded, model.rows)
+        ids, _, in_loss = to_device(encoded, model.rows)
         symbols = torch.from_numpy(encoded.symbols).to(ids.device)
         wanted = in_loss[:, 1:]
         logits = F.linear(model.network.hidden(ids[:, :-1])[wanted], head).float()  # [tokens, A]

@@ -205,9 +205,9 @@ def pretrain(
         network.hidden = torch.compile(network.hidden)
 
     def batch_loss(batch: Batch) -> torch.Tensor:
-        ids, in_loss = to_device(batch, rows)
+        on_device = to_device(batch, rows)
         with torch.autocast(place.type, torch.bfloat16, enabled=place.type == "cuda"):
-            return loss_sum(network, ids, in_loss) / int(batch.in_loss.sum())
+            return loss_sum(network, *on_device) / int(batch.in_loss.sum())
 
     def validate() -> float:
         parts = max(1, HELD_OUT // config.batch)

@@ -27,13 +27,13 @@ MEMORY_SHARE = 0.8  # of a GPU's free memory that a part may take as it was esti
 
 
 class Passes(Protocol):
-    """What computes losses and gradients; ids and in_loss are [B, L]."""
+    """What computes losses and gradients; ids, targets and in_loss are [B, L]."""
 
-    def loss_sum(self, ids: Tensor, in_loss: Tensor) -> Tensor:
+    def loss_sum(self, ids: Tensor, targets: Tensor, in_loss: Tensor) -> Tensor:
         """Summed cross-entropy in nats."""
         ...
 
-    def add_gradients(self, ids: Tensor, in_loss: Tensor, share: Tensor) -> Tensor:
+    def add_gradients(self, ids: Tensor, targets: Tensor, in_loss: Tensor, share: Tensor) -> Tensor:
         """Adds the gradients of share · loss_sum to the adapters' and returns that loss."""
         ...
 
@@ -44,13 +44,13 @@ class PlainPasses:
     def __init__(self, network: Qwen2):
         self.network = network
 
-    def loss_sum(self, ids: Tensor, in_loss: Tensor) -> Tensor:
+    def loss_sum(self, ids: Tensor, targets: Tensor, in_loss: Tensor) -> Tensor:
         self.network.eval()
-        return loss_sum(self.network, ids, in_loss)
+        return loss_sum(self.network, ids, targets, in_loss)
 
-    def add_gradients(self, ids: Tensor, in_loss: Tensor, share: Tensor) -> Tensor:
+    def add_gradients(self, ids: Tensor, targets: Tensor, in_loss: Tensor, share: Tensor) -> Tensor:
         self.network.train()
-        loss = share * loss_sum(self.network, ids, in_loss)
+        loss = share * loss_sum(self.network, ids, targets, in_loss)
         loss.backward()
         return loss.detach()
 
@@ -62,16 +62,16 @@ class FusedPasses:
         self.network, self.adapters = FusedQwen2(network), adapters
         self.graphs: dict[tuple[int, ...], Graph] = {}
 
-    def loss_sum(self, ids: Tensor, in_loss: Tensor) -> Tensor:
+    def loss_sum(self, ids: Tensor, targets: Tensor, in_loss: Tensor) -> Tensor:
         self.network.refresh()
-        return self.network.loss_sum(ids, in_loss)
+        return self.network.loss_sum(ids, targets, in_loss)
 
-    def add_gradients(self, ids: Tensor, in_loss: Tensor, share: Tensor) -> Tensor:
+    def add_gradients(self, ids: Tensor, targets: Tensor, in_loss: Tensor, share: Tensor) -> Tensor:
         shape = tuple(ids.shape)
         if shape not in self.graphs:
             pool = next(iter(self.graphs.values())).graph.pool() if self.graphs else None
-            self.graphs[shape] = Graph(self._gradients, (ids, in_loss, share), pool)
-        loss, *gradients = self.graphs[shape].replay(ids, in_loss, share)
+            self.graphs[shape] = Graph(self._gradients, (ids, targets, in_loss, share), pool)
+        loss, *gradients = self.graphs[shape].replay(ids, targets, in_loss, share)
         present = [parameter.grad for parameter in self.adapters if parameter.grad is not None]
         if present:
             torch._foreach_add_(present, gradients)
@@ -80,9 +80,9 @@ class FusedPasses:
                 parameter.grad = gradient
         return loss.clone()
 
-    def _gradients(self, ids: Tensor, in_loss: Tensor, share: Tensor) -> tuple[Tensor, ...]:
+    def _gradients(self, ids: Tensor, targets: Tensor, in_loss: Tensor, share: Tensor) -> tuple[Tensor, ...]:
         self.network.refresh()
-        loss = share * self.network.loss_sum(ids, in_loss)
+        loss = share * self.network.loss_sum(ids, targets, in_loss)
         return loss.detach(), *torch.autograd.grad(loss, self.adapters)
 
 
@@ -166,8 +166,7 @@ class TrainingStep:
         share = torch.full((), 1 / max(1, int(batch.in_loss.sum())), device=self.rows.device)
         total = torch.zeros((), device=self.rows.device)
         for part in batch.parts(parts):
-            ids, in_loss = to_device(padded(part) if self.fused else part, self.rows)
-            total += self.passes.add_gradients(ids, in_loss, share)
+            total += self.passes.add_gradients(*to_device(padded(part) if self.fused else part, self.rows), share)
         return total
 
     @torch.no_grad()
@@ -200,4 +199,5 @@ def padded(batch: Batch) -> Batch:
     """A batch whose length is a multiple of `LENGTH_BUCKET`, and one for the token that is only predicted."""
     spare = -(batch.symbols.shape[1] - 1) % LENGTH_BUCKET
     ends = ((0, 0), (0, spare))
-    return Batch(np.pad(batch.symbols, ends), np.pad(batch.in_loss, ends), batch.saturated)
+    fed = None if batch.fed is None else np.pad(batch.fed, ends)
+    return Batch(np.pad(batch.symbols, ends), np.pad(batch.in_loss, ends), batch.saturated, fed)

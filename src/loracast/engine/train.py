@@ -93,13 +93,15 @@ class WindowSource:
 
 
 def draw_batch(source: WindowSource, codec: Codec, config: TuneConfig, step: int) -> Batch:
-    """The windows of a step as text, the numbers of each in a size of its own: see `TuneConfig.jitter`."""
-    drawn = source.draw(step, config.batch)
-    if not config.jitter or codec.scale == "dataset":  # where sizes mean something
-        return encode_batch(codec, drawn, config.context)
+    """The windows of a step as text, the numbers of each in a size of its own and, as they are read, with noise.
+
+    See `TuneConfig.jitter` and `TuneConfig.noise`. Sizes by the scale of a whole data set mean something and stay.
+    """
+    drawn, draws = source.draw(step, config.batch), np.random.default_rng([config.seed, step, 1])
     columns = 1 if codec.scale == "joint" else drawn.shape[2]
-    draws = np.random.default_rng([config.seed, step, 1]).uniform(-1, 1, (len(drawn), columns))
-    return encode_batch(codec, drawn, config.context, np.exp(config.jitter * draws))
+    stretch = np.exp(config.jitter * draws.uniform(-1, 1, (len(drawn), columns)))
+    batch = encode_batch(codec, drawn, config.context, None if codec.scale == "dataset" else stretch)
+    return batch.noisy(config.noise, draws) if config.noise else batch
 
 
 def hold_out(

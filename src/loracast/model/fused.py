@@ -199,12 +199,12 @@ class FusedQwen2:
             x, normed = AddNorm.apply(x, delta, following, eps, qkv, down)
         return normed
 
-    def loss_sum(self, ids: Tensor, in_loss: Tensor) -> Tensor:
-        """Summed cross-entropy in nats of next tokens, as `batch.loss_sum`: ids and in_loss are [B, L]."""
+    def loss_sum(self, ids: Tensor, targets: Tensor, in_loss: Tensor) -> Tensor:
+        """Summed cross-entropy in nats of next tokens, as `batch.loss_sum`: ids, targets and in_loss are [B, L]."""
         from loracast.model.kernels.cross_entropy import HeadLoss, padded_head
 
         if self._padded_head is None:
             self._padded_head = padded_head(self.head)
         hidden = self.hidden(ids[:, :-1])
-        targets, wanted = ids[:, 1:].reshape(-1), in_loss[:, 1:].reshape(-1)
-        return HeadLoss.apply(hidden, self._padded_head, len(self.head), targets, wanted)
+        wanted = in_loss[:, 1:].reshape(-1)
+        return HeadLoss.apply(hidden, self._padded_head, len(self.head), targets[:, 1:].reshape(-1), wanted)
