@@ -224,6 +224,18 @@ def test_the_best_adapter_is_kept_when_validation_gets_worse(numeric_model: Lang
     assert kept == pytest.approx(losses[best], rel=1e-6)
 
 
+def test_an_adapter_is_judged_by_numbers_with_the_noise_that_it_is_to_read(numeric_model: LanguageModel):
+    result = run(numeric_model, replace(CONFIG, noise=2.0))
+    network = attach(numeric_model.network, CONFIG.lora)
+    load_adapter_state(network, result.state, "the result")
+    values = np.stack([one.values for one in waves(2, 12, seed=1)])
+    exact = encode_batch(FIXED, values, 8).after(8)
+    noisy = exact.noisy(2.0, np.random.default_rng(CONFIG.seed))
+    step = TrainingStep(network, numeric_model.rows, CONFIG)
+    assert result.record["validation_loss"]["tuned"] == pytest.approx(step.mean_loss(noisy), rel=1e-6)
+    assert step.mean_loss(noisy) != step.mean_loss(exact)
+
+
 def test_missing_values_train_and_are_left_out_of_the_loss(numeric_model: LanguageModel):
     gappy = []
     for index, one in enumerate(waves()):

@@ -79,8 +79,8 @@ class TuneConfig:
     by factors between exp(-jitter) and exp(jitter), one a variable. Few series are then memorised much later."""
 
     noise: float = 0.0
-    """Deviation, in units of the last digit, of noise on the numbers that are read in training; those to be written
-    have none. The paths that a forecast reads back are not exact either, and drift less if they are trusted less."""
+    """Deviation, in units of the last digit, of noise on the numbers that are read in training and validation; those to
+    be written have none. Paths that a forecast reads back are not exact either, and drift less if trusted less."""
 
     learning_rate: float | None = None
     """Peak learning rate. Unless given, 3e-3 at hidden size 256 and less for wider models (4.6e-4 at 896)."""

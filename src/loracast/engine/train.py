@@ -177,6 +177,8 @@ def tune(
     source = WindowSource(training, config.context + config.horizon, config.seed)
     held_out = encode_batch(codec, np.stack([window.values for window in validation]), config.context)
     held_out = held_out.after(config.context)  # the context of a lone series' window has been trained on
+    if config.noise:  # an adapter that is to read such numbers is judged by such numbers
+        held_out = held_out.noisy(config.noise, np.random.default_rng(config.seed))
     to_nats = _nats_a_value(codec, validation, held_out)
     cost, reserve = PassCost.of(network, config.lora), reserve or Flops()
     costs = tuning_costs(model, training, validation, codec, config)
