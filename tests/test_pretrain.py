@@ -237,6 +237,17 @@ def test_a_batch_holds_windows_of_one_to_three_variables():
         assert not batch.in_loss[row, length:].any()
 
 
+def test_noise_is_read_and_not_written():
+    plain, noisy = make_pool().batch(3, 12), make_pool(config=replace(TINY, noise=0.6)).batch(3, 12)
+    assert plain.fed is None
+    assert noisy.fed is not None
+    np.testing.assert_array_equal(noisy.symbols, plain.symbols)
+    np.testing.assert_array_equal(noisy.in_loss, plain.in_loss)
+    assert 0.05 < (noisy.fed != plain.symbols).mean() < 0.3
+    again = make_pool(config=replace(TINY, noise=0.6)).batch(3, 12)
+    np.testing.assert_array_equal(again.fed, noisy.fed)
+
+
 def test_some_windows_have_gaps_but_none_begins_with_one():
     pool = make_pool()
     batches = [pool.batch(step, 100) for step in range(10)]

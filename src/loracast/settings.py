@@ -191,6 +191,9 @@ class PretrainConfig:
     tokens: int = 1024
     """Tokens a window: 1024 / (digits + 1) / D steps of D variables."""
 
+    noise: float = 0.0
+    """Deviation, in units of the last digit, of noise on the numbers that are read; those to be written have none."""
+
     pool: int = 1_230_000
     """Synthetic series made before training starts."""
 
@@ -228,7 +231,7 @@ class PretrainConfig:
         names = ("hidden", "layers", "heads", "kv_heads", "mlp", "digits", "pool", "steps", "batch")
         problems = _at_least(self, dict.fromkeys((*names, "validate_every", "save_every"), 1) | {"seed": 0})
         problems += _positive(self, ("learning_rate", "clip"))
-        problems += _not_negative(self, ("weight_decay",))
+        problems += _not_negative(self, ("weight_decay", "noise"))
         problems += _shares(self, ("warmup", "decay"))
         if self.heads > 0 and self.hidden % (2 * self.heads):
             problems.append(f"hidden ({self.hidden}) must be a multiple of twice the heads ({self.heads})")

@@ -80,7 +80,10 @@ class Pool:
             rows, length = part.symbols.shape
             symbols[row : row + rows, :length], in_loss[row : row + rows, :length] = part.symbols, part.in_loss
             row += rows
-        return Batch(symbols, in_loss, sum(part.saturated for part in parts))
+        batch = Batch(symbols, in_loss, sum(part.saturated for part in parts))
+        if not self.config.noise:
+            return batch
+        return batch.noisy(self.config.noise, np.random.default_rng([self.seed, step]))
 
     def _part(self, step: int, variables: int, count: int) -> Batch:
         series = self.series[variables]
