@@ -268,10 +268,15 @@ def random_adapter(directory: Path, config: Qwen2Config, lora: LoraConfig) -> Pa
 def parser(description: str, *, limit: float, repeats: int) -> argparse.ArgumentParser:
     """The options of every benchmark with peers."""
     result = bare_parser(description, repeats=repeats)
-    result.add_argument("source", type=Path, metavar="CONFIG_DIRECTORY", help="holds config.json and tokenizer.json")
-    result.add_argument("--checkpoint", type=Path, help="folder to keep the random weights in (default: a temporary)")
+    add_source(result)
     result.add_argument("--limit", type=float, default=limit, help="seconds after which a call fails (%(default)g)")
     return result
+
+
+def add_source(parser: argparse.ArgumentParser) -> None:
+    """The options that `workplace` reads: of which model's size, and where its random weights are kept."""
+    parser.add_argument("source", type=Path, metavar="CONFIG_DIRECTORY", help="holds config.json and tokenizer.json")
+    parser.add_argument("--checkpoint", type=Path, help="folder to keep the random weights in (default: a temporary)")
 
 
 def bare_parser(description: str, *, repeats: int | None = None) -> argparse.ArgumentParser:

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 from accuracy import SEEDS, SIZES, SYSTEM, read_recipe
-from harness import bare_parser, keep, note, origin, peak_memory, rounded, workplace
+from harness import add_source, bare_parser, keep, note, origin, peak_memory, rounded, workplace
 
 from loracast import Forecaster, TuneConfig, simulate
 from loracast.settings import TARGET_SETS
@@ -83,8 +83,7 @@ def figure(result: dict[str, Any]) -> Figure:
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = bare_parser(__doc__ or "")
     parser.set_defaults(output=OUTPUT)
-    parser.add_argument("source", type=Path, metavar="CONFIG_DIRECTORY", help="holds config.json and tokenizer.json")
-    parser.add_argument("--checkpoint", type=Path, help="folder to keep the random weights in (default: a temporary)")
+    add_source(parser)
     parser.add_argument("--recipe", type=Path, help="YAML file of options of `loracast finetune`")
     parser.add_argument("--steps", type=int, default=300, help="of each target set (%(default)s)")
     parser.add_argument("--figure", type=Path, default=FIGURE, help="PNG file of the losses (%(default)s)")
