@@ -170,19 +170,19 @@ class SampleConfig:
 class PretrainConfig:
     """The recipe of a small Qwen2 pretrained from scratch on synthetic series."""
 
-    hidden: int = 256
+    hidden: int = 192
     """Hidden size."""
 
-    layers: int = 8
+    layers: int = 14
     """Number of layers."""
 
-    heads: int = 4
+    heads: int = 6
     """Query heads."""
 
-    kv_heads: int = 2
+    kv_heads: int = 3
     """Key-value heads, shared by groups of query heads."""
 
-    mlp: int = 640
+    mlp: int = 480
     """Inner size of the MLP."""
 
     digits: int = 3
@@ -194,16 +194,16 @@ class PretrainConfig:
     noise: float = 0.0
     """Deviation, in units of the last digit, of noise on the numbers that are read; those to be written have none."""
 
-    pool: int = 1_230_000
+    pool: int = 790_000
     """Synthetic series made before training starts."""
 
-    steps: int = 3200
+    steps: int = 6100
     """Optimiser steps."""
 
-    batch: int = 384
+    batch: int = 128
     """Windows a step."""
 
-    learning_rate: float = 1.5e-3
+    learning_rate: float = 3e-3
     """Peak learning rate, of Muon for matrices and of AdamW for all else."""
 
     warmup: float = 0.03
@@ -218,10 +218,10 @@ class PretrainConfig:
     clip: float = 1.0
     """Largest norm of the gradient."""
 
-    validate_every: int = 200
+    validate_every: int = 400
     """Steps between two measurements of the validation loss on series that are never trained on."""
 
-    save_every: int = 400
+    save_every: int = 1000
     """Steps between two checkpoints."""
 
     seed: int = 0

@@ -78,7 +78,7 @@ def synthesise_chunk(
 def _shares(n: int, generator: torch.Generator) -> Iterator[tuple[Family, int]]:
     """How many of `n` rows each family makes, drawn by weight (on the host, since sizes are needed there)."""
     families = list(FAMILIES.values())
-    weights = torch.tensor([family.weight for family in families])
+    weights = torch.tensor([family.weight for family in families], dtype=torch.float)
     drawn = torch.multinomial(weights, n, replacement=True, generator=generator)
     for family, count in zip(families, torch.bincount(drawn, minlength=len(families)).tolist()):
         if count:

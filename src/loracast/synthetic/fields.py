@@ -81,7 +81,7 @@ FIELDS = (
     Flow(
         "planar-networks",
         "random planar vector fields of six saturating units, turning and decaying",
-        10,
+        20,
         "x' = B tanh(W x + b) - s x + w J x; a continuous-time network after Beer (1995)",
         2,
         _planar_network,
@@ -92,7 +92,7 @@ FIELDS = (
     Flow(
         "wilson-cowan",
         "an excited and an inhibited population of neurons",
-        3,
+        6,
         "E' = S(a E - b I + P) - E and its mate; Wilson and Cowan (1972)",
         2,
         _wilson_cowan,
@@ -103,7 +103,7 @@ FIELDS = (
     Flow(
         "activator-repressor",
         "a gene that activates itself and its own repressor: pulses and cycles",
-        3,
+        6,
         "x' = s (1 + a x^2) / (1 + x^2 + k y^2) - x and its mate; Guantes and Poyatos (2006)",
         2,
         _activator_repressor,
@@ -114,7 +114,7 @@ FIELDS = (
     Flow(
         "hindmarsh-rose",
         "bursts of spikes under a slow current",
-        1.5,
+        3,
         "x' = y - x^3 + 3 x^2 - z + I and its mates; Hindmarsh and Rose (1984)",
         3,
         _hindmarsh_rose,

@@ -228,7 +228,7 @@ OSCILLATORS = (
     Flow(
         "van-der-pol",
         "self-excited oscillator from nearly harmonic to relaxation",
-        3,
+        6,
         "x'' = mu (1 - x^2) x' - x; van der Pol (1926)",
         2,
         _van_der_pol,
@@ -238,7 +238,7 @@ OSCILLATORS = (
     Flow(
         "rayleigh",
         "oscillator with velocity-dependent excitation",
-        2,
+        4,
         "x'' = mu (1 - x'^2) x' - x; Rayleigh (1883)",
         2,
         _rayleigh,
@@ -248,7 +248,7 @@ OSCILLATORS = (
     Flow(
         "fitzhugh-nagumo",
         "excitable and spiking membrane",
-        3,
+        6,
         "v' = v - v^3/3 - w + I, w' = e (v + a - b w); FitzHugh (1961)",
         2,
         _fitzhugh_nagumo,
@@ -259,7 +259,7 @@ OSCILLATORS = (
     Flow(
         "hopf-supercritical",
         "spirals onto a circle or into a point, with shear",
-        3,
+        6,
         "z' = (m + i) z - (1 + i s) |z|^2 z, Hopf normal form; Stuart (1958)",
         2,
         _stuart_landau,
@@ -270,7 +270,7 @@ OSCILLATORS = (
     Flow(
         "hopf-subcritical",
         "bistable: a stable point inside a stable cycle, collapse to the one or growth to the other",
-        3,
+        6,
         "r' = m r + r^3 - r^5, Bautin normal form; Kuznetsov (2004), section 8.3",
         2,
         _stuart_landau,
@@ -281,7 +281,7 @@ OSCILLATORS = (
     Flow(
         "duffing",
         "nonlinear spring with one or two wells, free or driven",
-        2,
+        4,
         "x'' = -d x' - a x - b x^3 + f cos(w t); Duffing (1918)",
         2,
         _duffing,
@@ -292,7 +292,7 @@ OSCILLATORS = (
     Flow(
         "pendulum",
         "swinging and turning pendulum, free or driven",
-        2,
+        4,
         "x'' = -sin x - d x' + f cos(w t)",
         2,
         _pendulum,
@@ -303,7 +303,7 @@ OSCILLATORS = (
     Flow(
         "brusselator",
         "autocatalytic reaction",
-        3,
+        6,
         "x' = a + x^2 y - (b + 1) x, y' = b x - x^2 y; Prigogine and Lefever (1968)",
         2,
         _brusselator,
@@ -314,7 +314,7 @@ OSCILLATORS = (
     Flow(
         "selkov",
         "glycolytic oscillations",
-        3,
+        6,
         "x' = -x + a y + x^2 y, y' = b - a y - x^2 y; Sel'kov (1968)",
         2,
         _selkov,
@@ -325,7 +325,7 @@ OSCILLATORS = (
     Flow(
         "schnakenberg",
         "trimolecular reaction",
-        3,
+        6,
         "x' = a - x + x^2 y, y' = b - x^2 y; Schnakenberg (1979)",
         2,
         _schnakenberg,
@@ -336,7 +336,7 @@ OSCILLATORS = (
     Flow(
         "repressilator",
         "ring of three genes, each repressing the next",
-        3,
+        6,
         "x_i' = a / (1 + x_(i-1)^h) + l - x_i; after Elowitz and Leibler (2000)",
         3,
         _gene_ring,
@@ -348,7 +348,7 @@ OSCILLATORS = (
     Flow(
         "goodwin",
         "gene that represses itself through two intermediates",
-        2,
+        4,
         "x' = a / (1 + z^p) - x, y' = x - y, z' = y - z; Goodwin (1965)",
         3,
         _goodwin,
@@ -359,7 +359,7 @@ OSCILLATORS = (
     Flow(
         "morris-lecar",
         "calcium and potassium spikes of a muscle fibre",
-        2,
+        4,
         "Morris and Lecar (1981), parameters around Rinzel and Ermentrout (1989)",
         2,
         _morris_lecar,
@@ -369,7 +369,7 @@ OSCILLATORS = (
     Flow(
         "planar-cubic",
         "random quadratic vector fields held together by a cubic sink",
-        6,
+        12,
         "x' = c + A x + Q(x, x) - |x|^2 x",
         2,
         _planar_cubic,
@@ -380,7 +380,7 @@ OSCILLATORS = (
     Flow(
         "lorenz",
         "convection: chaos and spirals into a point",
-        1.5,
+        3,
         "Lorenz (1963)",
         3,
         _lorenz,
@@ -388,11 +388,11 @@ OSCILLATORS = (
         coarsest=5,
         finest=60,
     ),
-    Flow("rossler", "spiral chaos", 1.5, "Rossler (1976)", 3, _rossler, _start_rossler, finest=60, substeps=6),
+    Flow("rossler", "spiral chaos", 3, "Rossler (1976)", 3, _rossler, _start_rossler, finest=60, substeps=6),
     Flow(
         "thomas",
         "cyclically symmetric flow",
-        1,
+        2,
         "x' = sin y - b x and so on round the ring; Thomas (1999)",
         3,
         _thomas,
