@@ -8,14 +8,17 @@ Each cell is kept as soon as it is done, with its settings; the same command goe
 out what is there with the same settings. Adapters are kept in a folder beside the result; cells that tune in the same
 way share one. Without --data, simulated predator–prey series take the place of the published ones.
 
-    main              tuned on all training series, forecasts of the test series
+    main              tuned on all training series by the whole recipe, forecasts of the test series
+    steps-N           tuned for so many steps
     series-N          tuned on the first N training series; `unlimited`: on new ones, as many as windows are drawn
-    steps-N, rank-R   tuned for so many steps, with adapters of such a rank
+    rank-R            tuned with adapters of such a rank
     context-C         the last 25 steps of each series forecast from the C before them
     digits-K          numbers written with K digits
-    base-NAME         as main, with the other model that --base names
+    base-NAME         tuned from the other model that --base names
     growth, capacity, noise-5, noise-20, missing, lotka-volterra   the adapter of main on series unlike those it knows
     lynx-hare         real pelts: tuned on the earlier years alone, forecasts of every later decade
+
+Cells of series, rank, context, digits and base are tuned for --axis-steps steps, if the recipe has more.
 """
 
 from __future__ import annotations
@@ -54,7 +57,8 @@ SEEDS = {"train": 0, "validation": 1, "test": 2, "fresh": 3}
 
 SERIES = (7, 70, 700)
 MOST_SERIES = 20_000  # of an unlimited number
-VALUES: dict[str, tuple[int, ...]] = {"steps": (25, 50, 100, 200, 400, 800), "rank": (1, 2, 4, 8, 16, 32, 64)}
+STEPS = (30, 100, 300, 1000, 3000)
+RANKS = (1, 2, 4, 8, 16, 32, 64)
 CONTEXTS, SHORT_HORIZON = (25, 50, 75), 25  # the longest window fills a series of 100 steps
 DIGITS = (2, 3, 4)
 
@@ -177,20 +181,21 @@ class Pelts(Cell):
         return {"training": {"pelts_before": self.split}, "judged": {"pelts_from": self.split}}
 
 
-def cells(recipe: TuneConfig, model: str, bases: Mapping[str, str]) -> dict[str, Cell]:
+def cells(recipe: TuneConfig, axis_steps: int, model: str, bases: Mapping[str, str]) -> dict[str, Cell]:
     """All cells by name; `bases` are directories of other models."""
     main = Cell(recipe, model)
-    drawn = min(recipe.steps * recipe.batch, MOST_SERIES)
+    short = replace(recipe, steps=min(axis_steps, recipe.steps))
+    along = replace(main, tune=short)
     found = {"main": main}
-    found |= {f"series-{count}": replace(main, series=count) for count in SERIES}
-    found["series-unlimited"] = replace(main, series=drawn, fresh=True)
-    for setting, values in VALUES.items():
-        found |= {f"{setting}-{value}": replace(main, tune=replace(recipe, **{setting: value})) for value in values}
+    found |= {f"steps-{steps}": replace(main, tune=replace(recipe, steps=steps)) for steps in STEPS}
+    found |= {f"series-{count}": replace(along, series=count) for count in SERIES}
+    drawn = min(short.steps * short.batch, MOST_SERIES)
+    found["series-unlimited"] = replace(along, series=drawn, fresh=True)
+    found |= {f"rank-{rank}": replace(along, tune=replace(short, rank=rank)) for rank in RANKS}
     for context in CONTEXTS:
-        tune = replace(recipe, context=context, horizon=SHORT_HORIZON)
-        found[f"context-{context}"] = replace(main, tune=tune)
-    found |= {f"digits-{digits}": replace(main, digits=digits) for digits in DIGITS}
-    found |= {f"base-{name}": replace(main, model=directory) for name, directory in bases.items()}
+        found[f"context-{context}"] = replace(along, tune=replace(short, context=context, horizon=SHORT_HORIZON))
+    found |= {f"digits-{digits}": replace(along, digits=digits) for digits in DIGITS}
+    found |= {f"base-{name}": replace(along, model=directory) for name, directory in bases.items()}
     found |= {name: replace(main, beyond=beyond) for name, beyond in BEYOND.items()}
     found["lynx-hare"] = Pelts(replace(PELTS_TUNE, seed=recipe.seed), model)
     return found
@@ -278,8 +283,8 @@ def read_recipe(path: Path | None) -> TuneConfig:
     if path is None:
         return TuneConfig()
     app = App(config=(yaml_options(path), refuse_fractions), result_action="return_value")
-    app.default(_recipe)
-    return app([], exit_on_error=False, print_error=False)
+    app.command(_recipe, name="finetune")
+    return app("finetune", exit_on_error=False, print_error=False)
 
 
 def _recipe(*, tune: Annotated[TuneConfig | None, Parameter(name="*")] = None) -> TuneConfig:
@@ -295,6 +300,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--model", default="bundled", help="what is tuned (%(default)s)")
     parser.add_argument("--base", action="append", default=[], metavar="NAME=DIR", help="another model; repeatable")
     parser.add_argument("--recipe", type=Path, help="YAML file of options of `loracast finetune`")
+    parser.add_argument("--axis-steps", type=int, default=1000, help="of cells along most axes (%(default)s)")
     parser.add_argument("--samples", type=int, default=20, help="paths a window (%(default)s)")
     parser.add_argument("--seed", type=int, help="of tuning and of paths (default: the recipe's)")
     options = parser.parse_args(arguments)
@@ -308,7 +314,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         data = read_data(options.data, options.split)
     except LoracastError as error:
         parser.error(str(error))
-    known = cells(recipe, options.model, dict(base.split("=", 1) for base in options.base))
+    known = cells(recipe, options.axis_steps, options.model, dict(base.split("=", 1) for base in options.base))
     chosen = options.cells or list(known)
     if unknown := [name for name in chosen if name not in known]:
         parser.error(f"unknown cells {', '.join(unknown)}; there are {', '.join(known)}")

@@ -105,9 +105,8 @@ def learned_figure(cells: Cells) -> Figure | None:
         found = {value: cells[name] for name, (first, _, value) in parts.items() if first == prefix}
         along[label] = {value: found[value] for value in sorted(found, key=_size)}
     bases = [cell for name, cell in cells.items() if name.startswith("base-")]
-    if bases and "main" in cells:
-        bases = sorted([cells["main"], *bases], key=lambda cell: cell["model"]["parameters"])
-        along["parameters of the model"] = {f"{cell['model']['parameters'] / 1e6:.3g} M": cell for cell in bases}
+    bases.sort(key=lambda cell: cell["model"]["parameters"])
+    along["parameters of the model"] = {f"{cell['model']['parameters'] / 1e6:.3g} M": cell for cell in bases}
     drawn = {label: {value: rows_of(cell) for value, cell in found.items()} for label, found in along.items() if found}
     if not drawn:
         return None

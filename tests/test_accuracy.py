@@ -138,7 +138,7 @@ def test_every_second_step_of_a_context_is_missing_and_none_of_its_future(done: 
 
 
 def test_no_pelts_that_are_judged_are_tuned_on(done: Benchmark):
-    cell = done.accuracy.cells(TuneConfig(), "bundled", {})["lynx-hare"]
+    cell = done.accuracy.cells(TuneConfig(), 1, "bundled", {})["lynx-hare"]
     (tuned_on,), validation = cell.training(None)
     (judged,) = cell.judged(None)
     assert validation is None

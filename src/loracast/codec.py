@@ -193,12 +193,21 @@ class Codec:
         clipped = np.clip(rounded, low, high)
         return clipped.astype(np.int64), clipped != rounded
 
-    def dequantise(self, integers: NDArray[np.int64], scale: Scale) -> NDArray[np.float64]:
-        """Values [..., T, D] of integers [..., T, D]: what a reader of the text gets back."""
+    def dequantise(
+        self, integers: NDArray[np.int64], scale: Scale, places: NDArray[np.float64] | None = None
+    ) -> NDArray[np.float64]:
+        """Values [..., T, D] of integers [..., T, D]: what a reader of the text gets back.
+
+        An integer stands for all numbers that round to it. `places` [..., T, D] in [0, 1) tell where among them each
+        value lies, from the lowest to the highest; unless given, in the middle. Without a minus sign none is negative.
+        """
         offset, unit = scale.offset[..., None, :], scale.unit[..., None, :]
         huge = np.finfo(float).max
+        numbers = integers if places is None else integers + (places - 0.5)
+        if self.layout == "fixed":
+            numbers = np.where(offset == 0, np.abs(numbers), numbers)
         with np.errstate(over="ignore"):  # halves, since offset and span may each be near the largest float
-            return np.clip(2 * (offset / 2 + integers * (unit / 2)), -huge, huge)
+            return np.clip(2 * (offset / 2 + numbers * (unit / 2)), -huge, huge)
 
     def slots(self, integers: NDArray[np.int64], missing: NDArray[np.bool_]) -> tuple[NDArray, NDArray]:
         """Every symbol that each value might need and which of them it does need, both [..., T, D, W]."""
@@ -253,11 +262,12 @@ class Codec:
             return fixed_grammar(variables, self.digits)
         return decimal_grammar(variables, self.digits, self.leading)
 
-    def decode(self, ids: ArrayLike, scale: Scale, horizon: int) -> Decoded:
+    def decode(self, ids: ArrayLike, scale: Scale, horizon: int, places: NDArray[np.float64] | None = None) -> Decoded:
         """The first `horizon` steps of ids [..., L], strictly: a step counts only if the grammar accepts all of it.
 
         A malformed step, or one that is cut short, is NaN and not valid; the next one begins after the next ";".
-        Ids of paths with a shorter text are padded with `OTHER`. The scale is [..., D] or [D].
+        Ids of paths with a shorter text are padded with `OTHER`. The scale is [..., D] or [D]. Where a value lies among
+        the numbers of its text is told by `places` [..., H, D], as for `dequantise`.
         """
         ids = np.asarray(ids, np.int64)
         leading_shape, grammar = ids.shape[:-1], self.grammar(scale.unit.shape[-1])
@@ -290,7 +300,7 @@ class Codec:
             missing &= ~separator
         valid, absent = valid[:, :horizon], absent[:, :horizon]
         integers = integers[:, :horizon].reshape(*leading_shape, horizon, variables)
-        values = self.dequantise(integers, scale)
+        values = self.dequantise(integers, scale, places)
         unread = (absent | ~valid[..., None]).reshape(values.shape)
         return Decoded(np.where(unread, np.nan, values), valid.reshape(*leading_shape, horizon))
 

@@ -19,7 +19,7 @@ import loracast
 from loracast.codec import Codec, Scale
 from loracast.engine.batch import encode_batch
 from loracast.engine.likelihood import log_density
-from loracast.engine.sample import sample_paths
+from loracast.engine.sample import cell_places, sample_paths
 from loracast.engine.train import CHECKPOINT, evenly, hold_out, judging
 from loracast.engine.train import tune as tune_adapter
 from loracast.errors import ConfigError, DataError, ModelError
@@ -290,10 +290,11 @@ class Forecaster:
             if ledger:
                 longest = [[horizon * grammar.step_tokens] * samples] * len(ids)
                 ledger.check("forecasts", cost.forecasts(lengths, longest).total)
+            asked = [contexts[index].id for index in varying]
             drawn = sample_paths(
                 self.model,
                 ids,
-                [contexts[index].id for index in varying],
+                asked,
                 grammar,
                 horizon,
                 config,
@@ -304,7 +305,8 @@ class Forecaster:
             if ledger:
                 ledger.charge("forecasts", flops)
             by_path = Scale(scale.offset[:, None], scale.unit[:, None])
-            decoded = self.codec.decode(drawn.symbols, by_path, horizon)  # [N, S, H, D]
+            places = cell_places(asked, horizon, len(names), config)
+            decoded = self.codec.decode(drawn.symbols, by_path, horizon, places)  # [N, S, H, D]
             values[varying], valid[varying] = decoded.values, decoded.valid
         times = tuple(future_time(one, horizon) for one in contexts)
         return Forecast(values, valid, tuple(contexts), times, saturated, flops)

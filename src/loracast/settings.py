@@ -83,7 +83,7 @@ class TuneConfig:
     be written have none. Paths that a forecast reads back are not exact either, and drift less if trusted less."""
 
     learning_rate: float | None = None
-    """Peak learning rate. Unless given, 3e-3 at hidden size 256 and less for wider models (4.6e-4 at 896)."""
+    """Peak learning rate. Unless given, 3e-3 at hidden size 192 and less for wider models (3e-4 at 896)."""
 
     warmup: float = 0.05
     """Share of the steps over which the learning rate rises; a cosine then lowers it to a tenth of its peak."""
@@ -138,7 +138,7 @@ class TuneConfig:
         return LoraConfig(self.rank, alpha, self.dropout, resolve_targets(self.targets))
 
     def peak_learning_rate(self, hidden_size: int) -> float:
-        return self.learning_rate if self.learning_rate is not None else 3e-3 * (256 / hidden_size) ** 1.5
+        return self.learning_rate if self.learning_rate is not None else 3e-3 * (192 / hidden_size) ** 1.5
 
 
 @dataclass(frozen=True)

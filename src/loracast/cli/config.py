@@ -1,4 +1,7 @@
-"""`--config FILE`: the options of a command from a YAML file, by the names that its help shows."""
+"""`--config FILE`: the options of a command from a YAML file, by the names that its help shows.
+
+A file may hold options of several commands, each command's under its name.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,7 @@ def yaml_options(path: Path) -> Source:
         options = {_key(argument): argument for argument in arguments if argument.name.startswith("--")}
         options.pop("config", None)
         problems = []
-        for key, value in stored.items():
+        for key, value in _section(stored, path, " ".join(commands)).items():
             name = str(key).replace("-", "_")
             if name not in options:
                 problems.append(f"{path}: unknown option {key!r}{_advice(name, options, commands)}")
@@ -37,6 +40,18 @@ def yaml_options(path: Path) -> Source:
             raise ConfigError(problems)
 
     return fill
+
+
+def _section(stored: dict[Any, Any], path: Path, command: str) -> dict[Any, Any]:
+    """A command's options: those under its name, or all where the file is not one of several commands.
+
+    No option's value is a mapping, so that a file of nothing else holds commands.
+    """
+    if not stored or not all(isinstance(value, dict) for value in stored.values()):
+        return stored
+    if command not in stored:
+        raise ConfigError([f"{path}: no options of {command!r} among those of {', '.join(map(str, stored))}"])
+    return stored[command]
 
 
 def refuse_fractions(_app: App, _commands: tuple[str, ...], arguments: ArgumentCollection) -> None:

@@ -96,11 +96,26 @@ def sample_paths(
     return Paths(symbols, tokens)
 
 
+def cell_places(ids: Sequence[str], horizon: int, variables: int, config: SampleConfig) -> NDArray[np.float64]:
+    """Where each number of `Paths` lies among those of the same text, [N, S, H, D] in [0, 1); see `Codec.dequantise`.
+
+    Evenly spread, as `log_density` spreads the probability of a text. Without it, the paths of a sure forecast would
+    all be one number, which the truth misses by some part of a unit. A series' paths share random places, shifted by
+    the golden ratio from path to path, so that even a few paths of one text cover its numbers.
+    """
+    drawn = np.stack([_stream(config.seed, one, 0, purpose=1).random((horizon, variables)) for one in ids])
+    shifts = np.arange(config.samples)[:, None, None] * ((5**0.5 - 1) / 2)
+    return (drawn[:, None] + shifts) % 1
+
+
 def _uniforms(seed: int, series: str, sample: int, length: int) -> NDArray[np.float32]:
     """Numbers in (0, 1] of one path's own stream; a longer path begins with the numbers of a shorter one."""
+    return 1 - _stream(seed, series, sample, purpose=0).random(length, np.float32)
+
+
+def _stream(seed: int, series: str, sample: int, purpose: int) -> np.random.Generator:
     key = int.from_bytes(hashlib.sha256(f"{seed}/{series}".encode()).digest()[:16], "little")
-    stream = np.random.Generator(np.random.Philox(key=key, counter=[0, 0, sample, 0]))
-    return 1 - stream.random(length, np.float32)
+    return np.random.Generator(np.random.Philox(key=key, counter=[0, 0, sample, purpose]))
 
 
 def _batches(model: LanguageModel, lengths: list[int], samples: int, new: int) -> Iterator[tuple[range, range]]:
