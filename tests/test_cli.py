@@ -303,6 +303,16 @@ def test_options_come_from_a_file_and_the_command_line_goes_first(workplace: Pat
     assert record["variables"] == ["hare", "lynx"]
 
 
+def test_one_file_may_hold_options_of_several_commands(workplace: Path, tmp_path: Path, run: Run, refused):
+    config = tmp_path / "recipe.yaml"
+    config.write_text("simulate:\n  n: 3\n  steps: 5\nfinetune:\n  rnak: 2\n")
+    assert "3 series of 5 steps" in run("simulate", "lotka-volterra", "-o", tmp_path / "x.csv", "--config", config).ok()
+    words = ("finetune", workplace / "data.h5", "-o", tmp_path / "a", "--config", config)
+    refused(*words, mentions=("unknown option 'rnak'", "did you mean 'rank'"))
+    words = ("forecast", workplace / "data.h5", "--horizon", 2, "-o", tmp_path / "f.csv", "--config", config)
+    refused(*words, mentions=(str(config), "no options of 'forecast' among those of simulate, finetune"))
+
+
 def test_an_option_leaves_the_other_defaults_of_a_command(workplace: Path, tmp_path: Path, run: Run):
     words = reading_command("evaluate", workplace / "data.h5", workplace, tmp_path)
     without = [word for word in words if word not in ("--samples", 2)]
@@ -736,7 +746,7 @@ DATA = "data.h5"  # refused before it is looked for
         (("simulate", "predator-prey", "-o", "x.txt", "--n", "1000000"), ("x.txt", ".h5", ".csv", ".parquet")),
         (("simulate", "prey", "-o", "x.csv"), ("'prey'", "predator-prey", "lotka-volterra")),
         (("simulate", "predator-prey", "-o", "x.csv", "--n", "0", "--noise", "-1"), ("n must", "noise must")),
-        (("pretrain", "-o", "m", "--heads", "3", "--steps", "0"), ("heads (3)", "steps must be at least 1")),
+        (("pretrain", "-o", "m", "--heads", "4", "--steps", "0"), ("heads (4)", "steps must be at least 1")),
         (("demo", "-o", "d", "--series", "0"), ("n must be at least 1",)),
         (("finetune", DATA, "-o", "a", "--config"), ("--config needs a value",)),
         (("finetune", DATA, "-o", "a", "--config", "no.yaml"), ("no.yaml", "No such file")),

@@ -197,6 +197,27 @@ def test_round_trip_to_the_quantisation_step(codec, values, data):
     np.testing.assert_array_equal(integers[clipped], np.where(values > offset, high, low)[clipped])
 
 
+@pytest.mark.parametrize("codec", [Codec(), Codec(offset="low"), Codec("decimal", 2)], ids=["zero", "low", "decimal"])
+def test_a_number_stands_for_all_that_round_to_it(codec: Codec):
+    scale = codec.fit_scale([[3.0, 50.0], [7.0, 90.0]])
+    generator = np.random.default_rng(0)
+    integers = generator.integers(0, 1000, (6, 400, 2))
+    integers[0] = 0
+    places = generator.random(integers.shape)
+    places[:, 0] = 0.5
+    values = codec.dequantise(integers, scale, places)
+    np.testing.assert_array_equal(codec.quantise(values, scale)[0], integers)
+    middle = codec.dequantise(integers, scale)
+    np.testing.assert_array_equal(values[:, 0], middle[:, 0])
+    off = (values - middle) / scale.unit
+    unsigned = codec.layout == "fixed" and codec.offset != "low"
+    expected = np.where(unsigned & (integers == 0), np.abs(places - 0.5), places - 0.5)
+    np.testing.assert_allclose(off, expected, atol=1e-9)
+    assert values.min() >= 0 or not unsigned
+    decoded = codec.decode(codec.encode(middle[1], scale).ids, scale, 400, places[1])
+    np.testing.assert_array_equal(decoded.values, values[1])
+
+
 @settings(deadline=None)
 @given(codec=codecs, values=tables())
 def test_what_was_read_is_written_alike(codec, values):

@@ -14,7 +14,7 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from loracast.codec import Codec
+from loracast.codec import Codec, Scale
 from loracast.errors import BudgetError, ConfigError, DataError, LoracastError, ModelError
 from loracast.flops import Flops, PassCost
 from loracast.forecast import Forecast, future_time, write_frame
@@ -224,6 +224,17 @@ def test_a_series_paths_depend_on_seed_id_and_number_alone(base: Forecaster):
     np.testing.assert_array_equal(base.predict(wave("b"), 4, samples=4, seed=3).samples[0], alone[:, :4])
     for other in (base.predict(wave("b"), 6, samples=4, seed=4), base.predict(wave("z"), 6, samples=4, seed=3)):
         assert not np.array_equal(other.samples[0], alone)
+
+
+def test_paths_lie_among_the_numbers_that_are_written(base: Forecaster):
+    series = waves(3)
+    samples = base.predict(series, 7, samples=40).samples
+    scale = CODEC.fit_scale(np.stack([one.values for one in series]))
+    for paths, offset, unit in zip(samples, scale.offset, scale.unit):
+        one = Scale(offset, unit)
+        off = (paths - CODEC.dequantise(CODEC.quantise(paths, one)[0], one)) / unit
+        assert np.abs(off).max() <= 0.5 + 1e-9
+        assert off.std() == pytest.approx(12**-0.5, rel=0.1)
 
 
 def test_constants_stay_as_they_are(base: Forecaster):
