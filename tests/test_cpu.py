@@ -59,15 +59,13 @@ def test_blocked_attention(heads, groups, tokens):
     assert_close(with_gradients(BlockedAttention.apply, query, key, value), expected)
 
 
-@pytest.mark.parametrize("strength", [1.0, 6.0], ids=["even", "peaked"])
+@pytest.mark.parametrize("strength", [1.0, 6.0, 1000.0], ids=["even", "peaked", "hard"])
 def test_blocked_attention_in_bfloat16(strength):
     inputs = [strength * normal(2, 4, 300, 32, seed=1), normal(2, 2, 300, 32, seed=2), normal(2, 2, 300, 32, seed=3)]
     low = [one.bfloat16() for one in inputs]
     exact = with_gradients(plain_attention, *(one.float() for one in low))
     fast, plain = with_gradients(BlockedAttention.apply, *low), with_gradients(plain_attention, *low)
-    assert_as_exact(fast[:1], plain[:1], exact[:1], 1.6)
-    # small weights have a rounded logarithm in the backward pass; large ones, which decide in a network, have not
-    assert_as_exact(fast[1:], plain[1:], exact[1:], 2.5 if strength == 1 else 1.6)
+    assert_as_exact(fast, plain, exact, 1.6)
 
 
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 50.0])

@@ -31,10 +31,9 @@ QUERY_BLOCK = 128  # tokens whose queries are computed together on a CPU
 class BlockedAttention(Function):
     """`causal_attention` by blocks of queries, each with the keys up to its end: a CPU's fastest way in bfloat16.
 
-    Query heads that share keys are one batch of the matrix products. The backward pass computes the scores again.
-    Rounding a score of 20 to bfloat16 would change its weight by several percent, so the forward pass has them in
-    float32, and in the backward pass what is rounded is the score less its row's normaliser, which is near zero
-    wherever a weight is large.
+    Query heads that share keys are one batch of the matrix products. The backward pass computes the scores again. Both
+    have them in float32: rounding a score of 20 to bfloat16 would change its weight by several percent, and there are
+    models, Qwen2.5 among them, with scores of hundreds.
     """
 
     @staticmethod
@@ -70,13 +69,13 @@ class BlockedAttention(Function):
         def block(x: Tensor) -> Tensor:  # [B, K, G, T, E] -> [B*K, G*R, E]
             return x[:, :, :, rows].reshape(len(key), -1, x.shape[-1])
 
+        wide_keys = key.float()
         for (rows, seen, unseen), normaliser in zip(_query_blocks(query), normalisers):
-            part, keys = block(query), key[:, seen]
-            shift = normaliser.to(dtype)
-            weights = torch.baddbmm(-shift, part, keys.mT, alpha=scale)  # [B*K, G*R, S]
-            weights[..., rows] += unseen
-            weights.exp_()  # too large by the rounding of the shift, by which the gradient is divided in return
-            mixed_gradient = (block(gradient) * (shift - normaliser).exp_()).to(dtype)  # [B*K, G*R, E]
+            part, keys, mixed_gradient = block(query), key[:, seen], block(gradient)
+            wide = part.float() * scale
+            scores = torch.baddbmm(-normaliser, wide, wide_keys[:, seen].mT)  # [B*K, G*R, S]
+            scores[..., rows] += unseen
+            weights = scores.exp_().to(dtype)
             value_gradient[:, seen] += weights.mT @ mixed_gradient
             mean = (mixed_gradient * block(mixed)).sum(-1, keepdim=True)  # [B*K, G*R, 1] of the weights' gradient
             weight_gradient = torch.baddbmm(-mean, mixed_gradient, value[:, seen].mT)
