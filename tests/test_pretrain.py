@@ -122,16 +122,20 @@ def test_what_is_written_says_how_it_was_made(finished: Path):
     assert made["tokens"] == 30 * 12 * 48
     cost = PassCost(model_config(TINY), 19, frozen=False)
     training, validation = 30 * cost.training(12, 47).total, 3 * cost.forward(16, 47).total
+    clipping = 3 * cost.forward(4, 48).total
     assert made["flops"] == {
         convention: {
             "training": training.of(convention),
             "validation": validation.of(convention),
-            "total": (training + validation).of(convention),
+            "clipping": clipping.of(convention),
+            "total": (training + validation + clipping).of(convention),
         }
         for convention in ("hardware", "course")
     }
     events = [event for event in log_of(finished) if event["event"] == "train"]
-    assert events[1]["flops"] == (20 * cost.training(12, 47).total + cost.forward(16, 47).total).hardware
+    spent = 20 * cost.training(12, 47).total + cost.forward(16, 47).total + 2 * cost.forward(4, 48).total
+    assert events[1]["flops"] == spent.hardware
+    assert all(event["largest_score"] > 0 for event in events)
     assert made["validation_loss"] == log_of(finished)[-1]["loss"]
 
 

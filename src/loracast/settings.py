@@ -83,7 +83,8 @@ class TuneConfig:
     be written have none. Paths that a forecast reads back are not exact either, and drift less if trusted less."""
 
     learning_rate: float | None = None
-    """Peak learning rate. Unless given, 3e-3 at hidden size 192 and less for wider models (3e-4 at 896)."""
+    """Peak learning rate. Unless given, 3e-3 for 64 windows a step at hidden size 192, and less for fewer windows (1e-3
+    for 8) and for wider models (3e-4 at 896)."""
 
     warmup: float = 0.05
     """Share of the steps over which the learning rate rises; a cosine then lowers it to a tenth of its peak."""
@@ -138,7 +139,10 @@ class TuneConfig:
         return LoraConfig(self.rank, alpha, self.dropout, resolve_targets(self.targets))
 
     def peak_learning_rate(self, hidden_size: int) -> float:
-        return self.learning_rate if self.learning_rate is not None else 3e-3 * (192 / hidden_size) ** 1.5
+        """The given one, or by the square root of the batch (Malladi et al. 2022, arXiv:2205.10287) and by width."""
+        if self.learning_rate is not None:
+            return self.learning_rate
+        return 3e-3 * (self.batch / 64) ** 0.5 * (192 / hidden_size) ** 1.5
 
 
 @dataclass(frozen=True)
@@ -218,6 +222,9 @@ class PretrainConfig:
     clip: float = 1.0
     """Largest norm of the gradient."""
 
+    score_limit: float = 30.0
+    """Attention scores that heads are kept below, so that bfloat16 can compute them (measured every tenth step)."""
+
     validate_every: int = 400
     """Steps between two measurements of the validation loss on series that are never trained on."""
 
@@ -230,7 +237,7 @@ class PretrainConfig:
     def __post_init__(self):
         names = ("hidden", "layers", "heads", "kv_heads", "mlp", "digits", "pool", "steps", "batch")
         problems = _at_least(self, dict.fromkeys((*names, "validate_every", "save_every"), 1) | {"seed": 0})
-        problems += _positive(self, ("learning_rate", "clip"))
+        problems += _positive(self, ("learning_rate", "clip", "score_limit"))
         problems += _not_negative(self, ("weight_decay", "noise"))
         problems += _shares(self, ("warmup", "decay"))
         if self.heads > 0 and self.hidden % (2 * self.heads):

@@ -32,6 +32,7 @@ from loracast.engine.loop import (
     trapezoid_schedule,
 )
 from loracast.engine.muon import Muon
+from loracast.engine.score_clip import clip_scores
 from loracast.errors import ConfigError, Interrupted
 from loracast.files import write_text
 from loracast.flops import PassCost
@@ -49,6 +50,7 @@ CONTEXT = 0.15, 0.65  # where in a window its context may end, as shares of its 
 GAPPY = 0.08  # share of windows with missing values
 HELD_OUT = 512  # windows that are never trained on
 CHUNK = 2**20  # series made at a time: integrators cost a GPU the same for a few as for very many
+CLIP_EVERY, CLIP_WINDOWS = 10, 4  # steps between two measurements of attention scores, and on how many windows
 PREFETCH = 8  # batches encoded ahead, by as many threads as half of them
 
 
@@ -203,6 +205,8 @@ def pretrain(
     ledger = Ledger()
     ledger.charge("training", step * step_flops)
     ledger.charge("validation", step // config.validate_every * validation_flops)
+    clip_flops = cost.forward(CLIP_WINDOWS, config.tokens).total
+    ledger.charge("clipping", step // CLIP_EVERY * clip_flops)
     # compiled, a small model is three times as fast on a GPU; on a CPU the compiler would cost more than it gives
     if place.type == "cuda":
         network.hidden = torch.compile(network.hidden)
@@ -211,6 +215,13 @@ def pretrain(
         on_device = to_device(batch, rows)
         with torch.autocast(place.type, torch.bfloat16, enabled=place.type == "cuda"):
             return loss_sum(network, *on_device) / int(batch.in_loss.sum())
+
+    def clip(batch: Batch) -> float:
+        chosen = batch.symbols[:: max(1, len(batch.symbols) // CLIP_WINDOWS)][
+            :CLIP_WINDOWS
+        ]  # of all numbers of variables
+        with torch.autocast(place.type, torch.bfloat16, enabled=place.type == "cuda"):
+            return clip_scores(network, torch.from_numpy(chosen).to(place), config.score_limit)
 
     def validate() -> float:
         parts = max(1, HELD_OUT // config.batch)
@@ -222,7 +233,7 @@ def pretrain(
         record = {"step": step, "seconds": seconds + time.perf_counter() - began, "config": asdict(config)}
         save_training(checkpoint, {"weights": dict(network.state_dict())}, optimizers, record)
 
-    validation_loss = float("nan")
+    validation_loss, largest_score = float("nan"), None
     with log, Interruption() as interruption:
         since, since_step = time.perf_counter(), step
         for batch in pool.batches(step, config.steps, config.batch):
@@ -237,6 +248,9 @@ def pretrain(
                 optimizer.step()
                 optimizer.zero_grad(set_to_none=True)
             step += 1
+            if step % CLIP_EVERY == 0:
+                ledger.charge("clipping", clip_flops)
+                largest_score = clip(batch)
             if step % 10 == 0 or step == config.steps:
                 value, now = loss.item(), time.perf_counter()  # the device is only waited for here
                 pace = (step - since_step) * config.batch * config.tokens / (now - since)
@@ -249,6 +263,7 @@ def pretrain(
                         "loss": value,
                         "learning_rate": rate,
                         "gradient_norm": norm.item(),
+                        "largest_score": largest_score,
                         "tokens_per_second": round(pace),
                         "flops": ledger.total.hardware,
                     }

@@ -57,13 +57,16 @@ class Attention(nn.Module):
         self.v_proj = nn.Linear(*shapes["v"], bias=True)
         self.o_proj = nn.Linear(*shapes["o"], bias=False)
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, cache: SharedPrefixCache | None) -> Tensor:
-        def heads(projected: Tensor) -> Tensor:  # [B, T, H*E] -> [B, H, T, E]
-            return projected.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
+    def heads(self, x: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries [B, H, T, E] and keys [B, K, T, E], rotated, and values [B, K, T, E] of x [B, T, C]."""
+        query, key, value = (
+            projection(x).unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
+            for projection in (self.q_proj, self.k_proj, self.v_proj)
+        )
+        return rotate(query, cos, sin), rotate(key, cos, sin), value
 
-        query = rotate(heads(self.q_proj(x)), cos, sin)
-        key = rotate(heads(self.k_proj(x)), cos, sin)
-        value = heads(self.v_proj(x))
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, cache: SharedPrefixCache | None) -> Tensor:
+        query, key, value = self.heads(x, cos, sin)
         if cache is None:
             mixed = causal_attention(query, key, value)
         else:
