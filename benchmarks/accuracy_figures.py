@@ -45,7 +45,7 @@ COLUMNS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "coverage_50": ("50% coverage", percent),
     "coverage_80": ("80% coverage", percent),
     "coverage_95": ("95% coverage", percent),
-    "r2": ("R²", shown),
+    "r2": ("R²", "{:.4f}".format),
 }
 
 Cells = dict[str, dict[str, Any]]
@@ -123,8 +123,10 @@ def learned_figure(cells: Cells) -> Figure | None:
     return Figure(
         name="learned",
         title="What the error depends on",
-        caption="MAE on the test series, on one logarithmic scale; along each axis all else is as in the main cell. "
-        f"Along the context the last {SHORT_HORIZON} steps are forecast, the same for each.",
+        caption="MAE on the test series, on one logarithmic scale. Along the steps all else is as in the main cell; "
+        f"along other axes adapters are tuned for {_axis_steps(cells):,} steps. Along the context the last "
+        f"{SHORT_HORIZON} steps are forecast, the same for each; the model was made for three digits; models of other "
+        "sizes were pretrained with equal FLOPs, fewer than the bundled one.",
         source=OUTPUT.name,
         panels=tuple(panels),
         columns=3,
@@ -197,6 +199,12 @@ def compared(title: str, rows: dict[str, dict[str, float]], across: Axis, height
         places = numbers(maes[name] for maes in rows.values())
         marks.append(Dots(places, numbers(range(len(rows))), role, name, symbol, 9))
     return Panel(title, across, Axis(ticks=tuple(rows)), tuple(marks), height)
+
+
+def _axis_steps(cells: Cells) -> int:
+    """The steps of the cells along axes other than that of steps."""
+    prefixes = {*AXES, "base"} - {"steps"}
+    return next((cell["tuning"]["steps"] for name, cell in cells.items() if name.partition("-")[0] in prefixes), 0)
 
 
 def _size(value: str) -> float:

@@ -9,12 +9,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+import yaml
 
 from loracast.evaluation.backtest import TUNED, ZERO_SHOT
 from loracast.evaluation.baselines import BASELINES
 from loracast.forecaster import Forecaster
 from loracast.series import write_series
-from loracast.settings import TuneConfig
+from loracast.settings import PretrainConfig, TuneConfig
 from loracast.systems import lynx_hare, simulate
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
@@ -185,6 +186,30 @@ def test_figures_and_tables_show_the_cells_that_there_are(done: Benchmark, tmp_p
     assert text.endswith("<!-- end of accuracy -->\n\nafter\n")
     assert all(text.count(f"\n| {name} |") == 1 for name in CELLS)
     assert all(f"](figures/{path.name})" in text for path in drawn)
+
+
+def test_the_true_equations_are_found_again(done: Benchmark):
+    """From a context with hardly any rounding, what follows is nearly exact; with the usual one, nearly right."""
+    bound = import_module("bound")
+    (series,) = simulate("predator-prey", 1, seed=4)
+    draws = np.random.default_rng(0).uniform(*bound.RANGES, (300, bound.RANGES.shape[1]))
+    library = np.stack([bound.integrate(one, series.time[:50]) for one in draws])
+    for unit, tolerance in ((1e-6, 1e-4), (4e-3, 0.02)):
+        read = np.rint(series.values[:50] / unit) * unit
+        found = bound.continued(read, np.full(2, unit), series.time, draws, library)
+        assert np.abs(found - series.values[50:]).mean() < tolerance
+
+
+def test_the_recipe_pretrains_by_default_and_tunes_as_it_says(done: Benchmark):
+    path = BENCHMARKS.parent / "recipe.yaml"
+    written = yaml.safe_load(path.read_text())
+    options = {name.replace("-", "_"): value for name, value in written["pretrain"].items()}
+    for name, value in options.items():
+        assert float(value) == getattr(PretrainConfig(), name), name
+    tune = done.accuracy.read_recipe(path)
+    assert (tune.rank, tune.batch, tune.noise) == (32, 64, 1.0)
+    assert tune.peak_learning_rate(192) == 3e-3
+    assert tune.peak_learning_rate(896) == pytest.approx(3e-4, rel=0.02)
 
 
 def test_the_recipe_is_tried_on_both_target_sets(done: Benchmark, numeric_directory: Path, tmp_path: Path):

@@ -17,7 +17,7 @@ WRITES = ("training.h5", "held-out.h5", "adapter", "metrics.json", "series.csv",
 class DemoTuning(TuneConfig):
     """How the demo's adapter is tuned: a few minutes on two processor cores."""
 
-    steps: int = 100
+    steps: int = 60
     """Optimiser steps. With --flops, the most steps."""
 
     validation_windows: int = 16
