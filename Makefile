@@ -13,11 +13,22 @@ demo: $(RUN)
 # name series and their split; simulated ones are made unless given.
 RECIPE ?= recipe.yaml
 R ?= runs/recipe
+ifneq ($(if $(DATA),1),$(if $(SPLIT),1))
+  $(error DATA and SPLIT go together)
+endif
 DATA ?= $(R)/data.h5
 SPLIT ?= $(R)/split.json
+MADE_OF = $(DATA) $(SPLIT) $(shell cksum < $(RECIPE))
 
-recipe: $(R)/adapter/adapter_config.json
+recipe: same-recipe $(R)/adapter/adapter_config.json
 	$(BIN)/loracast evaluate $(DATA) --split $(SPLIT) --config $(RECIPE) --adapter $(R)/adapter -o $(R)/scores
+
+.PHONY: same-recipe
+same-recipe:
+	@mkdir -p $(R)
+	@test -f $(R)/made-of || echo '$(MADE_OF)' > $(R)/made-of
+	@test "$$(cat $(R)/made-of)" = '$(MADE_OF)' || \
+	  { echo '$(R) is of other data or another recipe; choose another folder with R=...'; exit 2; }
 
 $(R)/adapter/adapter_config.json: $(R)/base/model.safetensors | $(DATA) $(SPLIT)
 	$(BIN)/loracast finetune $(DATA) --split $(SPLIT) --config $(RECIPE) --model $(R)/base -o $(@D) \

@@ -10,12 +10,13 @@ way share one. Without --data, simulated predator–prey series take the place o
 
     main              tuned on all training series by the whole recipe, forecasts of the test series
     steps-N           tuned for so many steps
-    series-N          tuned on the first N training series; `unlimited`: on new ones, as many as windows are drawn
+    series-N          tuned on the first N training series; `unlimited`: on new ones, one a window up to 20,000
     rank-R            tuned with adapters of such a rank
     context-C         the last 25 steps of each series forecast from the C before them
     digits-K          numbers written with K digits
     base-NAME         tuned from the other model that --base names
-    growth, capacity, noise-5, noise-20, missing, lotka-volterra   the adapter of main on series unlike those it knows
+    simulated         the adapter of main on new series of the same distribution
+    growth, capacity, noise-5, noise-20, missing, lotka-volterra   and on series unlike those it knows
     lynx-hare         real pelts: tuned on the earlier years alone, forecasts of every later decade
 
 Cells of series, rank, context, digits and base are tuned for --axis-steps steps, if the recipe has more.
@@ -109,6 +110,7 @@ class Beyond:
 
 
 BEYOND = {
+    "simulated": Beyond(),
     "growth": Beyond(ranges={"a": (0.3, 0.4)}),
     "capacity": Beyond(ranges={"K": (15.0, 25.0)}),
     "noise-5": Beyond(noise=0.05),

@@ -1,10 +1,10 @@
-"""What the true equations reach where they are fitted to what a model reads: a bound for its forecasts.
+"""What the true equations reach where they are fitted to what a model reads.
 
     python benchmarks/bound.py --data lotka_volterra_data.h5 --split split.json
 
 Parameters and initial states of the simulator's own equations are fitted to each context as it is written, by least
-squares within the simulator's ranges, from the best of many draws. What follows is scored as a forecast's median is. A
-model can come below it only by what it knows of the parameters beforehand.
+squares within the simulator's ranges, from the best of many draws. What follows is scored as a forecast's median is.
+It bounds forecasts of series that are accurately integrated; the published ones are not, and a model may learn how.
 
 Without --data, simulated predator–prey series take the place of the published ones.
 """

@@ -305,12 +305,12 @@ def test_options_come_from_a_file_and_the_command_line_goes_first(workplace: Pat
 
 def test_one_file_may_hold_options_of_several_commands(workplace: Path, tmp_path: Path, run: Run, refused):
     config = tmp_path / "recipe.yaml"
-    config.write_text("simulate:\n  n: 3\n  steps: 5\nfinetune:\n  rnak: 2\n")
+    config.write_text("simulate:\n  n: 3\n  steps: 5\nfinetune:\n  rnak: 2\nevaluate:\n")
     assert "3 series of 5 steps" in run("simulate", "lotka-volterra", "-o", tmp_path / "x.csv", "--config", config).ok()
     words = ("finetune", workplace / "data.h5", "-o", tmp_path / "a", "--config", config)
     refused(*words, mentions=("unknown option 'rnak'", "did you mean 'rank'"))
     words = ("forecast", workplace / "data.h5", "--horizon", 2, "-o", tmp_path / "f.csv", "--config", config)
-    refused(*words, mentions=(str(config), "no options of 'forecast' among those of simulate, finetune"))
+    refused(*words, mentions=(str(config), "no options of 'forecast' among those of simulate, finetune, evaluate"))
 
 
 def test_an_option_leaves_the_other_defaults_of_a_command(workplace: Path, tmp_path: Path, run: Run):

@@ -197,8 +197,10 @@ def test_round_trip_to_the_quantisation_step(codec, values, data):
     np.testing.assert_array_equal(integers[clipped], np.where(values > offset, high, low)[clipped])
 
 
-@pytest.mark.parametrize("codec", [Codec(), Codec(offset="low"), Codec("decimal", 2)], ids=["zero", "low", "decimal"])
-def test_a_number_stands_for_all_that_round_to_it(codec: Codec):
+@pytest.mark.parametrize(
+    ("kind", "codec"), [("zero", Codec()), ("low", Codec(offset="low")), ("decimal", Codec("decimal", 2))]
+)
+def test_a_number_stands_for_all_that_round_to_it(kind: str, codec: Codec):
     scale = codec.fit_scale([[3.0, 50.0], [7.0, 90.0]])
     generator = np.random.default_rng(0)
     integers = generator.integers(0, 1000, (6, 400, 2))
@@ -210,10 +212,9 @@ def test_a_number_stands_for_all_that_round_to_it(codec: Codec):
     middle = codec.dequantise(integers, scale)
     np.testing.assert_array_equal(values[:, 0], middle[:, 0])
     off = (values - middle) / scale.unit
-    unsigned = codec.layout == "fixed" and codec.offset != "low"
-    expected = np.where(unsigned & (integers == 0), np.abs(places - 0.5), places - 0.5)
-    np.testing.assert_allclose(off, expected, atol=1e-9)
-    assert values.min() >= 0 or not unsigned
+    of_zero = {"zero": np.abs(places - 0.5), "low": places - 0.5, "decimal": 0 * places}[kind]
+    np.testing.assert_allclose(off, np.where(integers == 0, of_zero, places - 0.5), atol=1e-9)
+    assert values.min() >= 0 or kind == "low"
     decoded = codec.decode(codec.encode(middle[1], scale).ids, scale, 400, places[1])
     np.testing.assert_array_equal(decoded.values, values[1])
 

@@ -62,6 +62,13 @@ def test_scores_end_below_the_limit_and_small_ones_stay(network: Qwen2):
     assert all(".q_proj." in name or ".k_proj." in name for name in changed)
 
 
+def test_what_was_shrunk_is_read_anew_under_autocast(network: Qwen2):
+    """Later layers read what the earlier ones have become, not casts of what they were."""
+    with torch.autocast("cpu", torch.bfloat16, cache_enabled=False):
+        clip_scores(network, IDS, LIMIT)
+        assert clip_scores(network, IDS, LIMIT) < 1.03 * LIMIT
+
+
 def test_nothing_changes_where_no_score_is_large(network: Qwen2):
     clip_scores(network, IDS, LIMIT)
     before = {name: one.clone() for name, one in network.named_parameters()}

@@ -857,7 +857,7 @@ def jittered(codec: Codec, jitter: float, step: int = 0) -> tuple[np.ndarray, np
     """The integers [B, W, D] that a step's windows are written with, and the plain ones."""
     walks = [Series(np.add(one.values, [3.0, 30.0]), ("x", "y"), one.id) for one in noise(3, 12)]
     source = WindowSource(walks, 12, seed=0)
-    config = replace(CONFIG, batch=16, jitter=jitter, noise=0.0)
+    config = replace(CONFIG, batch=16, jitter=jitter, noise=0.0, gaps=0.0)
     batch = draw_batch(source, codec, config, step)
     plain = draw_batch(source, codec, replace(config, jitter=0.0), step)
     whole = codec.decode(np.stack([batch.symbols, plain.symbols]), Scale(np.zeros(2), np.ones(2)), 12)
@@ -884,6 +884,27 @@ def test_jitter_keeps_the_ratio_of_variables_that_share_a_unit_and_a_data_sets_u
     assert np.ptp(factor) > 0.2
     whole = Codec(digits=4).with_dataset_scale([np.add(one.values, [3.0, 30.0]) for one in noise(3, 12)])
     np.testing.assert_array_equal(*jittered(whole, 0.3))
+
+
+def test_some_contexts_have_gaps_and_no_future_has():
+    codec = Codec(digits=4)
+    walks = [Series(np.add(one.values, [30.0, 30.0]), ("x", "y"), one.id) for one in noise(3, 60)]
+    source = WindowSource(walks, 60, seed=0)
+    config = replace(CONFIG, batch=400, context=40, horizon=20, jitter=0.0, noise=0.0, gaps=0.25)
+    batch = draw_batch(source, codec, config, 0)
+    values = codec.decode(batch.symbols, Scale(np.zeros(2), np.ones(2)), 60).values  # [B, W, D]
+    missing = np.isnan(values)
+    assert not missing[:, 0].any()
+    assert not missing[:, 40:].any()
+    share = missing[:, 1:40].mean((1, 2))
+    gappy = share > 0
+    assert 0.18 < gappy.mean() < 0.32
+    assert 0.01 < share[gappy].min() < 0.15
+    assert 0.5 < share.max() < 0.75
+    assert 0.28 < share[gappy].mean() < 0.37
+    assert not np.array_equal(missing[gappy][:, :, 0], missing[gappy][:, :, 1])  # a number at a time
+    whole = draw_batch(source, codec, replace(config, gaps=0.0), 0)
+    assert not np.isnan(codec.decode(whole.symbols, Scale(np.zeros(2), np.ones(2)), 60).values).any()
 
 
 def test_series_that_are_too_short_to_train_on_are_named():

@@ -82,6 +82,10 @@ class TuneConfig:
     """Deviation, in units of the last digit, of noise on the numbers that are read in training and validation; those to
     be written have none. Paths that a forecast reads back are not exact either, and drift less if trusted less."""
 
+    gaps: float = 0.1
+    """Share of the windows in whose contexts 5 to 60% of the numbers are hidden, so that an adapter does not forget how
+    to read series with missing values."""
+
     learning_rate: float | None = None
     """Peak learning rate. Unless given, 3e-3 for 64 windows a step at hidden size 192, and less for fewer windows (1e-3
     for 8) and for wider models (3e-4 at 896)."""
@@ -126,7 +130,7 @@ class TuneConfig:
         at_least |= {"validation_windows": 1, "validation_series": 0, "validation_samples": 1, "seed": 0}
         problems += _at_least(self, at_least)
         problems += _positive(self, ("alpha", "learning_rate", "clip", "flops", "patience", "accumulate"))
-        problems += _shares(self, ("dropout", "warmup"))
+        problems += _shares(self, ("dropout", "warmup", "gaps"))
         problems += _not_negative(self, ("weight_decay", "jitter", "noise"))
         if self.accumulate is not None and self.accumulate > 0 and self.batch % self.accumulate:
             problems.append(f"batch ({self.batch}) must be a multiple of accumulate ({self.accumulate})")
@@ -214,7 +218,7 @@ class PretrainConfig:
     """Share of the steps over which the learning rate rises."""
 
     decay: float = 0.4
-    """Share of the steps, at the end, over which the learning rate falls to zero."""
+    """Share of the steps, at the end, over which the learning rate falls towards zero."""
 
     weight_decay: float = 0.1
     """Decoupled weight decay of the matrices."""

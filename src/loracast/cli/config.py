@@ -47,11 +47,12 @@ def _section(stored: dict[Any, Any], path: Path, command: str) -> dict[Any, Any]
 
     No option's value is a mapping, so that a file of nothing else holds commands.
     """
-    if not stored or not all(isinstance(value, dict) for value in stored.values()):
+    sections = [isinstance(value, dict) for value in stored.values() if value is not None]
+    if not sections or not all(sections):
         return stored
     if command not in stored:
         raise ConfigError([f"{path}: no options of {command!r} among those of {', '.join(map(str, stored))}"])
-    return stored[command]
+    return stored[command] or {}
 
 
 def refuse_fractions(_app: App, _commands: tuple[str, ...], arguments: ArgumentCollection) -> None:

@@ -32,7 +32,7 @@ def cosine_schedule(step: int, steps: int, peak: float, warmup: float, floor: fl
 def trapezoid_schedule(step: int, steps: int, peak: float, warmup: float, decay: float) -> float:
     """The learning rate of a step: a linear rise over `warmup` · steps, a plateau, a linear fall over `decay` · steps.
 
-    All before the fall is the same for a longer run (warmup-stable-decay; Hu et al. 2024, arXiv:2404.06395).
+    Warmup, stable, decay; Hu et al. (2024, arXiv:2404.06395).
     """
     rising, falling = max(1, round(warmup * steps)), max(1, round(decay * steps))
     return peak * min(1.0, (step + 1) / rising, (steps - step) / falling)

@@ -220,7 +220,8 @@ def pretrain(
         chosen = batch.symbols[:: max(1, len(batch.symbols) // CLIP_WINDOWS)][
             :CLIP_WINDOWS
         ]  # of all numbers of variables
-        with torch.autocast(place.type, torch.bfloat16, enabled=place.type == "cuda"):
+        # no cache of casts: what is shrunk is read again at once
+        with torch.autocast(place.type, torch.bfloat16, enabled=place.type == "cuda", cache_enabled=False):
             return clip_scores(network, torch.from_numpy(chosen).to(place), config.score_limit)
 
     def validate() -> float:

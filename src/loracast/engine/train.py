@@ -69,6 +69,9 @@ class Progress:
     stale: int = 0  # validations since the best one
 
 
+GAPS = 0.05, 0.6  # share of the numbers that are hidden where some are
+
+
 class WindowSource:
     """Windows drawn from series at random positions, all positions alike. A step's windows depend on seed and step."""
 
@@ -93,15 +96,24 @@ class WindowSource:
 
 
 def draw_batch(source: WindowSource, codec: Codec, config: TuneConfig, step: int) -> Batch:
-    """The windows of a step as text, the numbers of each in a size of its own and, as they are read, with noise.
+    """The windows of a step as text: some with gaps, all in sizes of their own and, as they are read, with noise.
 
-    See `TuneConfig.jitter` and `TuneConfig.noise`. Sizes by the scale of a whole data set mean something and stay.
+    See `TuneConfig.gaps`, `jitter` and `noise`. Sizes by the scale of a whole data set mean something and stay.
     """
     drawn, draws = source.draw(step, config.batch), np.random.default_rng([config.seed, step, 1])
+    drawn[_gaps(drawn.shape, config, draws)] = np.nan
     columns = 1 if codec.scale == "joint" else drawn.shape[2]
     stretch = np.exp(config.jitter * draws.uniform(-1, 1, (len(drawn), columns)))
     batch = encode_batch(codec, drawn, config.context, None if codec.scale == "dataset" else stretch)
     return batch.noisy(config.noise, draws) if config.noise else batch
+
+
+def _gaps(shape: tuple[int, ...], config: TuneConfig, draws: np.random.Generator) -> NDArray[np.bool_]:
+    """Which numbers of windows [B, W, D] are hidden: none of their first steps, so that no context is empty."""
+    gappy = draws.random((shape[0], 1, 1)) < config.gaps
+    hidden = gappy & (draws.random(shape) < draws.uniform(*GAPS, gappy.shape))
+    hidden[:, 0], hidden[:, config.context :] = False, False
+    return hidden
 
 
 def hold_out(
