@@ -26,14 +26,16 @@ def causal_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
 
 
 QUERY_BLOCK = 128  # tokens whose queries are computed together on a CPU
+PARTS = 3  # of bfloat16's 8 digits each, for the 24 of float32
 
 
 class BlockedAttention(Function):
     """`causal_attention` by blocks of queries, each with the keys up to its end: a CPU's fastest way in bfloat16.
 
-    Query heads that share keys are one batch of the matrix products. The backward pass computes the scores again. Both
-    have them in float32: rounding a score of 20 to bfloat16 would change its weight by several percent, and there are
-    models, Qwen2.5 among them, with scores of hundreds.
+    Query heads that share keys are one batch of the matrix products. The backward pass computes the scores again.
+    Rounding a score of 20 to bfloat16 would change its weight by several percent, and there are models, Qwen2.5 among
+    them, with scores of hundreds. So the forward pass has them in float32, and in the backward pass what is rounded is
+    the score less its row's normaliser, which is near zero wherever a weight is large.
     """
 
     @staticmethod
@@ -69,13 +71,14 @@ class BlockedAttention(Function):
         def block(x: Tensor) -> Tensor:  # [B, K, G, T, E] -> [B*K, G*R, E]
             return x[:, :, :, rows].reshape(len(key), -1, x.shape[-1])
 
-        wide_keys = key.float()
+        # a row's normaliser is taken from its scores by further columns of their product, before anything is rounded
+        long_keys = torch.cat([key, key.new_ones(*key.shape[:2], PARTS)], -1)  # [B*K, T, E + 3]
         for (rows, seen, unseen), normaliser in zip(_query_blocks(query), normalisers):
             part, keys, mixed_gradient = block(query), key[:, seen], block(gradient)
-            wide = part.float() * scale
-            scores = torch.baddbmm(-normaliser, wide, wide_keys[:, seen].mT)  # [B*K, G*R, S]
-            scores[..., rows] += unseen
-            weights = scores.exp_().to(dtype)
+            long_part = torch.cat([part, *_split(normaliser / -scale, dtype)], -1)  # [B*K, G*R, E + 3]
+            weights = (long_part @ long_keys[:, seen].mT).mul_(scale)  # [B*K, G*R, S]
+            weights[..., rows] += unseen
+            weights.exp_()
             value_gradient[:, seen] += weights.mT @ mixed_gradient
             mean = (mixed_gradient * block(mixed)).sum(-1, keepdim=True)  # [B*K, G*R, 1] of the weights' gradient
             weight_gradient = torch.baddbmm(-mean, mixed_gradient, value[:, seen].mT)
@@ -85,6 +88,15 @@ class BlockedAttention(Function):
         split = (len(query), -1, *key.shape[1:])
         key_gradient, value_gradient = key_gradient.to(dtype).view(split), value_gradient.to(dtype).view(split)
         return query_gradient.flatten(1, 2), key_gradient, value_gradient
+
+
+def _split(x: Tensor, dtype: torch.dtype) -> list[Tensor]:
+    """x in float32 as a sum of `PARTS` tensors of a type of fewer digits."""
+    parts = []
+    for _ in range(PARTS):
+        parts.append(x.to(dtype))
+        x = x - parts[-1]
+    return parts
 
 
 def _query_blocks(query: Tensor) -> Iterator[tuple[slice, slice, Tensor]]:
