@@ -36,6 +36,16 @@ AXES = {  # the part of a cell's name before its value, and what grows along the
     "context": f"steps of context ({SHORT_HORIZON} forecast)",
     "digits": "digits of a number",
 }
+SETS = {  # what lies beyond the data of the tuning
+    "simulated": "new series of the same equations and parameters",
+    "growth": "faster growth of the prey",
+    "capacity": "more food",
+    "noise-5": "observation noise of 5%, in the truth, too",
+    "noise-20": "of 20%",
+    "missing": "every second step of the context missing",
+    "lotka-volterra": "closed cycles of Lotka and Volterra",
+}
+SIZES = "parameters of the model"
 LOG_MAE = Axis("MAE", log=True)
 COLUMNS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "mae": ("MAE", shown),
@@ -106,7 +116,7 @@ def learned_figure(cells: Cells) -> Figure | None:
         along[label] = {value: found[value] for value in sorted(found, key=_size)}
     bases = [cell for name, cell in cells.items() if name.startswith("base-")]
     bases.sort(key=lambda cell: cell["model"]["parameters"])
-    along["parameters of the model"] = {f"{cell['model']['parameters'] / 1e6:.3g} M": cell for cell in bases}
+    along[SIZES] = {f"{cell['model']['parameters'] / 1e6:.3g} M": cell for cell in bases}
     drawn = {label: {value: rows_of(cell) for value, cell in found.items()} for label, found in along.items() if found}
     if not drawn:
         return None
@@ -120,13 +130,18 @@ def learned_figure(cells: Cells) -> Figure | None:
             marks += [Line(places, heights, role, name, 1.6), Dots(places, heights, role, name, symbol, 7)]
         y = Axis("MAE" if len(panels) % 3 == 0 else "", log=True, limits=limits)
         panels.append(Panel("", Axis(label, ticks=tuple(found)), y, tuple(marks), height=230))
+    remarks = {
+        AXES["steps"]: "Along the steps all else is as in the main cell.",
+        AXES["context"]: f"Along the context the last {SHORT_HORIZON} steps are forecast, the same for each.",
+        AXES["digits"]: "The model was made for three digits.",
+        SIZES: "The models of several sizes were pretrained with equal FLOPs, fewer than the bundled one.",
+    }
+    said = [f"Adapters are tuned for {_axis_steps(cells):,} steps."]
+    said += [remark for label, remark in remarks.items() if label in drawn]
     return Figure(
         name="learned",
         title="What the error depends on",
-        caption="MAE on the test series, on one logarithmic scale. Along the steps all else is as in the main cell; "
-        f"along other axes adapters are tuned for {_axis_steps(cells):,} steps. Along the context the last "
-        f"{SHORT_HORIZON} steps are forecast, the same for each; the model was made for three digits; models of other "
-        "sizes were pretrained with equal FLOPs, fewer than the bundled one.",
+        caption=" ".join(["MAE on the test series, on one logarithmic scale.", *said]),
         source=OUTPUT.name,
         panels=tuple(panels),
         columns=3,
@@ -166,12 +181,16 @@ def calibration_figure(cells: Cells) -> Figure | None:
 def beyond_figure(cells: Cells) -> Figure | None:
     """main, the cells beyond its data, and lynx-hare: MAE by test set."""
     names = [name for name in BEYOND if name in cells]
-    panels = []
+    panels, said = [], []
     if names:
+        said.append(f"With the adapter of the main cell: {'; '.join(SETS[name] for name in names)}.")
         sets = {"as tuned on": "main"} | {name: name for name in names}
         maes = {label: _maes(cells[name]) for label, name in sets.items() if name in cells}
         panels.append(compared("Simulated", maes, LOG_MAE))
     if "lynx-hare" in cells:
+        said.append(
+            "For hare and lynx an adapter is tuned on the years before 1900; decades from 1900 on are forecast."
+        )
         maes = {"lynx-hare": _maes(cells["lynx-hare"])}
         across = Axis("MAE, thousand pelts", limits=(0, 1.1 * max(maes["lynx-hare"].values())))
         panels.append(compared("Real", maes, across, height=120))
@@ -180,10 +199,7 @@ def beyond_figure(cells: Cells) -> Figure | None:
     return Figure(
         name="beyond",
         title="Beyond the data of the tuning",
-        caption="MAE on series unlike those of the tuning. The simulated sets are forecast with the adapter of the "
-        "main cell: faster growth of the prey, more food, observation noise of 5% and 20% (in the truth, too), every "
-        "second step of the context missing, and closed cycles of Lotka and Volterra. For hare and lynx an adapter is "
-        "tuned on the years before 1900; decades from 1900 on are forecast.",
+        caption=" ".join(["MAE on series unlike those of the tuning.", *said]),
         source=OUTPUT.name,
         panels=tuple(panels),
         columns=1,
