@@ -33,8 +33,8 @@ class BlockedAttention(Function):
     """`causal_attention` by blocks of queries, each with the keys up to its end: a CPU's fastest way in bfloat16.
 
     Query heads that share keys are one batch of the matrix products. The backward pass computes the scores again.
-    Rounding a score of 20 to bfloat16 would change its weight by several percent, and there are models, Qwen2.5 among
-    them, with scores of hundreds. So the forward pass has them in float32, and in the backward pass what is rounded is
+    Rounding a score of 20 to bfloat16 would change its weight by several percent, and there are models with scores of
+    hundreds. So the forward pass has them in float32, and in the backward pass what is rounded is
     the score less its row's normaliser, which is near zero wherever a weight is large.
     """
 
