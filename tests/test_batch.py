@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from loracast.codec import Codec, Scale
-from loracast.engine.batch import Batch, encode_batch, loss_sum, to_device
+from loracast.engine.batch import Batch, encode_batch, gaps, loss_sum, to_device
 from loracast.grammar import COMMA, MISSING, SEMICOLON
 from loracast.model.checkpoint import LanguageModel
 
@@ -46,6 +46,18 @@ def test_a_batch_is_each_window_encoded_with_the_scale_of_its_own_context(name: 
         np.testing.assert_array_equal(in_loss[:length], (text.ids != MISSING) & (np.arange(length) > 0))
         assert not in_loss[length:].any()
     assert batch.saturated == saturated
+
+
+def test_gaps_leave_something_of_every_variable_that_had_something():
+    sparse = np.random.default_rng(0).normal(size=(300, 20, 2))
+    sparse[:, :, 1] = np.where(np.arange(20) == 7, 1.0, np.nan)  # seen once
+    hidden = gaps(sparse, 0.9, (0.3, 0.6), np.random.default_rng(1))
+    assert not hidden[:, :, 1].all(1).any()
+    assert not np.isnan(np.where(hidden, np.nan, sparse)).all(1).any()
+    share = hidden[:, 1:, 0].mean(1)
+    assert 0.8 < (share > 0).mean() < 0.97
+    assert 0.4 < share[share > 0].mean() < 0.5
+    assert not gaps(sparse, 0.0, (0.3, 0.6), np.random.default_rng(1)).any()
 
 
 def test_no_missing_value_and_no_padding_is_a_target_but_their_separators_are():

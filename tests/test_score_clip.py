@@ -2,9 +2,10 @@
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from loracast.engine.pretrain import initialise, model_config
-from loracast.engine.score_clip import clip_scores
+from loracast.engine.score_clip import clip_cost, clip_scores
 from loracast.model.qwen2 import Qwen2, rotary
 from loracast.settings import PretrainConfig
 
@@ -98,3 +99,11 @@ def test_the_largest_score_is_one_that_is_seen(network: Qwen2):
     later = int((every - seen).argmax())
     assert seen[later] < 0.9 * every[later]
     assert clip_scores(network, ids[later : later + 1], 1e9) == pytest.approx(seen[later].item(), rel=1e-5)
+
+
+def test_its_cost_is_what_is_computed(network: Qwen2):
+    with FlopCounterMode(display=False) as counter:
+        clip_scores(network, IDS, LIMIT)
+    # the counter does not see the attention of a CPU
+    unseen = 2 * 2 * 3 * 20**2 * CONFIG.num_attention_heads * CONFIG.head_dim * CONFIG.num_hidden_layers
+    assert clip_cost(CONFIG, 3, 20).hardware == counter.get_total_flops() + unseen

@@ -199,9 +199,6 @@ class PretrainConfig:
     tokens: int = 1024
     """Tokens a window: 1024 / (digits + 1) / D steps of D variables."""
 
-    noise: float = 0.0
-    """Deviation, in units of the last digit, of noise on the numbers that are read; those to be written have none."""
-
     pool: int = 790_000
     """Synthetic series made before training starts."""
 
@@ -227,7 +224,7 @@ class PretrainConfig:
     """Largest norm of the gradient."""
 
     score_limit: float = 30.0
-    """Attention scores that heads are kept below, so that bfloat16 can compute them (measured every tenth step)."""
+    """Heads whose attention scores are larger are shrunk every tenth step, so that bfloat16 can compute the scores."""
 
     validate_every: int = 400
     """Steps between two measurements of the validation loss on series that are never trained on."""
@@ -242,7 +239,7 @@ class PretrainConfig:
         names = ("hidden", "layers", "heads", "kv_heads", "mlp", "digits", "pool", "steps", "batch")
         problems = _at_least(self, dict.fromkeys((*names, "validate_every", "save_every"), 1) | {"seed": 0})
         problems += _positive(self, ("learning_rate", "clip", "score_limit"))
-        problems += _not_negative(self, ("weight_decay", "noise"))
+        problems += _not_negative(self, ("weight_decay",))
         problems += _shares(self, ("warmup", "decay"))
         if self.heads > 0 and self.hidden % (2 * self.heads):
             problems.append(f"hidden ({self.hidden}) must be a multiple of twice the heads ({self.heads})")

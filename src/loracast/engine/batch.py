@@ -80,6 +80,20 @@ def encode_batch(
     return Batch(symbols, in_loss, int(saturated.sum()))
 
 
+def gaps(
+    windows: NDArray[np.float64], share: float, part: tuple[float, float], draws: np.random.Generator
+) -> NDArray[np.bool_]:
+    """Which numbers of windows [B, W, D] to hide: of a `share` of the windows, a part of the numbers within `part`.
+
+    No variable loses all its numbers, since a scale is fitted to them.
+    """
+    gappy = draws.random((len(windows), 1, 1)) < share
+    hidden_part = draws.uniform(*part, gappy.shape)
+    hidden = gappy & (draws.random(windows.shape) < hidden_part)
+    hidden[:, 0] = False
+    return hidden & ~(hidden | np.isnan(windows)).all(1, keepdims=True)
+
+
 def loss_sum(network: Qwen2, ids: Tensor, targets: Tensor, in_loss: Tensor) -> Tensor:
     """Summed cross-entropy in nats of next tokens: ids [B, L] are fed, targets [B, L] with in_loss [B, L] predicted.
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from loracast.codec import Codec
-from loracast.engine.batch import Batch, encode_batch, loss_sum, to_device
+from loracast.engine.batch import Batch, encode_batch, gaps, loss_sum, to_device
 from loracast.engine.loop import (
     Interruption,
     JsonLines,
@@ -32,7 +32,7 @@ from loracast.engine.loop import (
     trapezoid_schedule,
 )
 from loracast.engine.muon import Muon
-from loracast.engine.score_clip import clip_scores
+from loracast.engine.score_clip import clip_cost, clip_scores
 from loracast.errors import ConfigError, Interrupted
 from loracast.files import write_text
 from loracast.flops import PassCost
@@ -47,7 +47,7 @@ from loracast.synthetic import synthesise
 
 SHARES = {1: 0.25, 2: 0.5, 3: 0.25}  # of a batch's windows, by number of variables
 CONTEXT = 0.15, 0.65  # where in a window its context may end, as shares of its length
-GAPPY = 0.08  # share of windows with missing values
+GAPPY, GAPS = 0.08, (0.05, 0.5)  # share of windows with missing values, and how many of their numbers are
 HELD_OUT = 512  # windows that are never trained on
 CHUNK = 2**20  # series made at a time: integrators cost a GPU the same for a few as for very many
 CLIP_EVERY, CLIP_WINDOWS = 10, 4  # steps between two measurements of attention scores, and on how many windows
@@ -82,10 +82,7 @@ class Pool:
             rows, length = part.symbols.shape
             symbols[row : row + rows, :length], in_loss[row : row + rows, :length] = part.symbols, part.in_loss
             row += rows
-        batch = Batch(symbols, in_loss, sum(part.saturated for part in parts))
-        if not self.config.noise:
-            return batch
-        return batch.noisy(self.config.noise, np.random.default_rng([self.seed, step]))
+        return Batch(symbols, in_loss, sum(part.saturated for part in parts))
 
     def _part(self, step: int, variables: int, count: int) -> Batch:
         series = self.series[variables]
@@ -94,11 +91,8 @@ class Pool:
         draws = np.random.default_rng([self.seed, step, variables])
         length = windows.shape[1]
         context = draws.integers(max(2, round(CONTEXT[0] * length)), round(CONTEXT[1] * length) + 1, count)
-        gappy = draws.random((count, 1, 1)) < GAPPY
-        gap_share = draws.uniform(0.05, 0.5, (count, 1, 1))
-        gaps = gappy & (draws.random(windows.shape) < gap_share)
-        gaps[:, 0] = False  # so that a context is never empty
-        return encode_batch(self.codec, np.where(gaps, np.nan, windows), context)
+        windows[gaps(windows, GAPPY, GAPS, draws)] = np.nan
+        return encode_batch(self.codec, windows, context)
 
     def batches(self, first: int, last: int, size: int) -> Iterator[Batch]:
         """The batches of steps `first` to `last` - 1, encoded ahead by a few threads."""
@@ -205,7 +199,7 @@ def pretrain(
     ledger = Ledger()
     ledger.charge("training", step * step_flops)
     ledger.charge("validation", step // config.validate_every * validation_flops)
-    clip_flops = cost.forward(CLIP_WINDOWS, config.tokens).total
+    clip_flops = clip_cost(shape, min(CLIP_WINDOWS, config.batch), config.tokens)
     ledger.charge("clipping", step // CLIP_EVERY * clip_flops)
     # compiled, a small model is three times as fast on a GPU; on a CPU the compiler would cost more than it gives
     if place.type == "cuda":
@@ -217,9 +211,8 @@ def pretrain(
             return loss_sum(network, *on_device) / int(batch.in_loss.sum())
 
     def clip(batch: Batch) -> float:
-        chosen = batch.symbols[:: max(1, len(batch.symbols) // CLIP_WINDOWS)][
-            :CLIP_WINDOWS
-        ]  # of all numbers of variables
+        apart = max(1, len(batch.symbols) // CLIP_WINDOWS)  # some of each number of variables
+        chosen = batch.symbols[::apart][:CLIP_WINDOWS]
         # no cache of casts: what is shrunk is read again at once
         with torch.autocast(place.type, torch.bfloat16, enabled=place.type == "cuda", cache_enabled=False):
             return clip_scores(network, torch.from_numpy(chosen).to(place), config.score_limit)

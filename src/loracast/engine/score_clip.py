@@ -1,7 +1,8 @@
 """Keeps attention scores small while a model is pretrained, as QK-Clip does (Kimi Team 2025, arXiv:2507.20534, 2.1).
 
-Under Muon the scores of some heads grow without bound, to thousands. Queries and keys are rounded to bfloat16, and
-scores with them, so that such heads compute something else on other hardware, and their gradients are poor.
+Under Muon the scores of some heads grew to thousands in our runs (docs/log.md). Queries and keys are rounded to
+bfloat16, and scores with them, so that such heads compute something else on other hardware, and their gradients are
+poor.
 
 Shapes: B windows, T tokens, H query heads, K key-value heads, G = H / K, E head size.
 """
@@ -11,6 +12,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from loracast.flops import Flops, PassCost
+from loracast.model.config import Qwen2Config
 from loracast.model.qwen2 import Attention, Block, Qwen2, rotary
 
 
@@ -31,6 +34,12 @@ def clip_scores(network: Qwen2, ids: Tensor, limit: float) -> float:
         found.append(largest.max())
         x = block(x, cos, sin, None)
     return torch.stack(found).max().item()
+
+
+def clip_cost(config: Qwen2Config, windows: int, tokens: int) -> Flops:
+    """Of one call on ids [windows, tokens]: a forward pass without its head, with queries, keys and scores twice."""
+    forward = PassCost(config, 0).prefill(windows, tokens)
+    return forward.total + Flops.sum(forward.terms[term] for term in ("projections", "rotary", "scores"))
 
 
 def _largest_scores(attention: Attention, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

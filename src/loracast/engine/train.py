@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from loracast.codec import Codec
-from loracast.engine.batch import Batch, encode_batch
+from loracast.engine.batch import Batch, encode_batch, gaps
 from loracast.engine.loop import (
     Interruption,
     JsonLines,
@@ -40,6 +40,7 @@ Item = TypeVar("Item")
 
 CHECKPOINT = "training.safetensors"
 FLOOR = 0.1  # of the peak learning rate, at the end of the cosine
+GAPS = 0.05, 0.6  # share of the numbers that are hidden where some are
 MEASURED_BATCHES = 8  # that the cost of a step is measured by
 
 
@@ -67,9 +68,6 @@ class Progress:
     best_nats: float = float("nan")
     nats: float = float("nan")
     stale: int = 0  # validations since the best one
-
-
-GAPS = 0.05, 0.6  # share of the numbers that are hidden where some are
 
 
 class WindowSource:
@@ -101,19 +99,13 @@ def draw_batch(source: WindowSource, codec: Codec, config: TuneConfig, step: int
     See `TuneConfig.gaps`, `jitter` and `noise`. Sizes by the scale of a whole data set mean something and stay.
     """
     drawn, draws = source.draw(step, config.batch), np.random.default_rng([config.seed, step, 1])
-    drawn[_gaps(drawn.shape, config, draws)] = np.nan
+    if config.gaps:  # from draws of their own: without gaps, windows are as if there were no such thing
+        context = drawn[:, : config.context]
+        context[gaps(context, config.gaps, GAPS, np.random.default_rng([config.seed, step, 2]))] = np.nan
     columns = 1 if codec.scale == "joint" else drawn.shape[2]
     stretch = np.exp(config.jitter * draws.uniform(-1, 1, (len(drawn), columns)))
     batch = encode_batch(codec, drawn, config.context, None if codec.scale == "dataset" else stretch)
     return batch.noisy(config.noise, draws) if config.noise else batch
-
-
-def _gaps(shape: tuple[int, ...], config: TuneConfig, draws: np.random.Generator) -> NDArray[np.bool_]:
-    """Which numbers of windows [B, W, D] are hidden: none of their first steps, so that no context is empty."""
-    gappy = draws.random((shape[0], 1, 1)) < config.gaps
-    hidden = gappy & (draws.random(shape) < draws.uniform(*GAPS, gappy.shape))
-    hidden[:, 0], hidden[:, config.context :] = False, False
-    return hidden
 
 
 def hold_out(
