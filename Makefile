@@ -4,7 +4,8 @@ BIN := .venv/bin
 RUN := .venv/.runtime
 DEV := .venv/.development
 
-.PHONY: demo recipe test test-fast check lint clean
+.DELETE_ON_ERROR:
+.PHONY: demo recipe same-recipe test test-fast check lint clean
 
 demo: $(RUN)
 	$(BIN)/loracast demo -o runs/demo
@@ -13,9 +14,7 @@ demo: $(RUN)
 # name series and their split; simulated ones are made unless given.
 RECIPE ?= recipe.yaml
 R ?= runs/recipe
-ifneq ($(if $(DATA),1),$(if $(SPLIT),1))
-  $(error DATA and SPLIT go together)
-endif
+GIVEN := $(words $(if $(DATA),1) $(if $(SPLIT),1))
 DATA ?= $(R)/data.h5
 SPLIT ?= $(R)/split.json
 MADE_OF = $(DATA) $(SPLIT) $(shell cksum < $(RECIPE))
@@ -23,18 +22,18 @@ MADE_OF = $(DATA) $(SPLIT) $(shell cksum < $(RECIPE))
 recipe: same-recipe $(R)/adapter/adapter_config.json
 	$(BIN)/loracast evaluate $(DATA) --split $(SPLIT) --config $(RECIPE) --adapter $(R)/adapter -o $(R)/scores
 
-.PHONY: same-recipe
 same-recipe:
+	@test $(GIVEN) != 1 || { echo 'DATA and SPLIT go together'; exit 2; }
 	@mkdir -p $(R)
 	@test -f $(R)/made-of || echo '$(MADE_OF)' > $(R)/made-of
 	@test "$$(cat $(R)/made-of)" = '$(MADE_OF)' || \
 	  { echo '$(R) is of other data or another recipe; choose another folder with R=...'; exit 2; }
 
-$(R)/adapter/adapter_config.json: $(R)/base/model.safetensors | $(DATA) $(SPLIT)
+$(R)/adapter/adapter_config.json: $(R)/base/model.safetensors | same-recipe $(DATA) $(SPLIT)
 	$(BIN)/loracast finetune $(DATA) --split $(SPLIT) --config $(RECIPE) --model $(R)/base -o $(@D) \
 	  $(if $(wildcard $(@D)/training.safetensors),--resume)
 
-$(R)/base/model.safetensors: | $(RUN)
+$(R)/base/model.safetensors: | same-recipe $(RUN)
 	$(BIN)/loracast pretrain --config $(RECIPE) -o $(@D) $(if $(wildcard $(@D)/training.safetensors),--resume)
 
 $(R)/data.h5: | $(RUN)

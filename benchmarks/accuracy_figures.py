@@ -41,7 +41,7 @@ SETS = {  # what lies beyond the data of the tuning
     "growth": "faster growth of the prey",
     "capacity": "more food",
     "noise-5": "observation noise of 5%, in the truth, too",
-    "noise-20": "of 20%",
+    "noise-20": "observation noise of 20%",
     "missing": "every second step of the context missing",
     "lotka-volterra": "closed cycles of Lotka and Volterra",
 }
@@ -134,9 +134,8 @@ def learned_figure(cells: Cells) -> Figure | None:
         AXES["steps"]: "Along the steps all else is as in the main cell.",
         AXES["context"]: f"Along the context the last {SHORT_HORIZON} steps are forecast, the same for each.",
         AXES["digits"]: "The model was made for three digits.",
-        SIZES: "The models of several sizes were pretrained with equal FLOPs, fewer than the bundled one.",
     }
-    said = [f"Adapters are tuned for {_axis_steps(cells):,} steps."]
+    said = [f"Adapters are tuned for {steps:,} steps." for steps in _axis_steps(cells)]
     said += [remark for label, remark in remarks.items() if label in drawn]
     return Figure(
         name="learned",
@@ -217,10 +216,10 @@ def compared(title: str, rows: dict[str, dict[str, float]], across: Axis, height
     return Panel(title, across, Axis(ticks=tuple(rows)), tuple(marks), height)
 
 
-def _axis_steps(cells: Cells) -> int:
-    """The steps of the cells along axes other than that of steps."""
+def _axis_steps(cells: Cells) -> list[int]:
+    """The different steps of the cells along axes other than that of steps."""
     prefixes = {*AXES, "base"} - {"steps"}
-    return next((cell["tuning"]["steps"] for name, cell in cells.items() if name.partition("-")[0] in prefixes), 0)
+    return sorted({cell["tuning"]["steps"] for name, cell in cells.items() if name.partition("-")[0] in prefixes})
 
 
 def _size(value: str) -> float:

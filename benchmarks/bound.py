@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from accuracy import SYSTEM, read_data
+from accuracy import SYSTEM, parse, read_data
 from harness import bare_parser, keep, note, origin, rounded
 from numpy.typing import NDArray
 from scipy.integrate import odeint
@@ -62,10 +62,8 @@ def continued(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = bare_parser(__doc__ or "")
-    parser.set_defaults(output=OUTPUT)
-    parser.add_argument("--data", type=Path, help="the published series; simulated ones unless given")
-    parser.add_argument("--split", type=Path, help="JSON file with lists train, validation and test of positions")
-    options = parser.parse_args(arguments)
+    parser.set_defaults(output=OUTPUT, device="cpu")
+    options = parse(parser, arguments)
     series = read_data(options.data, options.split).test
     values = np.stack([one.values for one in series])  # [N, T, D]
     time = np.linspace(0.0, LAW.duration, LAW.steps)[: values.shape[1]]

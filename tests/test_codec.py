@@ -198,7 +198,13 @@ def test_round_trip_to_the_quantisation_step(codec, values, data):
 
 
 @pytest.mark.parametrize(
-    ("kind", "codec"), [("zero", Codec()), ("low", Codec(offset="low")), ("decimal", Codec("decimal", 2))]
+    ("kind", "codec"),
+    [
+        ("zero", Codec()),
+        ("low", Codec(offset="low")),
+        ("decimal", Codec("decimal", 2)),
+        ("low", Codec("decimal", 2, offset="low")),
+    ],
 )
 def test_a_number_stands_for_all_that_round_to_it(kind: str, codec: Codec):
     scale = codec.fit_scale([[3.0, 50.0], [7.0, 90.0]])

@@ -14,9 +14,11 @@ import torch
 from torch import Tensor
 
 from loracast.codec import Codec
+from loracast.engine import pool as pool_module
 from loracast.engine import pretrain as module
 from loracast.engine.batch import Batch
-from loracast.engine.pretrain import Pool, initialise, model_config, pretrain
+from loracast.engine.pool import Pool
+from loracast.engine.pretrain import initialise, model_config, pretrain
 from loracast.engine.score_clip import clip_cost
 from loracast.errors import ConfigError, Interrupted, ModelError
 from loracast.flops import PassCost
@@ -50,10 +52,10 @@ CHECKPOINT = "training.safetensors"
 def small_and_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Few held-out series, and no series made twice: making them takes longer than a tiny training."""
     monkeypatch.setattr(module, "HELD_OUT", 16)
-    monkeypatch.setattr(module, "synthesise", synthesise_once)
+    monkeypatch.setattr(pool_module, "synthesise", synthesise_once)
 
 
-synthesise_once = cache(module.synthesise)
+synthesise_once = cache(pool_module.synthesise)
 
 
 @pytest.fixture
@@ -76,7 +78,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("pretrained") / "model"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "HELD_OUT", 16)
-        patch.setattr(module, "synthesise", synthesise_once)
+        patch.setattr(pool_module, "synthesise", synthesise_once)
         pretrain(TINY, directory, device="cpu")
     return directory
 
@@ -202,7 +204,7 @@ def test_resuming_with_another_setting_is_refused_before_anything_is_made(
 ):
     with pytest.raises(Interrupted):
         pretrain(TINY, tmp_path, device="cpu", report=stop_at(10))
-    monkeypatch.setattr(module, "synthesise", lambda *_, **__: pytest.fail("series were made"))
+    monkeypatch.setattr(pool_module, "synthesise", lambda *_, **__: pytest.fail("series were made"))
     with pytest.raises(ModelError, match=r"learning_rate was 0\.05, now 0\.01; steps was 30, now 40"):
         pretrain(replace(TINY, steps=40, learning_rate=0.01), tmp_path, device="cpu", resume=True)
 
@@ -252,14 +254,14 @@ def test_some_windows_have_gaps_but_none_begins_with_one():
 
 def test_every_series_of_the_pool_is_used_once_before_any_is_used_again(monkeypatch: pytest.MonkeyPatch):
     drawn: list[tuple[np.ndarray, np.ndarray]] = []
-    encode = module.encode_batch
+    encode = pool_module.encode_batch
 
     def spy(codec: Codec, windows: np.ndarray, context: np.ndarray) -> Batch:
         if windows.shape[2] == 2:
             drawn.append((windows, context))
         return encode(codec, windows, context)
 
-    monkeypatch.setattr(module, "encode_batch", spy)
+    monkeypatch.setattr(pool_module, "encode_batch", spy)
     pool = make_pool()
     for step in range(12):
         pool.batch(step, 8)

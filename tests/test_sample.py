@@ -295,11 +295,10 @@ def test_places_fill_a_cell_and_depend_on_seed_and_id_alone():
     assert np.diff(ends, axis=1).max() < 2 / 8  # no wide gap between the eight places of a number, end joined to start
     np.testing.assert_array_equal(sample.cell_places(NAMES[1:], 20, 2, SampleConfig(3, seed=3)), places[1:, :3, :20])
     for other in (sample.cell_places(NAMES, 50, 2, replace(config, seed=4)), places[::-1]):
-        assert not np.isclose(other, places).any(-1).any(-1).all()
-    steps = places[:, 0].reshape(len(NAMES), -1)
-    assert (
-        abs(np.corrcoef(steps[:, :-2].ravel(), steps[:, 2:].ravel())[0, 1]) < 0.2
-    )  # one step tells nothing of the next
+        assert np.isclose(other, places).mean() < 0.01
+    steps = places[:, 0]
+    tells = np.corrcoef(steps[:, :-1].ravel(), steps[:, 1:].ravel())[0, 1]
+    assert abs(tells) < 0.2  # one step tells nothing of the next
 
 
 def test_sampling_spends_no_number_of_the_global_generators(numeric_model):

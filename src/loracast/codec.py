@@ -200,15 +200,16 @@ class Codec:
 
         An integer stands for all numbers that round to it. `places` [..., T, D] in [0, 1) tell where among them each
         value lies, from the lowest to the highest; unless given, in the middle. Where a range begins at zero, so do the
-        numbers of the integer 0; where a minus sign may be written, 0 is exact, or populations would fall below it.
+        numbers of the integer 0; where a minus sign may be written besides, 0 is exact, or populations would fall
+        below it.
         """
         offset, unit = scale.offset[..., None, :], scale.unit[..., None, :]
         huge = np.finfo(float).max
-        numbers = integers if places is None else integers + (places - 0.5)
-        if places is not None and self.layout == "fixed":
-            numbers = np.where(offset == 0, np.abs(numbers), numbers)
-        elif places is not None:
-            numbers = np.where(integers == 0, 0, numbers)
+        numbers = integers
+        if places is not None:
+            numbers = integers + (places - 0.5)
+            of_zero = np.abs(numbers) if self.layout == "fixed" else 0.0
+            numbers = np.where((integers == 0) & (offset == 0), of_zero, numbers)
         with np.errstate(over="ignore"):  # halves, since offset and span may each be near the largest float
             return np.clip(2 * (offset / 2 + numbers * (unit / 2)), -huge, huge)
 

@@ -2,7 +2,8 @@
 
 - `hardware`: 2·m·n·k for every matrix product that is executed and nothing else, so that the cost is what
   `torch.utils.flop_counter` counts. Frozen weights get no gradient; heads of a group share keys and values. Attention
-  is counted over all pairs of tokens, as the counter does, although a causal kernel skips about half of them.
+  is counted over all pairs of tokens, as the counter does, although a causal kernel skips about half of them; the few
+  columns that a CPU's backward pass adds to its scores in bfloat16 are left out.
 - `course`: what the equations say, whoever executes them. Each addition, multiplication and division is 1; an
   exponential, logarithm, root or sine is 10; an (m×n)(n×p) product is m·p·(2n-1). Grouped attention counts as full
   multi-head attention, and the backward pass as twice the forward pass.

@@ -36,6 +36,7 @@ from loracast.model.checkpoint import (
 )
 from loracast.model.lora import ADAPTER_CONFIG, adapter_state, attach, load_adapter_state, save_adapter
 from loracast.series import Series, Window, windows
+from loracast.series.checks import check_observed, constant_level, same_variables
 from loracast.settings import Device, LoraConfig, Precision, SampleConfig, TuneConfig, Vocabulary
 
 Report = Callable[[dict[str, Any]], None]
@@ -144,7 +145,7 @@ class Forecaster:
         else:
             training, held_out = hold_out(series, config.context, config.horizon, config.seed)
         for one in (*training, *(window.context_series for window in held_out)):
-            _check_observed(one)
+            check_observed(one)
         seen = judging(held_out)
         judged = seen[:: max(1, len(seen) // max(1, config.validation_series))][: config.validation_series]
         codec = self.codec
@@ -270,13 +271,13 @@ class Forecaster:
             raise DataError(f"series id {repeated!r} is used more than once; a series' paths are drawn by its id")
         contexts = [self._context(one, horizon, context) for one in series]
         for one in contexts:
-            _check_observed(one)
+            check_observed(one)
 
         shape = (len(series), samples, horizon, len(names))
         values, valid = np.empty(shape), np.ones(shape[:3], bool)
         varying = []
         for index, one in enumerate(contexts):
-            if (level := _constant_level(one)) is not None:
+            if (level := constant_level(one)) is not None:
                 values[index] = level
             else:
                 varying.append(index)
@@ -384,33 +385,6 @@ def _check_unused(directory: Path) -> None:
         raise ConfigError([f"{directory} holds an interrupted run; continue it with --resume or choose another folder"])
     if (directory / ADAPTER_CONFIG).exists():
         raise ConfigError([f"{directory} holds an adapter already; choose another folder or remove this one"])
-
-
-def same_variables(series: Sequence[Series]) -> tuple[str, ...]:
-    """The names of the variables of the first series; a DataError unless all others have as many."""
-    first = series[0]
-    for one in series:
-        if one.variables != first.variables:
-            raise DataError(
-                f"series {one.id!r} has {one.variables} variables, series {first.id!r} has {first.variables}; "
-                "all series of one call must have the same"
-            )
-    return first.names
-
-
-def _check_observed(series: Series) -> None:
-    unseen = [name for name, values in zip(series.names, series.values.T) if np.isnan(values).all()]
-    if unseen:
-        raise DataError(
-            f"series {series.id!r} has no observed value of {', '.join(unseen)} in its context; leave it out or give "
-            "it a longer context"
-        )
-
-
-def _constant_level(series: Series) -> NDArray[np.float64] | None:
-    """The values [D] that a series has at every observed step, or None if any of its variables varies."""
-    low, high = np.nanmin(series.values, 0), np.nanmax(series.values, 0)
-    return low if (low == high).all() else None
 
 
 def _mae(forecaster: Forecaster, judged: Sequence[Window], samples: int, seed: int, ledger: Ledger) -> float:

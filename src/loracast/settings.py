@@ -118,7 +118,7 @@ class TuneConfig:
     """FLOP budget of training and validation together (hardware convention). Training ends before passing it."""
 
     seed: int = 0
-    """Seed of the adapter's start, the windows and dropout."""
+    """Seed of the adapter's start, the windows with their sizes, noise and gaps, and dropout."""
 
     def __post_init__(self):
         problems = []

@@ -298,8 +298,8 @@ def tune(
 class TuningCosts:
     """What a step and a measurement of the validation loss cost.
 
-    The latter is exact; so is the former where all windows are equally long, as with layout `fixed` and nothing
-    missing. Elsewhere it is the mean of a few batches.
+    The latter is exact; so is the former where all windows are equally long: layout `fixed`, nothing missing and no
+    gaps (`TuneConfig.gaps`). Elsewhere it is the mean of a few batches.
     """
 
     step: Flops

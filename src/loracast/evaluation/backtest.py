@@ -24,9 +24,10 @@ from loracast.evaluation.metrics import Scores, score
 from loracast.files import write_text
 from loracast.flops import Flops
 from loracast.forecast import Forecast
-from loracast.forecaster import Forecaster, same_variables
+from loracast.forecaster import Forecaster
 from loracast.ledger import Ledger
 from loracast.series import Series, Window, windows
+from loracast.series.checks import same_variables
 from loracast.settings import SampleConfig
 
 ZERO_SHOT, TUNED = "zero-shot", "tuned"

@@ -26,7 +26,7 @@ def causal_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
 
 
 QUERY_BLOCK = 128  # tokens whose queries are computed together on a CPU
-PARTS = 3  # of bfloat16's 8 digits each, for the 24 of float32
+PARTS = 3  # of bfloat16's 8 bits each, for the 24 of float32
 
 
 class BlockedAttention(Function):
@@ -34,8 +34,8 @@ class BlockedAttention(Function):
 
     Query heads that share keys are one batch of the matrix products. The backward pass computes the scores again.
     Rounding a score of 20 to bfloat16 would change its weight by several percent, and there are models with scores of
-    hundreds. So the forward pass has them in float32, and in the backward pass what is rounded is
-    the score less its row's normaliser, which is near zero wherever a weight is large.
+    hundreds. So the forward pass has them in float32, and in the backward pass what is rounded is the score less its
+    row's normaliser, which is near zero wherever a weight is large.
     """
 
     @staticmethod

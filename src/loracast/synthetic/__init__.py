@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from loracast.errors import ConfigError
+from loracast.synthetic.chaos import CHAOS
 from loracast.synthetic.family import FLAT, Draws, Family
 from loracast.synthetic.fields import FIELDS
 from loracast.synthetic.oscillators import OSCILLATORS
@@ -25,7 +26,7 @@ from loracast.synthetic.waves import WAVES
 
 __all__ = ["FAMILIES", "FLOWS", "Family", "synthesise", "synthesise_chunk"]
 
-FLOWS = (*OSCILLATORS, *FIELDS)
+FLOWS = (*OSCILLATORS, *CHAOS, *FIELDS)
 FAMILIES: dict[str, Family] = {
     family.name: family for family in (*WAVES, *PROCESSES, *(flow.family() for flow in FLOWS))
 }

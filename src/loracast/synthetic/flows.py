@@ -6,6 +6,7 @@ States are [D, N], components first, so that every component is contiguous.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import tau
 
 import torch
 from torch import Tensor
@@ -23,6 +24,12 @@ class Start:
     parameters: Tensor  # [P, N]
     state: Tensor  # [D, N]
     period: Tensor  # [N]
+
+
+def ring(draws: Draws, n: int, smallest: float, largest: float) -> Tensor:
+    """Points [2, N] of the plane at log-uniform distance from the origin, in any direction."""
+    angle = draws.uniform(0, tau, n)
+    return draws.log_uniform(smallest, largest, n) * torch.stack([angle.cos(), angle.sin()])
 
 
 @dataclass(frozen=True)

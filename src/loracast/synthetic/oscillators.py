@@ -1,4 +1,4 @@
-"""Nonlinear oscillators and chaotic flows.
+"""Nonlinear oscillators.
 
 None has the growth-rate form x' = x f(x, y), y' = y g(x, y) of populations: no two coordinate axes stay invariant.
 Shapes: N rows; a derivative takes a state [D, N] and parameters [P, N] and gives [D, N].
@@ -10,13 +10,7 @@ import torch
 from torch import Tensor
 
 from loracast.synthetic.family import Draws
-from loracast.synthetic.flows import Flow, Start
-
-
-def _ring(draws: Draws, n: int, smallest: float, largest: float) -> Tensor:
-    """Points [2, N] of the plane at log-uniform distance from the origin, in any direction."""
-    angle = draws.uniform(0, tau, n)
-    return draws.log_uniform(smallest, largest, n) * torch.stack([angle.cos(), angle.sin()])
+from loracast.synthetic.flows import Flow, Start, ring
 
 
 def _near(draws: Draws, equilibrium: Tensor) -> Tensor:
@@ -37,7 +31,7 @@ def _rayleigh(state: Tensor, parameters: Tensor) -> Tensor:
 
 def _start_relaxation_oscillator(draws: Draws, n: int) -> Start:
     mu = draws.log_uniform(0.05, 4, n)
-    return Start(mu[None], _ring(draws, n, 0.01, 3), tau + 1.2 * mu)
+    return Start(mu[None], ring(draws, n, 0.01, 3), tau + 1.2 * mu)
 
 
 def _fitzhugh_nagumo(state: Tensor, parameters: Tensor) -> Tensor:
@@ -62,7 +56,7 @@ def _stuart_landau(state: Tensor, parameters: Tensor) -> Tensor:
 def _start_supercritical(draws: Draws, n: int) -> Start:
     rate = draws.log_uniform(0.01, 0.6, n)
     growth = rate * torch.where(draws.coin(0.75, n), 1.0, -1.0)  # otherwise a spiral into the fixed point
-    shear, state = draws.uniform(-0.5, 2, n), _ring(draws, n, 0.03, 1.8)
+    shear, state = draws.uniform(-0.5, 2, n), ring(draws, n, 0.03, 1.8)
     fastest = 1 + shear.clamp_min(0) * state.square().sum(0).clamp_min(1)
     return Start(torch.stack([growth, -rate, torch.zeros_like(rate), shear]), state, tau / fastest)
 
@@ -71,7 +65,7 @@ def _start_subcritical(draws: Draws, n: int) -> Start:
     rate = draws.log_uniform(0.03, 0.6, n)
     growth = rate * draws.uniform(-0.35, 0.1, n)  # below -1/4 no cycle is left, above 0 the fixed point is unstable
     parameters = torch.stack([growth, rate, -rate, draws.uniform(-0.3, 1.5, n)])
-    return Start(parameters, _ring(draws, n, 0.05, 1.4), torch.full_like(rate, tau))
+    return Start(parameters, ring(draws, n, 0.05, 1.4), torch.full_like(rate, tau))
 
 
 def _duffing(state: Tensor, parameters: Tensor) -> Tensor:
@@ -83,7 +77,7 @@ def _start_duffing(draws: Draws, n: int) -> Start:
     force = draws.uniform(0.1, 0.7, n) * draws.coin(0.5, n)
     parameters = [draws.log_uniform(0.005, 0.4, n), draws.sign(n), draws.uniform(0.2, 1.5, n)]
     parameters += [force, draws.uniform(0.6, 1.6, n)]
-    state = torch.cat([_ring(draws, n, 0.2, 2.5), draws.uniform(0, tau, 1, n)])
+    state = torch.cat([ring(draws, n, 0.2, 2.5), draws.uniform(0, tau, 1, n)])
     return Start(torch.stack(parameters), state, torch.full_like(force, tau))
 
 
@@ -190,38 +184,7 @@ def _start_planar_cubic(draws: Draws, n: int) -> Start:
     coefficients[1, 2] += growth
     coefficients[0, 2] -= turn
     coefficients[1, 1] += turn
-    return Start(coefficients.view(12, n), _ring(draws, n, 0.03, 2), tau / turn)
-
-
-def _lorenz(state: Tensor, parameters: Tensor) -> Tensor:
-    (x, y, z), (sigma, rho, beta) = state, parameters
-    return torch.stack([sigma * (y - x), x * (rho - z) - y, x * y - beta * z])
-
-
-def _start_lorenz(draws: Draws, n: int) -> Start:
-    parameters = torch.stack([draws.uniform(8, 12, n), draws.uniform(14, 45, n), draws.uniform(2, 3, n)])
-    state = 8 * draws.normal(3, n)
-    state[2] += 20
-    return Start(parameters, state, torch.full((n,), 0.75, device=draws.device))
-
-
-def _rossler(state: Tensor, parameters: Tensor) -> Tensor:
-    (x, y, z), (a, b, c) = state, parameters
-    return torch.stack([-y - z, x + a * y, b + z * (x - c)])
-
-
-def _start_rossler(draws: Draws, n: int) -> Start:
-    parameters = torch.stack([draws.uniform(0.1, 0.25, n), draws.uniform(0.1, 0.4, n), draws.uniform(2.5, 8, n)])
-    state = torch.cat([_ring(draws, n, 0.3, 5), draws.uniform(0, 0.3, 1, n)])
-    return Start(parameters, state, torch.full((n,), 6.0, device=draws.device))
-
-
-def _thomas(state: Tensor, parameters: Tensor) -> Tensor:
-    return torch.sin(state.roll(-1, 0)) - parameters * state
-
-
-def _start_thomas(draws: Draws, n: int) -> Start:
-    return Start(draws.uniform(0.1, 0.32, 1, n), 2 * draws.normal(3, n), torch.full((n,), 14.0, device=draws.device))
+    return Start(coefficients.view(12, n), ring(draws, n, 0.03, 2), tau / turn)
 
 
 OSCILLATORS = (
@@ -376,28 +339,5 @@ OSCILLATORS = (
         _start_planar_cubic,
         coarsest=8,
         settled=0.3,
-    ),
-    Flow(
-        "lorenz",
-        "convection: chaos and spirals into a point",
-        3,
-        "Lorenz (1963)",
-        3,
-        _lorenz,
-        _start_lorenz,
-        coarsest=5,
-        finest=60,
-    ),
-    Flow("rossler", "spiral chaos", 3, "Rossler (1976)", 3, _rossler, _start_rossler, finest=60, substeps=6),
-    Flow(
-        "thomas",
-        "cyclically symmetric flow",
-        2,
-        "x' = sin y - b x and so on round the ring; Thomas (1999)",
-        3,
-        _thomas,
-        _start_thomas,
-        finest=60,
-        substeps=6,
     ),
 )
