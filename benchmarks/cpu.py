@@ -7,9 +7,9 @@ pass, clipping and AdamW. A forecast is 50 steps from 50 of 20 series by 16 path
 the bundled one unless another is named, and the same tokens. Peers come in bfloat16 and float32, with sdpa and eager
 attention, `generate` also with a static cache; each is tried, and the fastest ones take turns with loracast.
 
-The first loss must be that of the peer in float32. Sampled text must parse, and the first step's values must have one distribution (a
-two-sample Kolmogorov–Smirnov test for each series, and one of all of their p-values). The floor is what the matrix
-products take at the peak that was measured in the same run.
+The first loss must be that of the peer in float32. Sampled text must parse, and the first step's values must have one
+distribution (a two-sample Kolmogorov–Smirnov test for each series, and one of all of their p-values). The floor is what
+the matrix products take at the peak that was measured in the same run.
 
 The last line of the output is the result as JSON.
 """
