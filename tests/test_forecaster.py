@@ -233,6 +233,7 @@ def test_paths_lie_among_the_numbers_that_are_written(base: Forecaster):
     for paths, offset, unit in zip(samples, scale.offset, scale.unit):
         one = Scale(offset, unit)
         off = (paths - CODEC.dequantise(CODEC.quantise(paths, one)[0], one)) / unit
+        assert np.abs(off).max() <= 0.5 + 1e-9
         assert off.std() == pytest.approx(12**-0.5, rel=0.1)
 
 

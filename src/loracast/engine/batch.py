@@ -85,7 +85,7 @@ def gaps(
 ) -> NDArray[np.bool_]:
     """Which numbers of windows [B, W, D] to hide: of a `share` of the windows, a part of the numbers within `part`.
 
-    No variable loses all its numbers, since a scale is fitted to them.
+    No first step is hidden, and no variable loses all its numbers, since a scale is fitted to them.
     """
     gappy = draws.random((len(windows), 1, 1)) < share
     hidden_part = draws.uniform(*part, gappy.shape)
