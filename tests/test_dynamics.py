@@ -78,12 +78,6 @@ def test_periods_are_in_units_of_time():
     assert (row["period"], row["lag"]) == (pytest.approx(5, rel=0.02), pytest.approx(1, abs=0.1))
 
 
-def test_uneven_times_are_believed():
-    time = np.sort(np.random.default_rng(0).uniform(0, 100, 300))
-    row = described(wave(20, time=time), wave(20, 6, time=time), time=time)
-    assert (row["period"], row["lag"]) == (pytest.approx(20, rel=0.05), pytest.approx(6, abs=1))
-
-
 def test_dates_count_in_days():
     time = np.datetime64("1999-12-30", "ns") + 6 * np.arange(100) * np.timedelta64(1, "h")
     row = described(wave(20), wave(20, 4), time=time)  # four observations a day

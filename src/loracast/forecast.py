@@ -208,14 +208,10 @@ def draw_fan(
 
 
 def future_time(series: Series, horizon: int) -> NDArray[Any] | None:
-    """The `horizon` times that follow a series' own at its median spacing, or None where it has none."""
-    if series.time is None or series.steps < 2:
+    """The `horizon` times [H] that follow a series' own on its calendar, or None where it has none."""
+    if series.time is None or series.calendar is None:
         return None
-    spacing = np.median(np.diff(series.time).astype(float))
-    ahead = spacing * np.arange(1, horizon + 1)
-    if np.issubdtype(series.time.dtype, np.datetime64):
-        return series.time[-1] + ahead.astype("timedelta64[ns]")
-    return series.time[-1] + ahead
+    return series.calendar.after(series.time[-1], horizon)
 
 
 def read_event(text: str, names: Sequence[str]) -> tuple[int, Callable[..., Any], float]:

@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loracast.errors import ConfigError, DataError
+from loracast.series.calendar import Calendar
+from loracast.series.grid import infer_calendar
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,15 +22,23 @@ class Series:
 
     values: [T, D] float64, NaN where missing, never infinite.
     names: the D variables; each different, printable, without spaces around it (so is `id`).
-    time: [T] strictly increasing, float64 or datetime64[ns], or None.
+    time: [T] evenly spaced, float64 or datetime64[ns] (in UTC where the calendar has a time zone), or None.
+    known: the variables that are known for the future, too, such as a temperature that is planned; they come first.
+    past: the variables that are read and not forecast; they come next. All others are the targets of a forecast.
+    calendar: the grid on which `time` lies; found from `time` unless given, None where there are fewer than two times.
 
     Raises DataError when any of this does not hold.
+
+    Example: ``Series([[30.0, 4.0], [47.2, 6.1]], ("hare", "lynx"), "Canada", time=[1900, 1901])``
     """
 
     values: NDArray[np.float64]  # [T, D]
     names: tuple[str, ...]
     id: str = "0"
     time: NDArray[Any] | None = None  # [T]
+    known: tuple[str, ...] = ()
+    past: tuple[str, ...] = ()
+    calendar: Calendar | None = None
 
     def __post_init__(self) -> None:
         values = _read_only(self.values, np.dtype(np.float64), f"series '{self.id}': values")
@@ -49,6 +59,7 @@ class Series:
             )
         object.__setattr__(self, "values", values)
         object.__setattr__(self, "names", names)
+        self._check_roles()
         if self.time is not None:
             wanted = "datetime64[ns]" if np.asarray(self.time).dtype.kind == "M" else "float64"
             time = _read_only(self.time, np.dtype(wanted), f"series '{self.id}': time")
@@ -56,8 +67,22 @@ class Series:
                 raise DataError(
                     f"series '{self.id}': time has shape {list(time.shape)}, but there are {self.steps} steps"
                 )
-            check_time(time, range(1, self.steps + 1), f"series '{self.id}'")
             object.__setattr__(self, "time", time)
+            if self.calendar is None:
+                check_time(time, range(1, self.steps + 1), f"series '{self.id}'")
+                object.__setattr__(self, "calendar", _calendar(time, self.id))
+        elif self.calendar is not None:
+            raise DataError(f"series '{self.id}': a calendar needs times; give time, too")
+
+    def _check_roles(self) -> None:
+        known, past = tuple(self.known), tuple(self.past)
+        object.__setattr__(self, "known", known)
+        object.__setattr__(self, "past", past)
+        if self.names[: len(known) + len(past)] != known + past or len(known) + len(past) >= len(self.names):
+            raise DataError(
+                f"series '{self.id}': variables are in the order known, past, targets, with at least one target; "
+                f"there are {self.names} with {known} known and {past} past"
+            )
 
     @property
     def steps(self) -> int:
@@ -68,6 +93,16 @@ class Series:
     def variables(self) -> int:
         """D."""
         return self.values.shape[1]
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The variables that are forecast."""
+        return self.names[len(self.known) + len(self.past) :]
+
+    @property
+    def season(self) -> int:
+        """Steps of a season by the calendar, such as 12 for months; 1 where there is none."""
+        return 1 if self.calendar is None else self.calendar.season
 
     def slice(self, start: int, stop: int) -> "Series":
         """The steps from `start` up to but without `stop`, counted from 0. DataError where they are not all there."""
@@ -142,6 +177,27 @@ def windows(series: Sequence[Series], context: int, horizon: int, *, stride: int
     return [
         Window(one, start, context, horizon) for one in series for start in range(0, one.steps - length + 1, stride)
     ]
+
+
+def _calendar(time: NDArray[Any], name: str) -> Calendar | None:
+    """The calendar of times [T]; a DataError where they are uneven or some are absent."""
+    if len(time) < 2:
+        return None
+    found = infer_calendar(time)
+    if found is None:
+        raise DataError(
+            f"series '{name}': the times are not evenly spaced; loracast.series_from_frame places a table's rows on "
+            "the nearest even grid or, with every= and aggregate=, on one of your choice"
+        )
+    calendar, positions = found
+    if absent := int(positions[-1]) + 1 - len(time):
+        first = int(np.argmax(np.diff(positions) > 1))
+        after = calendar.texts(time[first : first + 1])[0]
+        raise DataError(
+            f"series '{name}': the times are {calendar.describe()}, and {calendar.amount(absent)} of them absent, first "
+            f"after {after}; give those steps with NaN as values, or let loracast.series_from_frame do it"
+        )
+    return calendar
 
 
 def _read_only(array: Any, dtype: np.dtype, what: str) -> NDArray[Any]:

@@ -1,0 +1,182 @@
+"""The grid on which a series' times lie: a number line with an even step, or a calendar.
+
+A calendar counts months (quarters and years are months), days (weeks are days), business days or seconds (hours are
+seconds). Months and days are counted on the local clock of the calendar's time zone, seconds in UTC, so that a day is a
+day and an hour is an hour across a change of clocks.
+
+Shapes: T times, R rows of a table, H steps of horizon.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, tzinfo
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from loracast.errors import ConfigError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Unit = Literal["number", "month", "day", "business day", "second"]
+
+LAST = 31  # as the day of a month: its last, however long it is
+NAMED = {  # units and counts that have a name: (what it is called, one of them, season)
+    ("month", 12): ("yearly", "year", 1),
+    ("month", 3): ("quarterly", "quarter", 4),
+    ("month", 1): ("monthly", "month", 12),
+    ("day", 7): ("weekly", "week", 52),
+    ("day", 1): ("daily", "day", 7),
+    ("business day", 1): ("business days", "business day", 5),
+    ("second", 3600): ("hourly", "hour", 24),
+    ("second", 60): ("every minute", "minute", 1440),
+    ("second", 1): ("every second", "second", 1),
+}
+LARGER = (("month", 12), ("day", 7), ("second", 3600), ("second", 60))  # units that a multiple of others is told in
+
+
+@dataclass(frozen=True)
+class Calendar:
+    """Every `count` units of time, from a series' own first time on.
+
+    unit: what is counted; "number" where times are numbers.
+    count: how many of them a step takes; a whole number unless the unit is "number" or "second".
+    day: for months, the day of the month, `LAST` for its last; a month that is too short takes its last.
+    zone: name of the time zone whose clock counts months and days; None where times have no zone.
+
+    Example: ``Calendar("month", 3, day=1).describe()`` is "quarterly".
+    """
+
+    unit: Unit
+    count: float = 1
+    day: int = 1
+    zone: str | None = None
+
+    @property
+    def season(self) -> int:
+        """Steps after which the calendar repeats itself: 12 for months, 4, 52, 7, 24 and so on; 1 if it does not."""
+        if named := NAMED.get((self.unit, int(self.count))):
+            return named[2] if self.count == int(self.count) else 1
+        whole = {"month": 12, "day": 364 if self.count % 7 == 0 else 1, "second": 86400}.get(self.unit, 1)
+        return max(1, int(whole // self.count)) if whole % self.count == 0 and self.count > 1 else 1
+
+    def describe(self) -> str:
+        """The spacing in words, such as "monthly", "every 2 weeks" or "in steps of 0.5"."""
+        if self.unit == "number":
+            return f"in steps of {self.count:.6g}"
+        if self.count == int(self.count) and (named := NAMED.get((self.unit, int(self.count)))):
+            return named[0]
+        return f"every {self._amount(1)}"
+
+    def amount(self, steps: int) -> str:
+        """So many steps in words, such as "4 months"; for numbers, "4 steps"."""
+        return f"{steps} step{'s' * (steps != 1)}" if self.unit == "number" else self._amount(steps)
+
+    def _amount(self, steps: int) -> str:
+        total = steps * self.count
+        unit, size = next(
+            ((unit, size) for unit, size in LARGER if unit == self.unit and self.count % size == 0), (self.unit, 1)
+        )
+        name = NAMED[unit, size if unit in ("month", "day", "second") else 1][1]
+        return f"{total / size:g} {name}{'s' * (total != size)}"
+
+    def times(self, origin: NDArray[Any], positions: NDArray[np.int64]) -> NDArray[Any]:
+        """The times [T] that lie `positions` [T] steps after `origin` (one time, or one for each position)."""
+        if self.unit == "number":
+            return origin + positions * self.count
+        if self.unit == "second":
+            return origin + positions * nanoseconds(self.count)
+        local = to_local(np.broadcast_to(origin, positions.shape), self.zone)
+        date = local.astype("datetime64[D]")
+        clock = local - date
+        steps = (positions * int(self.count)).astype(np.int64)
+        if self.unit == "month":
+            date = in_month(local.astype("datetime64[M]") + steps, self.day)
+        elif self.unit == "day":
+            date = date + steps
+        else:
+            date = np.busday_offset(date, steps, roll="forward")
+        return to_utc(date.astype("datetime64[ns]") + clock, self.zone)
+
+    def after(self, last: Any, count: int) -> NDArray[Any]:
+        """The `count` times [count] that follow the time `last`."""
+        return self.times(np.asarray(last), np.arange(1, count + 1))
+
+    def index(self, time: NDArray[Any]) -> pd.Index:
+        """Times [T] as pandas holds them: whole numbers as integers, dates in the time zone."""
+        import pandas as pd
+
+        if self.unit == "number":
+            whole = bool(np.all(time == np.rint(time))) and bool(np.all(np.abs(time) < 2**53))
+            return pd.Index(time.astype(np.int64) if whole else time)
+        dates = pd.DatetimeIndex(time)
+        return dates if self.zone is None else dates.tz_localize("UTC").tz_convert(read_zone(self.zone))
+
+    def texts(self, time: NDArray[Any]) -> list[str]:
+        """Times [T] as short text: as many digits of a number, or as much of a date, as tell them apart."""
+        index = self.index(time)
+        if self.unit == "number":
+            return [f"{value:.10g}" for value in index]
+        local = to_local(time, self.zone)
+        if self.unit == "month" and self.day == 1 and not np.any(local != local.astype("datetime64[D]")):
+            return np.datetime_as_string(local, unit="Y" if self._january(local) else "M").tolist()
+        if not np.any(local != local.astype("datetime64[D]")):
+            return np.datetime_as_string(local, unit="D").tolist()
+        minutes = not np.any(local != local.astype("datetime64[m]"))
+        return [text.replace("T", " ") for text in np.datetime_as_string(local, unit="m" if minutes else "auto")]
+
+    def _january(self, local: NDArray[Any]) -> bool:
+        return self.count % 12 == 0 and not np.any(local != local.astype("datetime64[Y]"))
+
+
+def read_zone(name: str) -> tzinfo:
+    """The time zone of a name such as Europe/Berlin, UTC or +01:00. ConfigError where there is none."""
+    from zoneinfo import ZoneInfo
+
+    import pandas as pd
+
+    if name.upper() == "UTC":
+        return UTC
+    try:
+        if name[0] in "+-":
+            zone = pd.Timestamp(f"2000-01-01T00:00{name}").tzinfo
+            if zone is not None:
+                return zone
+        return ZoneInfo(name)
+    except (ValueError, KeyError, OSError, IndexError) as error:
+        raise ConfigError([f"there is no time zone {name!r}; give one such as Europe/Berlin, UTC or +01:00"]) from error
+
+
+def to_local(time: NDArray[Any], zone: str | None) -> NDArray[Any]:
+    """Times [T] in UTC as a clock in the zone shows them; unchanged without a zone."""
+    if zone is None or zone == "UTC":
+        return time.astype("datetime64[ns]")
+    import pandas as pd
+
+    return pd.DatetimeIndex(time).tz_localize("UTC").tz_convert(read_zone(zone)).tz_localize(None).to_numpy()
+
+
+def to_utc(local: NDArray[Any], zone: str | None) -> NDArray[Any]:
+    """The inverse of `to_local`; a time that a clock skips moves to the next one, and one shown twice is the first."""
+    if zone is None or zone == "UTC":
+        return local
+    import pandas as pd
+
+    first = np.ones(len(local), bool)
+    aware = pd.DatetimeIndex(local).tz_localize(read_zone(zone), ambiguous=first, nonexistent="shift_forward")
+    return aware.tz_convert("UTC").tz_localize(None).to_numpy()
+
+
+def in_month(month: NDArray[Any], day: int) -> NDArray[Any]:
+    """That day of each month, or the month's last where it is shorter; dates of days."""
+    first = month.astype("datetime64[D]")
+    last = (month + 1).astype("datetime64[D]") - 1
+    return np.minimum(first + (day - 1), last)
+
+
+def nanoseconds(seconds: float) -> np.timedelta64:
+    """A number of seconds as numpy counts them."""
+    return np.timedelta64(round(seconds * 1e9), "ns")
