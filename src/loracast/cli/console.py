@@ -24,6 +24,11 @@ def say(text: str) -> None:
     out.print(text, markup=False, soft_wrap=True)
 
 
+def note(text: str) -> None:
+    """Prints something that a user should know, and that is no problem."""
+    errors.print(f"[bold]note:[/] {escape(text)}", soft_wrap=True)
+
+
 def complain(kind: str, message: object) -> None:
     """Prints a problem, after a bold word that says which kind it is."""
     errors.print(f"[bold red]{kind}:[/] {escape(str(message))}", soft_wrap=True)

@@ -2,34 +2,84 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from cyclopts import Parameter
+from cyclopts import Parameter, Token
 
 from loracast.errors import DataError
-from loracast.series import Columns, Series, read_series, read_split
+from loracast.series import Aggregate, Columns, Order, Reading, Series, read, read_split
 from loracast.settings import Device, Precision
 
+
+def _listed(_type: Any, tokens: Sequence[Token]) -> tuple[str, ...]:
+    """Names that are separated by commas or given one by one."""
+    return tuple(name.strip() for token in tokens for name in token.value.split(",") if name.strip())
+
+
+Names = Annotated[tuple[str, ...], Parameter(converter=_listed, n_tokens=1)]
 Subset = Literal["train", "validation", "test"]
 
 
 @dataclass(frozen=True)
 class DataOptions:
-    """Which columns of a CSV or Parquet file are what."""
+    """Which columns of a table are what, and how its rows become steps."""
 
     time: str | None = None
-    """Column with the times; unless given, the one called time, t, year, date, ds, timestamp or step."""
+    """Column of the times; found by its name (year, date, Jahr, …) or content unless given."""
 
-    id: str | None = None
-    """Column that tells series apart; unless given, the one called id, series, unique_id or item_id."""
+    id: Names = ()
+    """Columns that tell series apart, as in --id site,plot; found by their names unless given."""
 
-    names: tuple[str, ...] | None = None
-    """Names of the variables in their order, as in --names prey --names predator; those of the file unless given."""
+    columns: Names = ()
+    """The variables to forecast, as in --columns hare,lynx; all that are left and hold numbers unless given."""
+
+    known: Names = ()
+    """Variables that are known for the future, too, as in --known rain,temperature."""
+
+    past: Names = ()
+    """Variables that are read and not forecast."""
+
+    every: str | None = None
+    """Spacing to bring uneven or finer times to: 1D, 2W, 1M, 1Q, 1Y, 6h, 15min, 5B, or a number."""
+
+    aggregate: Aggregate | None = None
+    """What becomes of several rows in one step of --every; refused unless given."""
+
+    duplicates: Literal["refuse", "mean"] = "refuse"
+    """Whether two rows of one series and time are refused or averaged."""
+
+    dates: Order | None = None
+    """Order of day and month in dates such as 01/02/2020, where the dates do not tell."""
+
+    zone: str | None = None
+    """Time zone of the times, such as Europe/Berlin."""
+
+    missing: Names = ()
+    """Further texts or numbers that mean "missing", as in --missing -1,unknown."""
+
+    names: Names = ()
+    """New names of the variables in their order, as in --names prey,predator; those of the file unless given."""
+
+    def understand(self, path: Path) -> Reading:
+        """The series of a file, after telling what was understood of it."""
+        from loracast.cli.console import note, say
+
+        columns = Columns(
+            self.time,
+            *(self.id, self.columns, self.known, self.past),
+            *(self.every, self.aggregate, self.duplicates, self.dates, self.zone, self.missing),
+        )
+        reading = read(path, columns, self.names or None)
+        say(reading.understood())
+        for notice in reading.notices:
+            note(notice)
+        return reading
 
     def read(self, path: Path) -> list[Series]:
-        return read_series(path, Columns(self.time, self.id), names=self.names)
+        return self.understand(path).series
 
     def read_subset(self, path: Path, split: Path | None, subset: Subset) -> list[Series]:
         """The series of a file, or those of them that a split file puts into a subset."""

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from loracast.errors import ConfigError
+from loracast.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -153,7 +153,7 @@ def read_zone(name: str) -> tzinfo:
 def to_local(time: NDArray[Any], zone: str | None) -> NDArray[Any]:
     """Times [T] in UTC as a clock in the zone shows them; unchanged without a zone."""
     if zone is None or zone == "UTC":
-        return time.astype("datetime64[ns]")
+        return time.astype("datetime64[ns]", copy=False)
     import pandas as pd
 
     return pd.DatetimeIndex(time).tz_localize("UTC").tz_convert(read_zone(zone)).tz_localize(None).to_numpy()
@@ -180,3 +180,14 @@ def in_month(month: NDArray[Any], day: int) -> NDArray[Any]:
 def nanoseconds(seconds: float) -> np.timedelta64:
     """A number of seconds as numpy counts them."""
     return np.timedelta64(round(seconds * 1e9), "ns")
+
+
+def localise(local: NDArray[Any], zone: str, source: str) -> NDArray[Any]:
+    """Times [T] that clocks in a zone show, as UTC; an hour that is shown twice is told by the order of the rows."""
+    import pandas as pd
+
+    try:
+        aware = pd.DatetimeIndex(local).tz_localize(read_zone(zone), ambiguous="infer", nonexistent="raise")
+    except ValueError as error:
+        raise DataError(f"{source}: times cannot be placed in {zone}: {error}; give them with their offset") from error
+    return aware.tz_convert("UTC").tz_localize(None).to_numpy().astype("datetime64[ns]")

@@ -9,36 +9,65 @@ from pathlib import Path
 
 from loracast.errors import DataError
 from loracast.files import atomic_path, check_folder
-from loracast.series.columns import BY_CONVENTION, Columns
 from loracast.series.hdf5 import read_hdf5, write_hdf5
-from loracast.series.tables import read_csv, read_parquet, write_csv, write_parquet
+from loracast.series.roles import BY_CONVENTION, Columns
+from loracast.series.tables import (
+    Reading,
+    read_excel,
+    read_parquet,
+    read_table,
+    reading_warnings,
+    write_csv,
+    write_parquet,
+)
 from loracast.series.types import Series, check_labels
 
 
 def read_series(path: str | Path, columns: Columns = BY_CONVENTION, names: Sequence[str] | None = None) -> list[Series]:
-    """The series of an .h5/.hdf5, .csv or .parquet file; `names` replaces the names of its variables, in their order.
+    """The series of a file; see `read`, which also tells what was understood of it.
+
+    Warns:
+        UserWarning: for what was done to a table, such as a column that was left out.
+
+    Example: ``read_series("counts.csv", Columns(time="survey", targets=("wolves", "moose")))``
+    """
+    reading = read(path, columns, names)
+    reading_warnings(reading)
+    return reading.series
+
+
+def read(path: str | Path, columns: Columns = BY_CONVENTION, names: Sequence[str] | None = None) -> Reading:
+    """The series of an .h5/.hdf5, text (.csv, .tsv, .txt, .dat, also .gz), .xlsx or .parquet file.
 
     HDF5: `trajectories` [N, T, D], and where present `time` [T], `names` [D] (or x1, x2, …), `ids` [N] (or 0, 1, …).
-    CSV, Parquet: a column a variable, and where present a time column (numbers or ISO 8601 dates, read as UTC). With
-    an id column it is many series, whose rows may be interleaved; without one it is one, called by the file's stem.
-    In CSV, lines that start with "#" are comments; an empty cell, NA and NaN are missing.
+    Tables: a column a variable, and where present a column of times and columns of ids, which make many series of its
+    rows; without one it is one series, called by the file's stem. Text may be separated by commas, semicolons, tabs,
+    bars or spaces, with decimal commas, in UTF-8, UTF-16 or Latin-1; lines that start with "#" are comments. Rows are
+    sorted by time, and absent steps become missing values.
+
+    Args:
+        columns: what the columns of a table are for; found by their names and contents unless given.
+        names: new names of the variables, in their order.
 
     Raises DataError for anything that is not that, naming the file and, for a cell, its row and column.
     """
     path = Path(path)
-    read = _format(path).read
+    read_file = _format(path).read
     if not path.is_file():
         raise DataError(f"{path}: {'is a folder' if path.is_dir() else 'there is no such file'}; check the path")
     try:
-        series = read(path, columns)
+        reading = read_file(path, columns)
     except OSError as error:
         reason = error.strerror or error  # h5py's and pyarrow's errors come without strerror
         raise DataError(f"{path}: cannot be read: {reason}; check that the file is whole and yours to read") from error
+    first = reading.series[0]
     if names is None:
-        return series
-    if len(names) != series[0].variables:
-        raise DataError(f"{path} has {series[0].variables} variables ({', '.join(series[0].names)}), not {len(names)}")
-    return [replace(one, names=tuple(names)) for one in series]
+        return reading
+    if len(names) != first.variables:
+        raise DataError(f"{path} has {first.variables} variables ({', '.join(first.names)}), not {len(names)}")
+    new = dict(zip(first.names, names))
+    roles = {"known": tuple(new[name] for name in first.known), "past": tuple(new[name] for name in first.past)}
+    return replace(reading, series=[replace(one, names=tuple(names), **roles) for one in reading.series])
 
 
 def write_series(series: Sequence[Series], path: str | Path) -> None:
@@ -47,7 +76,8 @@ def write_series(series: Sequence[Series], path: str | Path) -> None:
     A table is wide for one series called by the file's stem, and long otherwise. Raises DataError for series that do
     not fit into one file of that format, or a place that cannot be written; then there is no file, or the old one.
     """
-    write = _format(Path(path)).write
+    write = _format(Path(path), writing=True).write
+    assert write is not None  # of the formats that can be written
     if not series:
         raise DataError(f"{path}: there are no series to write")
     check_labels([one.id for one in series], f"{path}: series id")
@@ -64,26 +94,32 @@ def write_series(series: Sequence[Series], path: str | Path) -> None:
 
 def check_series_path(path: str | Path) -> None:
     """Refuses a file that `write_series` could not write for its suffix or place, before any series is made."""
-    _format(Path(path))
+    _format(Path(path), writing=True)
     check_folder(Path(path).parent)
 
 
 @dataclass(frozen=True)
 class _Format:
-    read: Callable[[Path, Columns], list[Series]]
-    write: Callable[[Sequence[Series], Path, str], None]  # series, the file to make, the stem of its final name
+    read: Callable[[Path, Columns], Reading]
+    write: Callable[[Sequence[Series], Path, str], None] | None  # series, the file to make, the stem of its final name
 
 
-def _format(path: Path) -> _Format:
-    formats = {
-        ".h5": _Format(read_hdf5, write_hdf5),
-        ".hdf5": _Format(read_hdf5, write_hdf5),
-        ".csv": _Format(read_csv, write_csv),
-        ".parquet": _Format(read_parquet, write_parquet),
-    }
-    if path.suffix.lower() not in formats:
-        raise DataError(f"{path}: unknown suffix '{path.suffix}'; series are kept in {', '.join(formats)}")
-    return formats[path.suffix.lower()]
+def _format(path: Path, writing: bool = False) -> _Format:
+    hdf5, text = _Format(read_hdf5, write_hdf5), _Format(read_table, write_csv)
+    formats = {".h5": hdf5, ".hdf5": hdf5, ".csv": text, ".parquet": _Format(read_parquet, write_parquet)}
+    if not writing:
+        formats |= dict.fromkeys((".tsv", ".txt", ".tab", ".dat"), text)
+        formats |= {".xlsx": _Format(read_excel, None), ".xlsm": _Format(read_excel, None)}
+    suffix = path.suffix.lower()
+    if suffix == ".gz" and not writing:
+        suffix = Path(path.stem).suffix.lower()
+        suffix = suffix if suffix in (".csv", ".tsv", ".txt", ".tab", ".dat") else ".gz"
+    if suffix == ".xls":
+        raise DataError(f"{path}: the old Excel format is not read; save the sheet as .xlsx or .csv")
+    if suffix not in formats:
+        verb = "written to" if writing else "read from"
+        raise DataError(f"{path}: unknown suffix '{path.suffix}'; series are {verb} {', '.join(formats)}")
+    return formats[suffix]
 
 
 def _time_kind(series: Series) -> str:

@@ -38,6 +38,10 @@ def infer_calendar(
     within = ~starts[1:]
     if not within.any():
         return None
+    first = np.flatnonzero(starts)
+    if len(first) > 1 and (repeats := _repeated(time, first)):
+        found = infer_calendar(time[: first[1]], None, zone)
+        return (found[0], np.tile(found[1], repeats)) if found else None
     for calendar, moved in _candidates(time, within, zone):
         positions = _positions(moved, starts)
         counts = np.diff(np.append(np.flatnonzero(starts), len(time)))
@@ -45,6 +49,15 @@ def infer_calendar(
         if int(spans.sum()) <= 2 * int(counts.sum()):
             return calendar, positions
     return None
+
+
+def _repeated(time: NDArray[Any], first: NDArray[np.int64]) -> int:
+    """The number of series that begin at rows `first` if all have the same times; else 0."""
+    steps = int(first[1])
+    if len(time) != steps * len(first) or np.any(np.diff(first) != steps):
+        return 0
+    table = time.reshape(len(first), steps)
+    return len(first) if np.array_equal(table, np.broadcast_to(table[0], table.shape)) else 0
 
 
 def _candidates(

@@ -4,26 +4,32 @@ Shapes: N series, T steps, D variables.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from loracast.errors import DataError
-from loracast.series.columns import BY_CONVENTION, Columns, iso_dates, parse_time
+from loracast.series.columns import Table
+from loracast.series.roles import Columns
+from loracast.series.tables import Reading, iso_dates
 from loracast.series.types import Series, check_labels
 
 if TYPE_CHECKING:
     from h5py import File
 
 
-def read_hdf5(path: Path, columns: Columns) -> list[Series]:
+def read_hdf5(path: Path, columns: Columns) -> Reading:
     import h5py
 
-    if columns != BY_CONVENTION:
-        raise DataError(f"{path}: HDF5 has no columns; name time and id columns for CSV and Parquet only")
+    if columns.time or columns.id:
+        raise DataError(f"{path}: HDF5 has no columns of times or ids; --time and --id are for tables")
+    if columns.every or columns.aggregate or columns.zone or columns.missing:
+        raise DataError(f"{path}: --every, --aggregate, --zone and --missing are for tables, not for HDF5")
     try:
         with h5py.File(path) as file:
             values = _array(file, "trajectories", rank=3)
@@ -31,17 +37,40 @@ def read_hdf5(path: Path, columns: Columns) -> list[Series]:
             names, ids = _texts(file, "names"), _texts(file, "ids")
     except (RuntimeError, KeyError, ValueError, TypeError) as error:  # what h5py raises on damaged content
         raise DataError(f"{path}: cannot be read: {error}; the file is damaged") from error
-    n, _, variables = values.shape
+    n, steps, variables = values.shape
     names = names or [f"x{position}" for position in range(1, variables + 1)]
     ids = ids or [str(position) for position in range(n)]
     if n == 0 or len(ids) != n:
         raise DataError(f"{path}: {n} trajectories and {len(ids)} ids; there must be as many, and at least 1")
     check_labels(ids, f"{path}: series id")
     try:
-        time = None if time is None else parse_time(time, lambda row, problem: DataError(f"time {row + 1}: {problem}"))
-        return [Series(one, tuple(names), name, time) for one, name in zip(values, ids)]
+        if time is not None and time.dtype == object:
+            time, _ = Table(str(path), path.stem, {"time": pa.array(time.tolist())}, range(1, len(time) + 1)).times(
+                ["time"], None
+            )
+        first = Series(values[0], tuple(names), ids[0], time)
+        series = [first, *(replace(first, values=one, id=name) for one, name in zip(values[1:], ids[1:]))]
+        series, notices = _with_roles(series, columns)
     except DataError as error:
         raise DataError(f"{path}: {error}") from error
+    return Reading(series, str(path), "time" if time is not None else None, n * steps, 0, notices)
+
+
+def _with_roles(series: list[Series], columns: Columns) -> tuple[list[Series], tuple[str, ...]]:
+    """Series with the variables that were asked for, in the order known, past, targets."""
+    names = series[0].names
+    asked = (*columns.known, *columns.past, *columns.targets)
+    if not asked:
+        return series, ()
+    if unknown := [name for name in asked if name not in names]:
+        raise DataError(f"there is no variable '{unknown[0]}'; there are {', '.join(names)}")
+    targets = columns.targets or tuple(name for name in names if name not in asked)
+    chosen = (*columns.known, *columns.past, *targets)
+    places = [names.index(name) for name in chosen]
+    left = [name for name in names if name not in chosen]
+    notices = (f"variables left out: {', '.join(left)}",) if left else ()
+    roles = {"known": columns.known, "past": columns.past}
+    return [replace(one, values=one.values[:, places], names=chosen, **roles) for one in series], notices
 
 
 def _array(file: "File", key: str, rank: int) -> NDArray[Any]:

@@ -1,107 +1,291 @@
-"""Series in tables, CSV and Parquet: a column a variable, and maybe a column of times and one of ids.
+"""Series in tables, text, Excel, Parquet and pandas: a column a variable, and maybe columns of times and of ids.
 
-Shapes: R rows of a table, D variables. Rows are counted from 1 in messages: lines of the file for CSV.
+Shapes: R rows of a table, D variables. Rows are counted from 1 in messages: lines of the file for text.
 """
 
+from __future__ import annotations
+
 import csv
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from loracast.errors import DataError
-from loracast.series.columns import ID_NAMES, TIME_NAMES, Columns, iso_dates, parse_numbers, parse_time
-from loracast.series.types import Series, check_labels, check_time
+from loracast.series.calendar import Calendar
+from loracast.series.cells import NumberStyle, as_texts, strip, style_of
+from loracast.series.columns import Table
+from loracast.series.roles import BY_CONVENTION, Columns, Roles, find_roles
+from loracast.series.steps import build_series
+from loracast.series.text import Cells, TextTable, read_as_text, read_text
+from loracast.series.types import Series, check_labels
+from loracast.series.words import is_id, is_time, is_year
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True)
-class _Table:
-    """Cells before they are read as numbers: columns [R] of numbers, dates or, where mixed or text, objects."""
+class Reading:
+    """Series, and what was understood of the file or table that they come from.
 
-    path: Path
-    rows: Sequence[int]  # [R], the number of each row in the file
-    columns: Mapping[str, NDArray[Any]]
+    notices: what was done that a reader of the table would want to know, a sentence each.
+    """
 
-    def problem(self, column: str) -> Callable[[int, str], DataError]:
-        return lambda index, problem: DataError(f"{self.path}, row {self.rows[index]}, column '{column}': {problem}")
+    series: list[Series]
+    source: str
+    time: str | None
+    rows: int
+    filled: int
+    notices: tuple[str, ...] = ()
 
-    def find(self, wanted: str | None, conventions: Sequence[str], role: str) -> str | None:
-        """The column called `wanted`, or else the only one whose name is among `conventions`."""
-        if wanted is None:
-            found = [name for name in self.columns if name.lower() in conventions]
-            if len(found) > 1:
-                raise DataError(f"{self.path}: any of {found} could be the {role} column; say which")
-            return found[0] if found else None
-        if wanted not in self.columns:
-            raise DataError(f"{self.path}: no {role} column '{wanted}'; there are {', '.join(self.columns)}")
-        return wanted
-
-    def series(self, columns: Columns) -> list[Series]:
-        time_column = self.find(columns.time, TIME_NAMES, "time")
-        id_column = self.find(columns.id, ID_NAMES, "id")
-        names = tuple(name for name in self.columns if name not in (time_column, id_column))
-        if not names or not self.rows:
-            raise DataError(f"{self.path}: no {'rows below the header' if names else 'columns of variables'}")
-        values = np.column_stack([parse_numbers(self.columns[name], self.problem(name)) for name in names])  # [R, D]
-        time = None if time_column is None else parse_time(self.columns[time_column], self.problem(time_column))  # [R]
-        series = []
-        for label, members in self.groups(id_column).items():
-            own_time = None if time is None else time[members]
-            if own_time is not None:
-                check_time(own_time, [self.rows[row] for row in members], f"{self.path}, series '{label}'")
-            try:
-                series.append(Series(values[members], names, label, own_time))
-            except DataError as error:
-                raise DataError(f"{self.path}: {error}") from error
-        return series
-
-    def groups(self, id_column: str | None) -> dict[str, list[int]]:
-        """The positions of each series' rows, in the order in which the series appear."""
-        if id_column is None:
-            return {self.path.stem: list(range(len(self.rows)))}
-        groups: dict[str, list[int]] = {}
-        for index, cell in enumerate(self.columns[id_column]):
-            label = "" if cell is None else str(cell).strip()
-            if not label:
-                raise self.problem(id_column)(index, "the id is missing; give every row the id of its series")
-            groups.setdefault(label, []).append(index)
-        return groups
+    def understood(self) -> str:
+        """Two lines: times, series and steps; variables, rows and gaps."""
+        first = self.series[0]
+        lengths = sorted({one.steps for one in self.series})
+        steps = f"{lengths[0]:,}" if len(lengths) == 1 else f"{lengths[0]:,} to {lengths[-1]:,}"
+        count = (
+            f"{len(self.series):,} series of {steps} steps" if len(self.series) > 1 else f"1 series of {steps} steps"
+        )
+        calendars = {one.calendar for one in self.series if one.calendar is not None}
+        if self.time is None or first.time is None:
+            time = "no column of times, rows are steps"
+        else:
+            calendar = next(iter(calendars), Calendar("number"))
+            ends = [one.time for one in self.series if one.time is not None]
+            low, high = min(one[0] for one in ends), max(one[-1] for one in ends)
+            begin, end = calendar.texts(np.array([low, high]))
+            spacing = "several spacings" if len(calendars) > 1 else calendar.describe()
+            spacing = "yearly" if calendar == Calendar("number", 1) and is_year(self.time) else spacing
+            named = f"time '{self.time}'" if self.time else "time"
+            time = f"{named} from {begin} to {end}, {spacing}" + (f", {calendar.zone}" if calendar.zone else "")
+        roles = [f"variables {_listed(first.targets)}"]
+        roles += [f"known beforehand {_listed(first.known)}"] if first.known else []
+        roles += [f"read only {_listed(first.past)}"] if first.past else []
+        missing_cells = int(sum(np.isnan(one.values).sum() for one in self.series)) - self.filled * first.variables
+        read = sum(one.steps for one in self.series) - self.filled
+        rows = (
+            f"{self.rows:,} of {self.rows:,} rows read"
+            if read == self.rows
+            else f"{self.rows:,} rows read as {read:,} steps"
+        )
+        absent = f"{self.filled:,} absent step{'s' * (self.filled > 1)} filled with missing values"
+        gaps = [absent] if self.filled else []
+        gaps += [f"{missing_cells:,} missing values"] if missing_cells > 0 else []
+        return f"{self.source}: {time}; {count}\n{'; '.join(roles)}; {rows}; {', '.join(gaps) or 'nothing missing'}"
 
 
-def read_csv(path: Path, columns: Columns) -> list[Series]:
-    rows, records = [], []
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names) if len(names) <= 8 else f"{', '.join(names[:7])} and {len(names) - 7} more"
+
+
+def read_table(path: Path, columns: Columns) -> Reading:
+    """The series of a text file."""
+    text = read_text(path, columns.id)
+    style = style_of(_unusual(text), text.delimiter)
+    if (
+        isinstance(style, NumberStyle)
+        and style.decimal == ","
+        and any(isinstance(one, np.ndarray) for one in text.columns)
+    ):
+        text = read_as_text(path)  # dots, too, are not what they are elsewhere
+        style = style_of(_unusual(text), text.delimiter)
+    _check_header(text.header, str(path))
+    cells: dict[str, Cells] = dict(zip(text.header, text.columns))
+    if isinstance(style, str):
+        raise DataError(f"{path}: {style}")
+    table = Table(str(path), _stem(path), cells, text.lines, style, order=columns.dates, absent=columns.missing)
+    notices = [*text.notices]
+    if style.decimal == ",":
+        notices.append("numbers are read with a decimal comma")
+    return _reading(table, columns, notices)
+
+
+def _unusual(text: TextTable) -> list[str]:
+    """The different cells of text that are made of digits and signs, which tell how a file writes its numbers."""
+    texts: set[str] = set()
+    for name, column in zip(text.header, text.columns):
+        if not isinstance(column, np.ndarray) and not is_id(name):
+            different = pc.unique(column)
+            texts |= set(pc.filter(different, pc.match_substring_regex(different, r"^[^\pL]*\d[^\pL]*$")).to_pylist())
+    return sorted(texts)
+
+
+def read_excel(path: Path, columns: Columns) -> Reading:
+    """The series of the first sheet of an Excel file that holds anything."""
     try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            for row, record in _csv_records(stream):
-                if records and len(record) != len(records[0]):
-                    raise DataError(f"{path}, row {row}: {len(record)} cells, but the header has {len(records[0])}")
-                rows.append(row)
-                records.append(record)
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: not a CSV file in UTF-8: {error}") from error
-    if not records:
-        raise DataError(f"{path}: the file is empty; its first line names the columns")
-    header = [name.strip() for name in records[0]]
-    check_labels(header, f"{path}: column name")
-    cells = np.array(records[1:], dtype=object).reshape(-1, len(header))  # [R, columns]
-    return _Table(path, rows[1:], dict(zip(header, cells.T))).series(columns)
+        import openpyxl
+    except ImportError as error:
+        raise DataError(
+            f"{path}: Excel files need the package openpyxl; pip install openpyxl, or save as CSV"
+        ) from error
+    import warnings
+    from zipfile import BadZipFile
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of styles and validations, which hold no data
+            book = openpyxl.load_workbook(path, read_only=True, data_only=True)
+            sheets = [(sheet.title, list(sheet.iter_rows(values_only=True))) for sheet in book.worksheets]
+    except (BadZipFile, KeyError, ValueError, openpyxl.utils.exceptions.InvalidFileException) as error:
+        raise DataError(f"{path}: not an Excel file (.xlsx): {error}; save it anew or as CSV") from error
+    filled = [(title, rows) for title, rows in sheets if any(cell is not None for row in rows for cell in row)]
+    if not filled:
+        raise DataError(f"{path}: the file is empty; its first row names the columns")
+    title, rows = filled[0]
+    notices = [f"sheet '{title}' is read, and no other of {len(filled)}"] if len(filled) > 1 else []
+    numbered = [(number, row) for number, row in enumerate(rows, 1) if any(cell is not None for cell in row)]
+    width = max(sum(cell is not None for cell in row) for _, row in numbered)
+    skipped = 0
+    while len(numbered) > 1 and sum(cell is not None for cell in numbered[0][1]) < max(1, width - 1):
+        numbered, skipped = numbered[1:], skipped + 1
+    if skipped:
+        notices.append(f"{skipped} row{'s' * (skipped > 1)} above the header left out")
+    header = ["" if name is None else str(name).strip() for name in numbered[0][1]]
+    body = numbered[1:]
+    kept = [place for place, name in enumerate(header) if name or any(row[place] is not None for _, row in body)]
+    cells = {header[place]: _excel_column([row[place] for _, row in body]) for place in kept}
+    _check_header([header[place] for place in kept], str(path))
+    table = _typed(str(path), path.stem, cells, [number for number, _ in body], columns)
+    return _reading(table, columns, notices)
 
 
-def _csv_records(stream: TextIO) -> Iterator[tuple[int, list[str]]]:
-    """Records with the number of the line on which each begins; comments and blank lines are skipped between them."""
-    lines = enumerate(stream, 1)
-    for row, line in lines:
-        if line.strip() and not line.startswith("#"):
-            following = (line for _, line in lines)  # read on only by a quoted cell that spans lines
-            yield row, next(csv.reader(chain((line,), following), skipinitialspace=True, strict=True))
+def _excel_column(cells: Sequence[Any]) -> Cells:
+    """Cells of one column of a sheet as numbers or dates where all are some, else as text."""
+    from datetime import date, datetime
+
+    import pandas as pd
+
+    present = [cell for cell in cells if cell is not None and not (isinstance(cell, str) and not cell.strip())]
+    if present and all(isinstance(cell, int | float) and not isinstance(cell, bool) for cell in present):
+        return np.array([cell if isinstance(cell, int | float) else np.nan for cell in cells], np.float64)
+    if present and all(isinstance(cell, date) for cell in present):
+        dates = pd.to_datetime([cell if isinstance(cell, date) else None for cell in cells])
+        return dates.to_numpy().astype("datetime64[ns]")
+    return as_texts(cell.isoformat() if isinstance(cell, datetime) else cell for cell in cells)
+
+
+def read_parquet(path: Path, columns: Columns) -> Reading:
+    """The series of a Parquet file."""
+    import pandas as pd
+
+    try:
+        frame = pd.read_parquet(path)
+    except (ValueError, TypeError) as error:  # pyarrow's errors are ValueErrors
+        raise DataError(f"{path}: not a Parquet file: {error}") from error
+    return read_frame(frame, columns, str(path), path.stem)
+
+
+def series_from_frame(frame: pd.DataFrame, columns: Columns = BY_CONVENTION) -> list[Series]:
+    """The series of a pandas table, as `read_series` reads those of a file.
+
+    Args:
+        frame: a column a variable; times and ids in columns or in the index.
+        columns: which columns are what; found by their names and contents unless given.
+
+    Warns:
+        UserWarning: for what was done to the table, such as a column that was left out.
+
+    Example: ``series_from_frame(frame, Columns(time="month", targets=("hare", "lynx")))``
+    """
+    reading = read_frame(frame, columns)
+    reading_warnings(reading)
+    return reading.series
+
+
+def reading_warnings(reading: Reading) -> None:
+    """Warns, once, of everything that was noticed when a table was read."""
+    import warnings
+
+    if reading.notices:
+        warnings.warn(f"{reading.source}: {'; '.join(reading.notices)}", stacklevel=3)
+
+
+def read_frame(frame: pd.DataFrame, columns: Columns, source: str = "the table", stem: str = "0") -> Reading:
+    """The series of a pandas table, and what was understood of it."""
+    import pandas as pd
+
+    if frame.index.names != [None] or isinstance(frame.index, pd.DatetimeIndex | pd.PeriodIndex):
+        frame = frame.reset_index()
+    header = [str(name).strip() for name in frame.columns]
+    _check_header(header, source)
+    zones: dict[str, str] = {}
+    cells: dict[str, Cells] = {}
+    for position, name in enumerate(header):
+        cells[name] = _frame_column(frame.iloc[:, position], name, zones)
+    table = _typed(source, stem, cells, range(1, len(frame) + 1), columns)
+    table.zones = zones
+    return _reading(table, columns, [])
+
+
+def _frame_column(column: pd.Series, name: str, zones: dict[str, str]) -> Cells:
+    """A column of a pandas table; the name of its time zone goes into `zones`."""
+    import pandas as pd
+
+    if isinstance(column.dtype, pd.PeriodDtype):
+        column = column.dt.to_timestamp()
+    if isinstance(column.dtype, pd.DatetimeTZDtype):
+        zones[name] = str(column.dt.tz)
+        column = column.dt.tz_convert("UTC").dt.tz_localize(None)
+    if pd.api.types.is_datetime64_dtype(column.dtype):
+        cells = column.to_numpy()
+        nanoseconds = cells.astype("datetime64[ns]")
+        if np.any((nanoseconds.astype(cells.dtype) != cells) & ~np.isnat(cells)):  # numpy wraps around silently
+            raise DataError(
+                f"column '{name}': dates lie between the years 1678 and 2262; give years as numbers instead"
+            )
+        return nanoseconds
+    if pd.api.types.is_timedelta64_dtype(column.dtype):
+        return column.dt.total_seconds().to_numpy(np.float64)
+    if pd.api.types.is_numeric_dtype(column.dtype) and not pd.api.types.is_bool_dtype(column.dtype):
+        return column.to_numpy(np.float64, na_value=np.nan)
+    if isinstance(column.dtype, pd.StringDtype):
+        cells = pa.array(column, pa.string(), from_pandas=True)
+        cells = cells.combine_chunks() if isinstance(cells, pa.ChunkedArray) else cells
+        return strip(pc.fill_null(cells, ""))
+    return as_texts(column.astype(object).where(column.notna(), None))
+
+
+def _typed(source: str, stem: str, cells: dict[str, Cells], rows: Sequence[int], columns: Columns) -> Table:
+    style = style_of(_unusual(TextTable(list(cells), list(cells.values()), ",", rows)), ",")
+    if isinstance(style, str):
+        raise DataError(f"{source}: {style}")
+    return Table(source, stem, cells, rows, style or NumberStyle(), order=columns.dates, absent=columns.missing)
+
+
+def _reading(table: Table, columns: Columns, notices: list[str]) -> Reading:
+    if not len(table):
+        raise DataError(f"{table.source}: there are no rows below the header")
+    roles = find_roles(table, columns)
+    _check_named(table, roles)
+    series, filled = build_series(table, roles, columns)
+    time = " and ".join(roles.time) if roles.time else None
+    return Reading(series, table.source, time, len(table), filled, (*notices, *roles.notices, *table.notices))
+
+
+def _check_named(table: Table, roles: Roles) -> None:
+    if "" in roles.variables:
+        raise DataError(f"{table.source}: a column of numbers has no name; give it one in the header")
+
+
+def _check_header(header: Sequence[str], source: str) -> None:
+    named = [name for name in header if name]
+    check_labels(named, f"{source}: column name")
+    if len(header) - len(named) > 1:
+        raise DataError(f"{source}: {len(header) - len(named)} columns have no name; give each one in the header")
+
+
+def _stem(path: Path) -> str:
+    return Path(path.stem).stem if path.suffix.lower() == ".gz" else path.stem
 
 
 def write_csv(series: Sequence[Series], path: Path, stem: str) -> None:
-    columns = _to_columns(series, stem)
+    columns = to_columns(series, stem)
     cells = [[_cell(value) for value in column] for column in columns.values()]
     comment = any(str(text).startswith("#") for text in (next(iter(columns)), *cells[0]))  # quoted, it is none
     with path.open("w", encoding="utf-8", newline="") as stream:
@@ -114,45 +298,35 @@ def _cell(value: Any) -> Any:
     return "" if value != value else value  # NaN is the only value that differs from itself
 
 
-def read_parquet(path: Path, columns: Columns) -> list[Series]:
-    import pandas
-
-    try:
-        frame = pandas.read_parquet(path)
-    except (ValueError, TypeError) as error:  # pyarrow's errors are ValueErrors
-        raise DataError(f"{path}: not a Parquet file: {error}") from error
-    if frame.index.names != [None]:  # pandas has put a column such as time away as the index
-        frame = frame.reset_index()
-    frame.columns = [str(name).strip() for name in frame.columns]
-    check_labels(list(frame.columns), f"{path}: column name")
-    table = {}
-    for name, column in frame.items():
-        cells = column.to_numpy()
-        numeric = cells.dtype.kind in "iufM"
-        table[name] = cells if numeric else column.astype(object).where(column.notna(), None).to_numpy()
-    return _Table(path, range(1, len(frame) + 1), table).series(columns)
-
-
 def write_parquet(series: Sequence[Series], path: Path, stem: str) -> None:
-    import pyarrow
     from pyarrow import parquet
 
     with path.open("wb") as stream:  # Python's own errors are plainer than pyarrow's
-        parquet.write_table(pyarrow.table(_to_columns(series, stem, dates=False)), stream)
+        parquet.write_table(pa.table(to_columns(series, stem, dates=False)), stream)
 
 
-def _to_columns(series: Sequence[Series], stem: str, dates: bool = True) -> dict[str, Any]:
+def to_columns(series: Sequence[Series], stem: str, dates: bool = True) -> dict[str, Any]:
     """Columns of a table that is read back as `series`: time if any, variables, and id unless one is called `stem`."""
     names = series[0].names
-    if reserved := [name for name in names if name.lower() in TIME_NAMES + ID_NAMES]:
+    if reserved := [name for name in names if is_time(name) or is_id(name)]:
         raise DataError(f"variable '{reserved[0]}' would be read back as a time or id column of the table; rename it")
     columns: dict[str, Any] = {}
     if [one.id for one in series] != [stem]:
         columns["id"] = [one.id for one in series for _ in range(one.steps)]
     times = [one.time for one in series if one.time is not None]
     if times:
+        calendar = series[0].calendar
         time = np.concatenate(times)  # [R]
-        columns["time"] = iso_dates(time) if dates and time.dtype.kind == "M" else time
+        if calendar is not None and calendar.zone:
+            zoned = calendar.index(time)
+            columns["time"] = [one.isoformat() for one in zoned] if dates else pa.array(zoned)
+        else:
+            columns["time"] = iso_dates(time) if dates and time.dtype.kind == "M" else time
     values = np.concatenate([one.values for one in series])  # [R, D]
     columns.update((name, values[:, position]) for position, name in enumerate(names))
     return columns
+
+
+def iso_dates(time: NDArray[Any]) -> list[str]:
+    """Dates [T] as ISO 8601 text, with as many digits as each needs."""
+    return np.datetime_as_string(time, unit="auto").tolist()

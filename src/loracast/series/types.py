@@ -74,6 +74,22 @@ class Series:
         elif self.calendar is not None:
             raise DataError(f"series '{self.id}': a calendar needs times; give time, too")
 
+    @classmethod
+    def unchecked(
+        cls,
+        values: NDArray[np.float64],
+        names: tuple[str, ...],
+        id: str,
+        time: NDArray[Any] | None,
+        known: tuple[str, ...],
+        past: tuple[str, ...],
+        calendar: Calendar | None,
+    ) -> "Series":
+        """A series of read-only arrays that a reader has checked already, for all series of a table at once."""
+        self = object.__new__(cls)
+        self.__dict__.update(values=values, names=names, id=id, time=time, known=known, past=past, calendar=calendar)
+        return self
+
     def _check_roles(self) -> None:
         known, past = tuple(self.known), tuple(self.past)
         object.__setattr__(self, "known", known)
@@ -194,8 +210,8 @@ def _calendar(time: NDArray[Any], name: str) -> Calendar | None:
         first = int(np.argmax(np.diff(positions) > 1))
         after = calendar.texts(time[first : first + 1])[0]
         raise DataError(
-            f"series '{name}': the times are {calendar.describe()}, and {calendar.amount(absent)} of them absent, first "
-            f"after {after}; give those steps with NaN as values, or let loracast.series_from_frame do it"
+            f"series '{name}': the times are {calendar.describe()}, and {calendar.amount(absent)} of them absent, "
+            f"first after {after}; give those steps with NaN as values, or let loracast.series_from_frame do it"
         )
     return calendar
 

@@ -1,0 +1,169 @@
+"""Texts as dates: ISO 8601, quarters and weeks, days and months in either order, and named months.
+
+Shapes: U different texts of a column.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from loracast.series.words import month_number
+
+Order = Literal["day-first", "month-first"]
+Dates = NDArray[np.datetime64]
+
+ZONED = re.compile(r"\d{1,2}(:\d{2}){1,2}(\.\d+)?\s*(Z|UTC|GMT|[+-]\d{2}:?\d{2})$", re.IGNORECASE)
+DIGITS = re.compile(
+    r"(?P<a>\d{1,2})(?P<s>[./-])(?P<b>\d{1,2})(?P=s)(?P<y>\d{4}|\d{2})(?:[ T,]+(?P<clock>\d{1,2}:\d{2}.*))?"
+)
+YEAR_FIRST = re.compile(r"(\d{4})[/.](\d{1,2})[/.](\d{1,2})(?:[ T]+(\d{1,2}:\d{2}.*))?")
+NAMED = re.compile(
+    r"(?:(?P<d>\d{1,2})(?:\.|st|nd|rd|th)?[\s\-/]+)?(?P<m>[^\W\d_]+)\.?(?:[\s\-/]+(?P<d2>\d{1,2})(?:st|nd|rd|th)?,?(?=\s+\d{4}))?"
+    r"[\s\-/,]*(?:de\s+)?(?P<y>\d{4}|\d{2})(?:[ T,]+(?P<clock>\d{1,2}:\d{2}.*))?"
+)
+NAMED_LAST = re.compile(r"(?P<y>\d{4})[\s\-/]*(?P<m>[^\W\d_]{3,})\.?(?:[\s\-/]+(?P<d>\d{1,2}))?")
+PARTS: list[tuple[re.Pattern[str], Callable[[re.Match[str]], str]]] = [
+    (re.compile(r"(\d{4})[ -]?Q([1-4])", re.IGNORECASE), lambda m: f"{m[1]}-{3 * int(m[2]) - 2:02}-01"),
+    (re.compile(r"Q([1-4])[ /-]*(\d{4})", re.IGNORECASE), lambda m: f"{m[2]}-{3 * int(m[1]) - 2:02}-01"),
+    (re.compile(r"(\d{4})M(\d{2})", re.IGNORECASE), lambda m: f"{m[1]}-{m[2]}-01"),
+    (re.compile(r"(\d{1,2})[/.-](\d{4})"), lambda m: f"{m[2]}-{int(m[1]):02}-01"),
+    (re.compile(r"(\d{4})[/.](\d{1,2})"), lambda m: f"{m[1]}-{int(m[2]):02}-01"),
+    (
+        re.compile(r"(\d{4})-?W(\d{1,2})(?:-?([1-7]))?", re.IGNORECASE),
+        lambda m: _week(int(m[1]), int(m[2]), int(m[3] or 1)),
+    ),
+]
+
+
+def parse_dates(texts: Sequence[str]) -> tuple[Dates, NDArray[np.bool_], str | None]:
+    """Texts [U] that can be read in one way only.
+
+    Returns the dates [U] in UTC where they have a zone, which of them [U] were not read, and the name of the zone: the
+    offset from UTC if all have the same, UTC if they have several, None if none has one. Texts with a zone among texts
+    without one are not read.
+    """
+    import pandas as pd
+
+    zoned = np.array([ZONED.search(text) is not None for text in texts])
+    iso = [_iso(text) for text in texts]
+    parsed = pd.to_datetime(iso, format="ISO8601", errors="coerce", utc=True)
+    dates = _nanoseconds(parsed.tz_localize(None).to_numpy())
+    strange = np.isnat(dates)
+    zone = None
+    if zoned.any():
+        offsets = {_offset(text) for text, has in zip(texts, zoned) if has}
+        zone = offsets.pop() if len(offsets) == 1 else "UTC"
+        strange |= ~zoned
+    return dates, strange, zone
+
+
+def parse_ordered(texts: Sequence[str], order: Order) -> Dates | None:
+    """Texts [U] such as 31/01/2020 or 1.2.98 14:30 in that order of day and month; None where any is something else."""
+    dates = []
+    for text in texts:
+        match = DIGITS.fullmatch(text)
+        if match is None:
+            return None
+        day, month = (match["a"], match["b"]) if order == "day-first" else (match["b"], match["a"])
+        dates.append(f"{_year(match['y'])}-{int(month):02}-{int(day):02}{_clock(match['clock'])}")
+    return _strict(dates)
+
+
+def orders_of(texts: Sequence[str]) -> list[Order] | None:
+    """The orders of day and month in which all texts [U] are dates; None where they are no such dates at all."""
+    matches = [DIGITS.fullmatch(text) for text in texts]
+    if any(match is None for match in matches):
+        return None
+    first = [int(match["a"]) for match in matches if match]
+    second = [int(match["b"]) for match in matches if match]
+    orders: list[Order] = []
+    if max(second) <= 12:
+        orders.append("day-first")
+    if max(first) <= 12 and not any(match["s"] == "." for match in matches if match):  # dots stand after days
+        orders.append("month-first")
+    return orders
+
+
+def compact(numbers: NDArray[np.float64]) -> Dates | None:
+    """Numbers [U] such as 20200131 or 202001 as dates, where all of them are; None elsewhere."""
+    if not len(numbers) or np.any(numbers != np.rint(numbers)):
+        return None
+    low, high = numbers.min(), numbers.max()
+    if low > 1e7 and high < 1e8:
+        texts = [f"{int(number) // 10000}-{int(number) // 100 % 100:02}-{int(number) % 100:02}" for number in numbers]
+    elif low >= 150001 and high <= 226212:
+        texts = [f"{int(number) // 100}-{int(number) % 100:02}-01" for number in numbers]
+    else:
+        return None
+    return _strict(texts)
+
+
+def _iso(text: str) -> str:
+    """A text as ISO 8601, where it is a date in some other way that cannot be misread; else as it is."""
+    if text[:4].isdigit() and text[4:5] == "-" and len(text) >= 7 and "W" not in text.upper():
+        return re.sub(r"\s*(UTC|GMT)$", "Z", text)
+    for pattern, write in PARTS:
+        if match := pattern.fullmatch(text):
+            return write(match)
+    if match := YEAR_FIRST.fullmatch(text):
+        return f"{match[1]}-{int(match[2]):02}-{int(match[3]):02}{_clock(match[4])}"
+    if (match := NAMED.fullmatch(text) or NAMED_LAST.fullmatch(text)) and (month := month_number(match["m"])):
+        found = match.groupdict()
+        day = found.get("d") or found.get("d2") or 1
+        return f"{_year(match['y'])}-{month:02}-{int(day):02}{_clock(found.get('clock'))}"
+    return "?" if text[:1].isdigit() is False else text  # pandas reads "now" and "today" as dates, too
+
+
+def _clock(text: str | None) -> str:
+    """A time of day as ISO 8601 has it, with its zone."""
+    match = re.fullmatch(
+        r"(\d{1,2}):(\d{2})(:\d{2}(?:\.\d+)?)?\s*([ap]\.?m\.?)?\s*(Z|UTC|[+-]\d{2}:?\d{2})?", text or "0:00", re.I
+    )
+    if match is None:
+        return "T99"  # which no parser takes
+    hour = int(match[1])
+    if match[4]:
+        hour = hour % 12 + 12 * match[4].lower().startswith("p")
+    return f"T{hour:02}:{match[2]}{match[3] or ':00'}{(match[5] or '').replace('UTC', 'Z')}"
+
+
+def _year(text: str) -> str:
+    """Four digits of a year; two digits are those from 1970 to 2069."""
+    return text if len(text) == 4 else f"{19 if int(text) >= 70 else 20}{text}"
+
+
+def _week(year: int, week: int, day: int) -> str:
+    """The date of a day of an ISO week."""
+    from datetime import date
+
+    try:
+        return date.fromisocalendar(year, week, day).isoformat()
+    except ValueError:
+        return "?"
+
+
+def _offset(text: str) -> str:
+    """The zone at the end of a text: UTC, or an offset such as +01:00."""
+    zone = text[-6:] if text[-6:-5] in "+-" else text[-5:]
+    if text[-1:] in "Zz" or text[-3:].upper() in ("UTC", "GMT") or zone.strip("+-") in ("00:00", "0000"):
+        return "UTC"
+    return zone if ":" in zone else f"{zone[:3]}:{zone[3:]}"
+
+
+def _strict(texts: Sequence[str]) -> Any:
+    import pandas as pd
+
+    dates = pd.to_datetime(list(texts), format="ISO8601", errors="coerce", utc=True)
+    exact = _nanoseconds(dates.tz_localize(None).to_numpy())
+    return None if np.isnat(exact).any() else exact
+
+
+def _nanoseconds(dates: Dates) -> Dates:
+    """Dates in nanoseconds, and no date where 64 bits of those do not reach, which numpy would wrap around."""
+    exact = dates.astype("datetime64[ns]")
+    return np.where(exact.astype(dates.dtype) == dates, exact, np.datetime64("NaT", "ns"))

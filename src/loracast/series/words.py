@@ -1,0 +1,143 @@
+"""The names by which the columns of a table are recognised, in the languages that tables are written in."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+
+def _words(text: str) -> list[str]:
+    return text.split()
+
+
+# Each entry is written as `plain` gives it: lower case, without accents, words separated by one space.
+YEAR = _words("year yr years annee an ans jahr jahre ano anos anno anni jaar ar rok god vuosi 年 год")
+MONTH = _words("month months mon mois monat monate mes meses mese maand manad maned miesiac mesic kuukausi 月 месяц")
+QUARTER = _words("quarter quarters qtr trimestre trimester quartal kwartaal kvartal")
+WEEK = _words("week weeks semaine woche semana settimana uke vecka tydzien tyden viikko 周 неделя")
+DAY = _words("day days jour jours tag tage dia dias giorno giorni dag dagen dzien den paiva 日 день")
+HOUR = _words("hour hours hr hrs heure heures stunde stunden hora horas ora uur timme godzina hodina")
+DATE = _words("date dates datetime timestamp ds datum fecha data datestamp period tid paivamaara 日期 дата")
+DATE += ["date time", "obs date", "sample date", "sampling date", "observation date", "survey date"]
+CLOCK = ["time", "time of day", "clock", "heure", "uhrzeit", "hora", "ora", "uur", *HOUR]
+TIME = [
+    *("time", "times", "t", "temps", "zeit", "tiempo", "tempo", "tijd", "tid", "czas", "cas", "aika", "время", "时间"),
+    *("step", "steps", "timestep", "time step", "timepoint", "time point", "epoch", "generation", "minute", "minutes"),
+    *("second", "seconds", "sec", "secs", "elapsed", "elapsed time", "season year", "doy", "julian", "julian day"),
+]
+ANY_TIME = {*YEAR, *MONTH, *QUARTER, *WEEK, *DAY, *HOUR, *DATE, *TIME}
+
+ID = {
+    *("id", "ids", "series", "series id", "unique id", "item id", "item", "key", "code"),
+    *("site", "sites", "site id", "plot", "plot id", "station", "station id", "unit", "unit id", "location", "loc"),
+    *("region", "area", "zone", "lake", "river", "island", "country", "state", "county", "city", "store", "sensor"),
+    *("species", "species name", "taxon", "population", "pop id", "main id", "strain", "colony", "tank", "microcosm"),
+    *("subject", "subject id", "patient", "patient id", "individual", "animal", "replicate", "rep", "run", "group"),
+    *(
+        "treatment",
+        "experiment",
+        "trial",
+        "cohort",
+        "block",
+        "batch",
+        "sample",
+        "sample id",
+        "device",
+        "machine",
+        "channel",
+        "ticker",
+        "symbol",
+        "name",
+        "label",
+    ),
+    *("standort", "ort", "gebiet", "art", "nom", "nombre", "nome", "especie", "espece", "sitio", "sito", "lieu"),
+    *("estacion", "stazione", "parcelle", "parcela", "pays", "pais", "land", "stad", "soort", "gatunek", "вид", "品种"),
+}
+CORE_ID = {"id", "series", "series id", "unique id", "item id"}
+ROW_NUMBER = {"", "index", "row", "row id", "rownames", "row names", "row number", "rowid", "x1", "no", "nr", "#"}
+UNNAMED = re.compile(r"unnamed:? ?\d*( level \d+)?|column \d+|\.\.\.1")
+
+MONTH_NAMES = {  # beginnings of the names of months, as `plain` gives them, in several languages
+    1: _words("jan janv ene gen ian tammi янв"),
+    2: _words("feb febr fev helmi фев"),
+    3: _words("mar marz maerz marzo mars mrt maart maaliskuu мар"),
+    4: _words("apr avr abr avril huhti апр"),
+    5: _words("may mai mayo maggio mei maj touko мая май"),
+    6: _words("jun juin giu kesa июн"),
+    7: _words("jul juil lug heina июл"),
+    8: _words("aug aou ago elo авг"),
+    9: _words("sep sept set syys сен"),
+    10: _words("oct okt ott out loka окт"),
+    11: _words("nov marras ноя"),
+    12: _words("dec dez dic joulu дек"),
+}
+
+
+def plain(name: str) -> str:
+    """A column's name without case, accents, units in brackets and punctuation: "Année_(AD)" is "annee"."""
+    name = re.sub(r"[(\[{][^)\]}]*[)\]}]", " ", name)
+    name = re.sub(r"(?<=[a-z])(?=[A-Z][a-z])", " ", name)  # the words of SampleDate
+    name = unicodedata.normalize("NFKD", name.casefold().replace("ß", "ss"))
+    name = "".join(letter for letter in name if not unicodedata.combining(letter))
+    return re.sub(r"[\s_.\-:/]+", " ", name).strip()
+
+
+def is_time(name: str) -> bool:
+    """Whether a column's name says that it holds times."""
+    words = plain(name)
+    if words in ANY_TIME:
+        return True
+    first, _, last = words.partition(" ")[0], None, words.rpartition(" ")[2]
+    units = {
+        "utc",
+        "gmt",
+        "local",
+        "cet",
+        "ad",
+        "ce",
+        "bp",
+        "s",
+        "d",
+        "h",
+        "yr",
+        "ms",
+        "min",
+        "index",
+        "start",
+        "begin",
+    }
+    dated = {*DATE, "datetime", "timestamp", "year"}
+    return (first in ANY_TIME and last in units | ANY_TIME) or last in dated
+
+
+def is_year(name: str) -> bool:
+    """Whether a column's name says that it holds years."""
+    return bool({*plain(name).split(" ")} & {*YEAR})
+
+
+def is_nearly_time(name: str) -> bool:
+    """Whether a column's name ends as that of a time does, such as "prey_time"."""
+    return plain(name).rpartition(" ")[2] in {*YEAR, *MONTH, *WEEK, *DAY, *DATE, *TIME}
+
+
+def is_id(name: str) -> bool:
+    """Whether a column's name says that it tells series apart."""
+    words = plain(name)
+    return words in ID or words.endswith(" id") or words.endswith(" code")
+
+
+def is_row_number(name: str) -> bool:
+    """Whether a column has no name, or one that numbers rows."""
+    words = plain(name)
+    return words in ROW_NUMBER or UNNAMED.fullmatch(words) is not None
+
+
+def month_number(text: str) -> int | None:
+    """The number of a month that is named or abbreviated in one of several languages."""
+    word = plain(text).rstrip(".")
+    if len(word) < 3:
+        return None
+    found = [
+        (len(start), number) for number, starts in MONTH_NAMES.items() for start in starts if word.startswith(start)
+    ]
+    return max(found)[1] if found else None

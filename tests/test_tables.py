@@ -1,0 +1,210 @@
+"""Tables as people keep them, read as they are meant or refused with a remedy."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from loracast.errors import ConfigError, DataError
+from loracast.series import Calendar, Columns, Series, read, read_frame, read_series, series_from_frame
+from ordinary_tables import NUMBERS, TABLES, Ordinary
+
+
+@pytest.mark.parametrize("one", TABLES, ids=lambda one: one.name)
+def test_an_ordinary_table_is_read_as_it_is_meant(one: Ordinary, tmp_path: Path):
+    path = tmp_path / one.name
+    one.write(path)
+    if one.refused:
+        with pytest.raises(DataError) as caught:
+            read(path, one.columns)
+        assert one.refused in str(caught.value)
+        assert str(path) in str(caught.value)
+        return
+    reading = read(path, one.columns)
+    first = reading.series[0]
+    assert first.names == one.names
+    assert tuple(series.id for series in reading.series) == (one.ids or (path.name.split(".")[0],))
+    np.testing.assert_allclose(first.values, NUMBERS if one.values is None else one.values, rtol=1e-12)
+    told = reading.understood()
+    if one.first is None:
+        assert first.time is None
+    else:
+        assert f"from {one.first} to {one.last}, {one.spacing}" in told
+    assert told.count("\n") == 1
+    for words in one.says:
+        assert any(words in notice for notice in reading.notices), reading.notices
+    if not one.says:
+        assert not [
+            notice for notice in reading.notices if "decimal comma" not in notice and "only dates" not in notice
+        ]
+
+
+def test_there_are_at_least_thirty_ordinary_tables():
+    assert len(TABLES) >= 30
+    assert len({one.name for one in TABLES}) == len(TABLES)
+
+
+ALIASES = ["MS", "ME", "QS-OCT", "QE", "YS", "YE-JUN", "W-MON", "2W-SUN", "D", "5D", "B", "h", "6h", "15min", "s"]
+
+
+@pytest.mark.parametrize("zone", [None, "Europe/Berlin", "America/New_York"])
+@pytest.mark.parametrize("alias", ALIASES)
+def test_future_times_are_those_of_pandas(alias: str, zone: str | None):
+    whole = pd.date_range("2019-10-25", periods=60, freq=alias, tz=zone)
+    frame = pd.DataFrame({"date": whole[:30], "x": np.arange(30) ** 2 % 7})
+    (series,) = series_from_frame(frame)
+    assert series.calendar is not None
+    assert series.time is not None
+    future = series.calendar.index(series.calendar.after(series.time[-1], 30))
+    assert (future == whole[30:]).all()
+    assert str(future.tz) == str(whole.tz)
+
+
+@pytest.mark.parametrize("start", ["2021-03-27 20:00", "2021-10-30 20:00"])
+def test_hours_go_on_across_a_change_of_clocks(tmp_path: Path, start: str):
+    whole = pd.date_range(start, periods=60, freq="h", tz="Europe/Berlin")
+    rows = "".join(f"{time.isoformat()},{number % 5}\n" for number, time in enumerate(whole[:20]))
+    (tmp_path / "hours.csv").write_text(f"time,x\n{rows}")
+    reading = read(tmp_path / "hours.csv", Columns(zone="Europe/Berlin"))
+    (series,) = reading.series
+    assert series.calendar == Calendar("second", 3600, 1, "Europe/Berlin")
+    assert (series.calendar.index(series.calendar.after(series.time[-1], 40)) == whole[20:]).all()
+    local = "".join(f"{time.tz_localize(None)},{number % 5}\n" for number, time in enumerate(whole[:20]))
+    (tmp_path / "local.csv").write_text(f"time,x\n{local}")
+    (again,) = read(tmp_path / "local.csv", Columns(zone="Europe/Berlin")).series
+    np.testing.assert_array_equal(again.time, series.time)
+
+
+def test_years_stay_whole_numbers_and_leap_days_are_kept():
+    (years,) = series_from_frame(pd.DataFrame({"year": range(1990, 2000), "x": np.arange(10) ** 2 % 7}))
+    assert years.calendar is not None
+    assert years.calendar.index(years.calendar.after(years.time[-1], 2)).tolist() == [2000, 2001]
+    days = pd.date_range("2024-02-20", periods=9, freq="D")
+    (series,) = series_from_frame(pd.DataFrame({"date": days, "x": np.arange(9) ** 2 % 7}))
+    assert series.calendar.texts(series.calendar.after(series.time[-1], 2)) == ["2024-02-29", "2024-03-01"]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    alias=st.sampled_from(ALIASES),
+    steps=st.integers(12, 40),
+    seed=st.integers(0, 1000),
+)
+def test_absent_rows_come_back_as_missing_ones_wherever_they_are(alias: str, steps: int, seed: int):
+    draws = np.random.default_rng(seed)
+    whole = pd.DataFrame({"date": pd.date_range("2019-01-01", periods=steps, freq=alias), "x": draws.random(steps)})
+    absent = draws.choice(np.arange(4, steps - 4), size=draws.integers(1, max(2, (steps - 8) // 3)), replace=False)
+    reading = read_frame(whole.drop(index=absent).sample(frac=1, random_state=seed), Columns())
+    (series,) = reading.series
+    wanted = whole.x.to_numpy(copy=True)
+    wanted[absent] = np.nan
+    np.testing.assert_array_equal(series.values[:, 0], wanted)
+    np.testing.assert_array_equal(series.time, whole.date.to_numpy().astype("datetime64[ns]"))
+    assert reading.filled == len(absent)
+
+
+def test_many_series_with_gaps_of_their_own():
+    draws = np.random.default_rng(0)
+    tables, wanted = [], {}
+    for label in "abcdef":
+        steps = int(draws.integers(10, 20))
+        whole = pd.DataFrame({"month": pd.date_range("2010-01-01", periods=steps, freq="MS"), "x": draws.random(steps)})
+        absent = draws.choice(np.arange(1, steps - 1), size=2, replace=False)
+        values = whole.x.to_numpy(copy=True)
+        values[absent] = np.nan
+        wanted[label] = values
+        tables.append(whole.drop(index=absent).assign(plot=label))
+    table = pd.concat(tables).sample(frac=1, random_state=0)
+    reading = read_frame(table, Columns())
+    assert reading.filled == 12
+    assert {one.id for one in reading.series} == set(wanted)
+    for one in reading.series:
+        np.testing.assert_array_equal(one.values[:, 0], wanted[one.id])
+
+
+def test_series_of_several_spacings_each_keep_their_own():
+    monthly = pd.DataFrame(
+        {"date": pd.date_range("2010-01-01", periods=9, freq="MS"), "id": "m", "x": np.arange(9) ** 2 % 5}
+    )
+    daily = pd.DataFrame(
+        {"date": pd.date_range("2010-01-03", periods=9, freq="h"), "id": "d", "x": np.arange(9) ** 2 % 5}
+    )
+    series = {one.id: one for one in read_frame(pd.concat([monthly, daily]), Columns()).series}
+    assert series["m"].calendar == Calendar("month", 1)
+    assert series["d"].calendar == Calendar("second", 3600)
+
+
+def test_a_table_warns_in_python_of_what_was_done_to_it(tmp_path: Path):
+    (tmp_path / "t.csv").write_text("year,x,notes\n2001,1,\n2000,5,storm\n2002,3,\n")
+    with pytest.warns(UserWarning, match="sorted"):
+        read_series(tmp_path / "t.csv")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        read(tmp_path / "t.csv")
+
+
+def test_a_frame_gives_its_labels_and_types_back():
+    frame = pd.DataFrame({"when": pd.date_range("2020", periods=4, freq="D"), "who": [7] * 4, "x": [1, None, 3.5, 2]})
+    (series,) = series_from_frame(frame.astype({"x": "Float64"}), Columns(time="when", id="who"))
+    assert series.id == "7"
+    np.testing.assert_array_equal(series.values[:, 0], [1, np.nan, 3.5, 2])
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"targets": ("x",), "known": ("x",)}, "named twice"),
+        ({"aggregate": "mean"}, "--every"),
+    ],
+)
+def test_contradictory_columns_are_refused(columns, message):
+    with pytest.raises(ConfigError, match=message):
+        Columns(**columns)
+
+
+@pytest.mark.parametrize(
+    ("every", "message"),
+    [
+        ("fortnight", "a count and a unit"),
+        ("0D", "a count and a unit"),
+        ("1.5D", "a count"),
+        ("3", "a count and a unit"),
+    ],
+)
+def test_a_spacing_that_means_nothing_is_refused(every, message):
+    frame = pd.DataFrame({"date": pd.date_range("2020", periods=5, freq="D"), "x": [1.0, 2, 1, 2, 3]})
+    with pytest.raises(ConfigError, match=message):
+        series_from_frame(frame, Columns(every=every, aggregate="mean"))
+
+
+def test_uneven_times_are_refused_by_a_series_and_placed_by_a_table():
+    time = pd.to_datetime(["2020-01-14", "2020-02-17", "2020-03-12", "2020-05-15"]).to_numpy()
+    with pytest.raises(DataError, match="series_from_frame"):
+        Series(np.arange(4.0), "x", "a", time)
+    with pytest.warns(UserWarning, match="placed on it"):
+        (series,) = series_from_frame(pd.DataFrame({"date": time, "x": [1.0, 2, 4, 3]}))
+    np.testing.assert_array_equal(series.values[:, 0], [1, 2, 4, np.nan, 3])
+
+
+def test_a_column_that_is_no_species_is_never_forecast_in_silence():
+    numbers = np.arange(12.0) ** 2 % 7
+    for name in ("day", "année", "Zeit", "obs_time", "survey_year", "DATE", "t", "timestamp", "semester_no"):
+        frame = pd.DataFrame({name: np.arange(12), "x": numbers})
+        if name == "semester_no":
+            with pytest.raises(DataError, match="--time semester_no"):
+                read_frame(frame, Columns())
+        else:
+            assert read_frame(frame, Columns()).series[0].names == ("x",)
+
+
+def test_numbers_that_are_called_like_an_id_are_asked_about_where_times_do_not_repeat():
+    frame = pd.DataFrame({"year": range(2000, 2012), "area": [5, 6, 5] * 4, "x": np.arange(12) ** 2 % 7})
+    with pytest.raises(DataError, match="--id area or name the variables with --columns"):
+        read_frame(frame, Columns())
+    assert read_frame(frame, Columns(targets=("area", "x"))).series[0].names == ("area", "x")
