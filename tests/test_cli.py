@@ -570,8 +570,8 @@ def test_the_program_itself_runs_and_reports():
 
 BAD_TABLES: dict[str, tuple[dict[str, object], tuple[str, ...]]] = {
     "text in a number column": ({"row4": (2, 1.5, "lots")}, ("row 4", "'predator'", "'lots'")),
-    "decreasing time": ({"row5": (1.5, 1, 1)}, ("row 5", "decreases from 2.0 to 1.5")),
-    "duplicated time": ({"row5": (2, 1, 1)}, ("row 5", "2.0 is duplicated")),
+    "uneven time": ({"row5": (1.5, 1, 1)}, ("not evenly spaced", "--every")),
+    "duplicated time": ({"row5": (2, 1, 1)}, ("rows 4 and 5", "time 2 appears twice", "--duplicates mean")),
     "missing time": ({"row5": ("", 1, 1)}, ("row 5", "time is missing")),
     "infinity": ({"row6": (4, "inf", 1)}, ("row 6", "'prey'", "infinite")),
     "minus infinity": ({"row6": (4, 1, "-Infinity")}, ("row 6", "'predator'", "infinite")),
@@ -630,7 +630,7 @@ def test_a_series_that_is_all_missing_is_refused(command: str, workplace: Path, 
 @pytest.mark.parametrize("command", ["forecast", "evaluate"])
 def test_another_number_of_variables_than_tuned_on_is_refused(command, workplace: Path, tmp_path: Path, refused):
     data = tmp_path / "three.csv"
-    data.write_text("a,b,c\n" + "".join(f"{step},{step % 3},{step % 5}\n" for step in range(24)))
+    data.write_text("a,b,c\n" + "".join(f"{step % 7},{step % 3},{step % 5}\n" for step in range(24)))
     words = reading_command(command, data, workplace, tmp_path / "out")
     refused(*words, "--adapter", workplace / "adapter", mentions=("2 variables (prey, predator)", "3 (a, b, c)"))
 

@@ -13,8 +13,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
+import pyarrow.compute
 from numpy.typing import NDArray
+
+pc: Any = pyarrow.compute  # whose functions are made when it is imported
 
 MISSING = frozenset(
     (

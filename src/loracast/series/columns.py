@@ -12,11 +12,10 @@ from typing import Any, Literal, NoReturn
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from loracast.errors import DataError
-from loracast.series.cells import NumberStyle, missing, missing_codes, parse_numbers
+from loracast.series.cells import NumberStyle, missing, missing_codes, parse_numbers, pc
 from loracast.series.dates import Order, compact, orders_of, parse_dates, parse_ordered
 from loracast.series.grid import infer_calendar
 from loracast.series.text import Cells
@@ -190,7 +189,7 @@ class Table:
             return kind != "empty"
         if self.is_dates(name) or self.is_clock(name) or self._named_months(name) is not None:
             return True
-        return any(text[:1].isdigit() for text in self.columns[name].dictionary_encode().dictionary.to_pylist())
+        return any(text[:1].isdigit() for text in np.unique(self._texts(name)))
 
     def is_dates(self, name: str) -> bool:
         """Whether a column holds dates, and all its cells are some."""
@@ -264,7 +263,7 @@ class Table:
 
     def _ordered(self, name: str, texts: list[str], codes: NDArray[np.int64], orders: list[Order]) -> NDArray[Any]:
         """Dates [R] such as 01/02/2020, in the only order of day and month that is possible or evenly spaced."""
-        chosen = [self.order] if self.order else orders
+        chosen: list[Order] = [self.order] if self.order else orders
         read = {order: parse_ordered(texts, order) for order in chosen}
         fits = {order: dates[codes] for order, dates in read.items() if dates is not None}
         if len(fits) > 1:

@@ -16,6 +16,7 @@ from loracast.errors import ConfigError, DataError
 from loracast.series.calendar import LAST, Calendar, Unit, in_month, nanoseconds, to_local, to_utc
 
 MONTH_DAYS = 365.2425 / 12
+COMMON = 1 / 3  # of the times, at the least, that follow the one before by a single step
 MOST_MOVED = 0.25  # of a step, that a time may be moved to the nearest one
 
 
@@ -30,7 +31,8 @@ def infer_calendar(
         zone: the time zone that days and months are counted in.
 
     Returns:
-        Calendar and positions [R] int64; None where no calendar fits, or where less than half of its steps are there.
+        Calendar and positions [R] int64; None where no calendar fits, where less than half of its steps are there, or
+        where few times follow each other by one step, as where a single time is mistaken.
     """
     if starts is None:
         starts = np.zeros(len(time), bool)
@@ -46,7 +48,8 @@ def infer_calendar(
         positions = _positions(moved, starts)
         counts = np.diff(np.append(np.flatnonzero(starts), len(time)))
         spans = np.maximum.reduceat(positions, np.flatnonzero(starts)) + 1
-        if int(spans.sum()) <= 2 * int(counts.sum()):
+        common = float(np.mean(moved[1:][within] == 1)) >= COMMON
+        if common and int(spans.sum()) <= 2 * int(counts.sum()):
             return calendar, positions
     return None
 

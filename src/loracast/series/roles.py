@@ -148,7 +148,7 @@ def _find_ids(table: Table, free: Sequence[str], roles: Roles) -> tuple[str, ...
             continue  # another value in each row
         found.append(name)
     if len(found) > 1:  # a column whose values say nothing beyond those of the others is not needed
-        sizes = {name: len(table.codes(name)[1]) for name in found}
+        sizes = {name: len(table.groups([name])[1]) for name in found}
         kept = [name for name in found if sizes[name] > 1] or found[:1]
         for name in sorted(kept, key=lambda one: sizes[one]):
             others = [one for one in kept if one != name]
@@ -165,9 +165,16 @@ def _find_ids(table: Table, free: Sequence[str], roles: Roles) -> tuple[str, ...
 def _doubt_ids(table: Table, roles: Roles) -> None:
     """A DataError for a column of numbers that is called like an id where the times alone tell all rows apart."""
     doubtful = [name for name in roles.id if table.is_numeric(name) and words.plain(name) not in words.CORE_ID]
-    if len(roles.id) != 1 or not doubtful or len(table.groups(roles.id)[1]) == 1 or len(roles.time) > 1:
+    if (
+        not roles.time
+        or len(roles.id) != 1
+        or not doubtful
+        or len(table.groups(roles.id)[1]) == 1
+        or len(roles.time) > 1
+    ):
         return
-    cells = table.columns[roles.time[0]]
+    (time,) = roles.time
+    cells = table.columns[time]
     count = len(np.unique(cells)) if isinstance(cells, np.ndarray) else len(cells.unique())
     if count == len(table):
         raise DataError(

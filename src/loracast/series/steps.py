@@ -116,7 +116,7 @@ def _aggregated(rows: _Rows, groups: NDArray[np.int64], how: str) -> _Rows:
     import pandas as pd
 
     frame = pd.DataFrame(rows.values).groupby(groups)
-    values = frame.sum(min_count=1) if how == "sum" else frame.agg(how)
+    values: Any = frame.sum(min_count=1) if how == "sum" else frame.agg(how)
     first = np.flatnonzero(np.concatenate([[True], np.diff(groups) > 0]))
     return _Rows(values.to_numpy(), rows.codes[first], rows.time[first], rows.place[first])
 
@@ -176,7 +176,8 @@ def _one_by_one(
     series, filled, moved = [], 0, 0
     most = 0.0
     for start, stop in pairwise(bounds):
-        part = _Rows(*(array[start:stop] for array in (rows.values, rows.codes, rows.time, rows.place)))
+        here = slice(start, stop)
+        part = _Rows(rows.values[here], rows.codes[here], rows.time[here], rows.place[here])
         label = labels[int(part.codes[0])]
         found = infer_calendar(part.time, None, zone) if stop - start > 1 else (None, np.zeros(stop - start, np.int64))
         if found is None:

@@ -13,12 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from loracast.errors import DataError
 from loracast.series.calendar import Calendar
-from loracast.series.cells import NumberStyle, as_texts, strip, style_of
+from loracast.series.cells import NumberStyle, as_texts, pc, strip, style_of
 from loracast.series.columns import Table
 from loracast.series.roles import BY_CONVENTION, Columns, Roles, find_roles
 from loracast.series.steps import build_series
@@ -132,7 +131,7 @@ def read_excel(path: Path, columns: Columns) -> Reading:
             warnings.simplefilter("ignore", UserWarning)  # of styles and validations, which hold no data
             book = openpyxl.load_workbook(path, read_only=True, data_only=True)
             sheets = [(sheet.title, list(sheet.iter_rows(values_only=True))) for sheet in book.worksheets]
-    except (BadZipFile, KeyError, ValueError, openpyxl.utils.exceptions.InvalidFileException) as error:
+    except (BadZipFile, KeyError, ValueError, OSError) as error:
         raise DataError(f"{path}: not an Excel file (.xlsx): {error}; save it anew or as CSV") from error
     filled = [(title, rows) for title, rows in sheets if any(cell is not None for row in rows for cell in row)]
     if not filled:

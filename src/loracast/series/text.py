@@ -21,11 +21,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from loracast.errors import DataError
-from loracast.series.cells import MISSING, NumberStyle, strip
+from loracast.series.cells import MISSING, NumberStyle, pc, strip
 from loracast.series.words import is_id
 
 Cells = pa.Array | NDArray[Any]  # text; or numbers, NaN where missing; or datetime64[ns]
