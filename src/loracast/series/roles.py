@@ -173,8 +173,7 @@ def _doubt_ids(table: Table, roles: Roles) -> None:
         or len(roles.time) > 1
     ):
         return
-    (time,) = roles.time
-    cells = table.columns[time]
+    cells = table.columns["".join(roles.time)]
     count = len(np.unique(cells)) if isinstance(cells, np.ndarray) else len(cells.unique())
     if count == len(table):
         raise DataError(
