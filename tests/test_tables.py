@@ -39,10 +39,9 @@ def test_an_ordinary_table_is_read_as_it_is_meant(one: Ordinary, tmp_path: Path)
     assert told.count("\n") == 1
     for words in one.says:
         assert any(words in notice for notice in reading.notices), reading.notices
+    usual = ("decimal comma", "only dates", "comma between thousands")
     if not one.says:
-        assert not [
-            notice for notice in reading.notices if "decimal comma" not in notice and "only dates" not in notice
-        ]
+        assert not [notice for notice in reading.notices if not any(words in notice for words in usual)]
 
 
 def test_there_are_at_least_thirty_ordinary_tables():
@@ -208,3 +207,20 @@ def test_numbers_that_are_called_like_an_id_are_asked_about_where_times_do_not_r
     with pytest.raises(DataError, match="--id area or name the variables with --columns"):
         read_frame(frame, Columns())
     assert read_frame(frame, Columns(targets=("area", "x"))).series[0].names == ("area", "x")
+
+
+@pytest.mark.parametrize(
+    ("content", "first", "says"),
+    [
+        ("season,x\n1999/00,1\n2000/01,5\n2001/02,3\n", 1999, "read as the years in which they begin"),
+        ("year,x\n2000,3\n2001,-9999\n2002,-4\n2003,1\n", 2000, "-9999 in column 'x' read as missing"),
+        ("an;n\n1900;30.100\n1901;47.101\n1902;20.345\n", 1900, "with a decimal point"),
+        ('year,n\n1900,"30,100"\n1901,"47,101"\n1902,"20,345"\n', 1900, "a comma between thousands"),
+        ("year;hare;lynx\n;thousands;thousands\n1900;3;4\n1901;5;6\n1902;1;2\n", 1900, "below the header is left out"),
+    ],
+)
+def test_what_could_be_read_otherwise_is_told(tmp_path: Path, content: str, first: float, says: str):
+    (tmp_path / "table.csv").write_text(content)
+    reading = read(tmp_path / "table.csv")
+    assert reading.series[0].time[0] == first
+    assert any(says in notice for notice in reading.notices), reading.notices

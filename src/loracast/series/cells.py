@@ -147,10 +147,14 @@ def parse_numbers(texts: pa.Array, style: NumberStyle) -> tuple[NDArray[np.float
 
 
 def missing_codes(numbers: NDArray[np.float64]) -> list[float]:
-    """Numbers that stand for missing ones, such as -999 among numbers of which no other is below zero."""
-    negative = numbers[numbers < 0]
-    found = [code for code in CODES if np.any(negative == code)]
-    return found if found and np.all(np.isin(negative, found)) and len(negative) < np.sum(~np.isnan(numbers)) else []
+    """Numbers that stand for missing ones, such as -999 where no other number is below zero or nearly as large."""
+    found = [code for code in CODES if np.any(numbers == code)]
+    others = numbers[~np.isin(numbers, found) & ~np.isnan(numbers)]
+    if not found or not len(others):
+        return []
+    if others.min() >= 0:
+        return found
+    return [code for code in found if code <= -999 and np.abs(others).max() < -code / 5]
 
 
 def as_texts(cells: Iterable[Any]) -> pa.Array:

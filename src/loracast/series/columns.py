@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from loracast.errors import DataError
 from loracast.series.cells import NumberStyle, missing, missing_codes, parse_numbers, pc
-from loracast.series.dates import Order, compact, orders_of, parse_dates, parse_ordered
+from loracast.series.dates import Order, compact, orders_of, parse_dates, parse_ordered, seasons_of
 from loracast.series.grid import infer_calendar
 from loracast.series.text import Cells
 from loracast.series.words import DATE, MONTH, QUARTER, WEEK, month_number, plain
@@ -100,7 +100,8 @@ class Table:
         cell = self.columns[name][row]
         text = cell.as_py() if isinstance(cell, pa.Scalar) else str(cell)
         number = re.sub(r"[^\d.,+\-eE]", "", text)
-        hint = f", or give the number alone ({number})" if re.fullmatch(r"[+-]?\d+([.,]\d+)?", number) else ""
+        alone = re.fullmatch(r"[+-]?\d+([.,]\d+)?", number) and not re.search("[<>~≤≥]", text)
+        hint = f", or give the number alone ({number})" if alone else ""
         raise self.problem(
             name,
             row,
@@ -185,11 +186,13 @@ class Table:
     def looks_timed(self, name: str) -> bool:
         """Whether a column that is called like a time holds numbers, dates or parts of dates, some at least."""
         kind = self.kind(name)
-        if kind != "text":
-            return kind != "empty"
-        if self.is_dates(name) or self.is_clock(name) or self._named_months(name) is not None:
-            return True
+        if kind != "text" or self.is_part(name):
+            return kind not in ("text", "empty")
         return any(text[:1].isdigit() for text in np.unique(self._texts(name)))
+
+    def is_part(self, name: str) -> bool:
+        """Whether a column of text holds months by name, or times of day."""
+        return self.kind(name) == "text" and (self.is_clock(name) or self._named_months(name) is not None)
 
     def is_dates(self, name: str) -> bool:
         """Whether a column holds dates, and all its cells are some."""
@@ -199,7 +202,8 @@ class Table:
         if self.kind(name) != "text":
             return False
         texts = [text for text in cells.dictionary_encode().dictionary.to_pylist() if text]
-        return bool(texts) and (bool(orders_of(texts)) or not parse_dates(texts)[1].any())
+        seasons = seasons_of(texts) is not None
+        return bool(texts) and (seasons or bool(orders_of(texts)) or not parse_dates(texts)[1].any())
 
     def is_clock(self, name: str) -> bool:
         """Whether a column of text holds times of day such as 14:30."""
@@ -246,6 +250,9 @@ class Table:
         encoded = cells.dictionary_encode()
         codes = encoded.indices.to_numpy(zero_copy_only=False)
         texts: list[str] = encoded.dictionary.to_pylist()
+        if (seasons := seasons_of(texts)) is not None:
+            self.notices.append(f"seasons such as {texts[0]} read as the years in which they begin")
+            return seasons[codes], None
         orders = orders_of(texts)
         if orders:
             return self._ordered(name, texts, codes, orders), None

@@ -89,6 +89,16 @@ def orders_of(texts: Sequence[str]) -> list[Order] | None:
     return orders
 
 
+def seasons_of(texts: Sequence[str]) -> NDArray[np.float64] | None:
+    """Texts [U] such as 1999/00 or 1999-2000 as the years [U] in which they begin; None where any is something else."""
+    matches = [re.fullmatch(r"(\d{4})\s*[/–-]\s*(\d{2}|\d{4})", text) for text in texts]
+    if len(texts) < 2 or any(match is None for match in matches):
+        return None
+    years = [(int(match[1]), match[2]) for match in matches if match]
+    follows = all(str(year + 1).endswith(after) for year, after in years)
+    return np.array([year for year, _ in years], np.float64) if follows else None
+
+
 def compact(numbers: NDArray[np.float64]) -> Dates | None:
     """Numbers [U] such as 20200131 or 202001 as dates, where all of them are; None elsewhere."""
     if not len(numbers) or np.any(numbers != np.rint(numbers)):

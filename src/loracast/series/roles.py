@@ -184,9 +184,10 @@ def _doubt_ids(table: Table, roles: Roles) -> None:
 
 def _find_time(table: Table, free: Sequence[str], roles: Roles, targets_given: bool) -> tuple[str, ...]:
     """The column of times, or the columns that hold a date in parts; none where nothing looks like one."""
-    by_name = [name for name in free if words.is_time(name) and table.looks_timed(name)]
-    if parts := _date_parts(table, by_name):
+    called = [name for name in free if words.is_time(name)]
+    if parts := _date_parts(table, [name for name in called if table.looks_timed(name) or table.is_part(name)]):
         return parts
+    by_name = [name for name in called if table.looks_timed(name)]
     if len(by_name) > 1:
         dated = [name for name in by_name if not table.is_numeric(name)]
         exact = [name for name in by_name if words.plain(name) in words.ANY_TIME]

@@ -6,6 +6,7 @@ Shapes: R rows of a table, D variables. Rows are counted from 1 in messages: lin
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 
 from loracast.errors import DataError
 from loracast.series.calendar import Calendar
-from loracast.series.cells import NumberStyle, as_texts, pc, strip, style_of
+from loracast.series.cells import EITHER, MISSING, NumberStyle, as_texts, pc, strip, style_of
 from loracast.series.columns import Table
 from loracast.series.roles import BY_CONVENTION, Columns, Roles, find_roles
 from loracast.series.steps import build_series
@@ -102,7 +103,22 @@ def read_table(path: Path, columns: Columns) -> Reading:
     notices = [*text.notices]
     if style.decimal == ",":
         notices.append("numbers are read with a decimal comma")
+    elif comma := next((cell for cell in _unusual(text) if EITHER.fullmatch(cell)), None):
+        notices.append(f"numbers such as {comma} are read with a comma between thousands")
+    elif text.delimiter == ";" and (dotted := _grouped_by_dots(text)):
+        notices.append(f"numbers such as {dotted} are read with a decimal point (not with dots between thousands)")
     return _reading(table, columns, notices)
+
+
+def _grouped_by_dots(text: TextTable) -> str | None:
+    """A number with three digits after its point, where all numbers of a column are such; None where there is none."""
+    for name, column in zip(text.header, text.columns):
+        if is_id(name) or is_time(name) or isinstance(column, np.ndarray):
+            continue
+        present = [cell for cell in pc.unique(column).to_pylist() if cell.lower() not in MISSING]
+        if present and all(re.fullmatch(r"[+-]?[1-9]\d{0,2}\.\d{3}", cell) for cell in present):
+            return present[0]
+    return None
 
 
 def _unusual(text: TextTable) -> list[str]:

@@ -65,19 +65,22 @@ def read_as_text(path: Path) -> TextTable:
 
 
 def _at_once(raw: bytes, labels: Collection[str]) -> TextTable | None:
-    """A regular table in UTF-8, each column as what it is; None for any other."""
+    """A regular table in UTF-8, each column as what it is; None for any other.
+
+    Semicolons stand where numbers have decimal commas or dots between thousands, which only their text can tell.
+    """
     from pyarrow import csv as arrow
 
     if not raw or raw[:1] in b"#\n\r \xef\xff\xfe" or b'"' in raw or b"\0" in raw:
         return None
     sample = raw[: 2**16].decode("utf-8", errors="replace").splitlines()[: SNIFFED_LINES + 1]
     delimiter, width = _delimiter(sample[:SNIFFED_LINES])
-    header, first = (
-        [cell.strip() for cell in line.split(delimiter)] for line in (sample[0], sample[min(1, len(sample) - 1)])
-    )
-    if delimiter == " " or len(header) != width or len(sample) < 3 or "" in header[1:] or len({*header}) < width:
+    if delimiter in " ;" or len(sample) < 3:
         return None
-    if any(_numeric(name) for name in header if name) or not any(_numeric(cell) for cell in first):
+    header, first = ([cell.strip() for cell in line.split(delimiter)] for line in sample[:2])
+    if len(header) != width or "" in header[1:] or len({*header}) < width or any(map(_numeric, filter(None, header))):
+        return None
+    if all(cell.lower() in MISSING or not _numeric(cell) for cell in first):
         return None
     kept_as_text = {name for name in header if name in labels or is_id(name)}
     nulls = [mark for mark in MISSING for mark in {mark, mark.upper(), mark.title(), mark.capitalize()}]
@@ -276,9 +279,8 @@ def _headed(path: Path, table: TextTable) -> TextTable:
         notices.append(f"the first line holds numbers, not names: the columns are called {', '.join(header)}")
     if len(lines) > 1:
         first, second = ([column[row].as_py() for column in columns] for row in (0, 1))
-        units = [not _numeric(a) for a, b in zip(first, second) if _numeric(b) and b.lower() not in MISSING]
-        absent = all(cell == "" or not _numeric(cell) or cell.lower() in MISSING for cell in first)
-        if units and all(units) and absent:
+        told = [(a, b) for a, b in zip(first, second) if a.lower() not in MISSING and b.lower() not in MISSING]
+        if any(_numeric(b) for _, b in told) and not any(_numeric(a) for a, _ in told):
             notices.append(f"the row below the header is left out, for it holds no numbers: {' '.join(first)[:60]!r}")
             columns = [column[1:] for column in columns]
             lines = lines[1:]
