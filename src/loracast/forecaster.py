@@ -232,10 +232,7 @@ class Forecaster:
         series: Sequence[Series] | Series,
         horizon: int,
         *,
-        samples: int = 100,
-        temperature: float = 1.0,
-        top_p: float = 1.0,
-        seed: int = 0,
+        sample: SampleConfig | None = None,
         context: int | None = None,
         constrained: bool = True,
         ledger: Ledger | None = None,
@@ -245,9 +242,8 @@ class Forecaster:
 
         Args:
             series: one or many; their ends are the contexts.
-            samples: paths a series.
-            temperature, top_p: how the paths are drawn; see SampleConfig.
-            seed: a series' paths depend on it, the series' id and the path's number alone.
+            sample: how many paths a series, and how they are drawn; 100 unless given. A series' paths depend on its
+                seed, the series' id and the path's number alone.
             context: steps that are read of each series; unless given, as many as the adapter was tuned on, or as many
                 as the model was made for.
             constrained: whether only text that parses may be written; False needs the full vocabulary.
@@ -256,7 +252,7 @@ class Forecaster:
 
         A series that never varies is forecast to stay as it is, without asking the model.
         """
-        config = SampleConfig(samples, temperature, top_p, seed)
+        sample = sample or SampleConfig()
         lengths = {"horizon": horizon, "context": 1 if context is None else context}
         if problems := [f"{name} must be at least 1, not {length}" for name, length in lengths.items() if length < 1]:
             raise ConfigError(problems)
@@ -273,7 +269,7 @@ class Forecaster:
         for one in contexts:
             check_observed(one)
 
-        shape = (len(series), samples, horizon, len(names))
+        shape = (len(series), sample.samples, horizon, len(names))
         values, valid = np.empty(shape), np.ones(shape[:3], bool)
         varying = []
         for index, one in enumerate(contexts):
@@ -289,7 +285,7 @@ class Forecaster:
             ids = [prompt.ids for prompt in prompts]
             cost, lengths = self._forecast_cost(self.lora, constrained), [len(prompt) for prompt in ids]
             if ledger:
-                longest = [[horizon * grammar.step_tokens] * samples] * len(ids)
+                longest = [[horizon * grammar.step_tokens] * sample.samples] * len(ids)
                 ledger.check("forecasts", cost.forecasts(lengths, longest).total)
             asked = [contexts[index].id for index in varying]
             drawn = sample_paths(
@@ -298,7 +294,7 @@ class Forecaster:
                 asked,
                 grammar,
                 horizon,
-                config,
+                sample,
                 constrained=constrained,
                 progress=progress,
             )
@@ -306,7 +302,7 @@ class Forecaster:
             if ledger:
                 ledger.charge("forecasts", flops)
             by_path = Scale(scale.offset[:, None], scale.unit[:, None])
-            places = cell_places(asked, horizon, len(names), config)
+            places = cell_places(asked, horizon, len(names), sample)
             decoded = self.codec.decode(drawn.symbols, by_path, horizon, places)  # [N, S, H, D]
             values[varying], valid[varying] = decoded.values, decoded.valid
         times = tuple(future_time(one, horizon) for one in contexts)
@@ -391,6 +387,8 @@ def _mae(forecaster: Forecaster, judged: Sequence[Window], samples: int, seed: i
     """Mean absolute error of the median over windows, as the tuned and the untouched forecaster are compared."""
     contexts = [replace(window.context_series, id=window.id) for window in judged]
     context, horizon = judged[0].context, judged[0].horizon
-    forecast = forecaster.predict(contexts, horizon, samples=samples, seed=seed, context=context, ledger=ledger)
+    forecast = forecaster.predict(
+        contexts, horizon, sample=SampleConfig(samples, seed=seed), context=context, ledger=ledger
+    )
     truth = np.stack([window.future_values for window in judged])
     return float(np.nanmean(np.abs(forecast.median() - truth)))

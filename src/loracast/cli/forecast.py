@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -65,7 +64,7 @@ def forecast(
         result = forecaster.predict(
             series,
             horizon,
-            **asdict(sample),
+            sample=sample,
             context=context,
             progress=lambda share: progress(name, share),
         )

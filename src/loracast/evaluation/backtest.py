@@ -110,7 +110,7 @@ def backtest(
         forecasts[name] = forecaster.predict(
             contexts,
             horizon,
-            **asdict(sample),
+            sample=sample,
             context=context,
             constrained=constrained,
             ledger=ledger,
