@@ -247,13 +247,18 @@ class Codec:
         symbols, keep = self.slots(integers, np.isnan(values))
         return Encoded(symbols[keep], int(saturated.sum()))
 
-    def encode_contexts(self, contexts: Sequence[NDArray[np.float64]]) -> tuple[list[Encoded], Scale]:
-        """The texts of contexts, each [T, D], and their own scales [N, D]: `fit_scale` and `encode` of all at once."""
+    def encode_contexts(
+        self, contexts: Sequence[NDArray[np.float64]], scale: Scale | None = None
+    ) -> tuple[list[Encoded], Scale]:
+        """The texts of contexts, each [T, D], and their scales [N, D]: `fit_scale` and `encode` of all at once.
+
+        Each is written in its own scale unless `scale` [N, D] is given.
+        """
         lengths = [len(context) for context in contexts]
         padded = np.full((len(contexts), max(lengths), contexts[0].shape[1]), np.nan)
         for row, context in zip(padded, contexts):
             row[: len(context)] = context
-        scale = self.fit_scale(padded)
+        scale = scale or self.fit_scale(padded)
         integers, saturated = self.quantise(padded, scale)
         symbols, keep = self.slots(integers, np.isnan(padded))  # [N, T, D, W]
         texts = (row[:length][kept[:length]] for row, kept, length in zip(symbols, keep, lengths))

@@ -16,10 +16,11 @@ import torch
 from numpy.typing import NDArray
 
 import loracast
-from loracast.codec import Codec, Scale
+from loracast.codec import Codec
+from loracast.context import Reach
 from loracast.engine.batch import encode_batch
 from loracast.engine.likelihood import log_density
-from loracast.engine.sample import cell_places, sample_paths
+from loracast.engine.rolling import draw_paths, most_flops
 from loracast.engine.train import CHECKPOINT, evenly, hold_out, judging
 from loracast.engine.train import tune as tune_adapter
 from loracast.errors import ConfigError, DataError, ModelError
@@ -265,7 +266,9 @@ class Forecaster:
         if len(id_counts) < len(series):
             repeated = id_counts.most_common(1)[0][0]
             raise DataError(f"series id {repeated!r} is used more than once; a series' paths are drawn by its id")
-        contexts = [self._context(one, horizon, context) for one in series]
+        reach = self._reach(len(names))
+        reach.check(context or 1)
+        contexts = [reach.read(one, horizon, context) for one in series]
         for one in contexts:
             check_observed(one)
 
@@ -279,32 +282,19 @@ class Forecaster:
                 varying.append(index)
         saturated, flops = 0, Flops()
         if varying:
-            prompts, scale = self.codec.encode_contexts([contexts[index].values for index in varying])
-            saturated = sum(prompt.saturated for prompt in prompts)
-            grammar = self.codec.grammar(len(names))
-            ids = [prompt.ids for prompt in prompts]
-            cost, lengths = self._forecast_cost(self.lora, constrained), [len(prompt) for prompt in ids]
+            cost, asked = self._forecast_cost(self.lora, constrained), [contexts[index] for index in varying]
+            read = [one.values for one in asked]
+            plans = [reach.plan(one.steps, horizon, chosen=context is not None) for one in asked]
             if ledger:
-                longest = [[horizon * grammar.step_tokens] * sample.samples] * len(ids)
-                ledger.check("forecasts", cost.forecasts(lengths, longest).total)
-            asked = [contexts[index].id for index in varying]
-            drawn = sample_paths(
-                self.model,
-                ids,
-                asked,
-                grammar,
-                horizon,
-                sample,
-                constrained=constrained,
-                progress=progress,
+                ledger.check("forecasts", most_flops(self.codec, read, plans, sample.samples, cost))
+            ids = [one.id for one in asked]
+            drawn = draw_paths(
+                self.model, self.codec, read, ids, plans, sample, cost, constrained=constrained, progress=progress
             )
-            flops = cost.forecasts(lengths, drawn.tokens.tolist()).total
+            values[varying], valid[varying] = drawn.values, drawn.valid
+            saturated, flops = drawn.saturated, drawn.flops
             if ledger:
                 ledger.charge("forecasts", flops)
-            by_path = Scale(scale.offset[:, None], scale.unit[:, None])
-            places = cell_places(asked, horizon, len(names), sample)
-            decoded = self.codec.decode(drawn.symbols, by_path, horizon, places)  # [N, S, H, D]
-            values[varying], valid[varying] = decoded.values, decoded.valid
         times = tuple(future_time(one, horizon) for one in contexts)
         return Forecast(values, valid, tuple(contexts), times, saturated, flops)
 
@@ -341,9 +331,10 @@ class Forecaster:
         """What forecasts from contexts [C, D] cost at most, before they are made; `lora` is an adapter yet to come."""
         if not contexts:
             return Flops()
-        prompts = [len(encoded.ids) for encoded in self.codec.encode_contexts(contexts)[0]]
-        longest = [[horizon * self.codec.grammar(context.shape[1]).step_tokens] * samples for context in contexts]
-        return self._forecast_cost(lora or self.lora, constrained=True).forecasts(prompts, longest).total
+        reach = self._reach(contexts[0].shape[1])
+        plans = [reach.plan(len(context), horizon, chosen=True) for context in contexts]
+        cost = self._forecast_cost(lora or self.lora, constrained=True)
+        return most_flops(self.codec, contexts, plans, samples, cost)
 
     # -- inside --------------------------------------------------------------------------------------------------
 
@@ -360,19 +351,8 @@ class Forecaster:
                 f"{len(names)} ({', '.join(names)}); choose those columns or tune another adapter"
             )
 
-    def _context(self, series: Series, horizon: int, context: int | None) -> Series:
-        """The end of a series that the model is to read."""
-        if context is not None and context > series.steps:
-            raise DataError(
-                f"series {series.id!r} has {series.steps} steps, fewer than the context of {context}; take a shorter "
-                "context, or leave the series out"
-            )
-        if context is None:
-            tokens = self.model.network.config.max_position_embeddings
-            per_step = self.codec.grammar(series.variables).step_tokens
-            fits = max(2, tokens // per_step - horizon)
-            context = min(self.record.get("tune", {}).get("context", fits), series.steps)
-        return series.slice(series.steps - context, series.steps)
+    def _reach(self, variables: int) -> Reach:
+        return Reach.of(self.model.network.config, self.codec, variables, self.record)
 
 
 def _check_unused(directory: Path) -> None:

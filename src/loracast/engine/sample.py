@@ -52,32 +52,40 @@ def sample_paths(
     horizon: int,
     config: SampleConfig,
     *,
+    numbers: Sequence[int] | None = None,
+    stretch: int = 0,
     constrained: bool = True,
     progress: Callable[[float], None] | None = None,
 ) -> Paths:
-    """The paths that continue each series.
+    """The paths that continue each prompt.
 
     Args:
         prompts: a series' context as symbols, each [its length].
         ids: the series' names. A path depends on the seed, its series' id and its number, not on the rest of the batch.
         horizon: steps to write.
+        numbers: the number of the one path that continues each prompt, in a later stretch of a long forecast, where
+            every path has a prompt of its own; unless given, paths 0 to S - 1 continue each.
+        stretch: the stretch that is written, from 0; each draws from random numbers of its own.
         constrained: whether the grammar decides what may be drawn; False needs the full vocabulary.
         progress: called with the share of the work that is done.
     """
     if not constrained and model.vocabulary != "full":
         raise ConfigError(["unconstrained sampling needs the full vocabulary; load the model with vocabulary='full'"])
-    length = horizon * grammar.step_tokens
-    symbols = np.full((len(prompts), config.samples, length), OTHER, np.int64)
-    tokens = np.zeros((len(prompts), config.samples), np.int64)
+    length, paths = horizon * grammar.step_tokens, config.samples if numbers is None else 1
+    symbols = np.full((len(prompts), paths, length), OTHER, np.int64)
+    tokens = np.zeros((len(prompts), paths), np.int64)
     order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))  # so that little is padded
-    batches = list(_batches(model, [len(prompts[index]) for index in order], config.samples, length))[::-1]
+    batches = list(_batches(model, [len(prompts[index]) for index in order], paths, length))[::-1]
     done = 0
     while batches:
         series, samples = batches.pop()
         chosen = [order[index] for index in series]
-        batch = PathBatch(
-            model, [prompts[index] for index in chosen], [ids[index] for index in chosen], samples, grammar, config
-        )
+        streams = [
+            (ids[index], sample if numbers is None else numbers[index], stretch)
+            for index in chosen
+            for sample in samples
+        ]
+        batch = PathBatch(model, [prompts[index] for index in chosen], streams, grammar, config)
         try:
             drawn, computed = batch.constrained(horizon) if constrained else batch.unconstrained(horizon)  # [N, S, L]
         except torch.OutOfMemoryError:
@@ -92,7 +100,7 @@ def sample_paths(
             tokens[index, samples.start : samples.stop] = computed
         done += len(series) * len(samples)
         if progress:
-            progress(done / (len(prompts) * config.samples))
+            progress(done / tokens.size)
     return Paths(symbols, tokens)
 
 
@@ -108,14 +116,14 @@ def cell_places(ids: Sequence[str], horizon: int, variables: int, config: Sample
     return (drawn[:, None] + shifts) % 1
 
 
-def _uniforms(seed: int, series: str, sample: int, length: int) -> NDArray[np.float32]:
+def _uniforms(seed: int, series: str, sample: int, length: int, stretch: int = 0) -> NDArray[np.float32]:
     """Numbers in (0, 1] of one path's own stream; a longer path begins with the numbers of a shorter one."""
-    return 1 - _stream(seed, series, sample, purpose=0).random(length, np.float32)
+    return 1 - _stream(seed, series, sample, purpose=0, stretch=stretch).random(length, np.float32)
 
 
-def _stream(seed: int, series: str, sample: int, purpose: int) -> np.random.Generator:
+def _stream(seed: int, series: str, sample: int, purpose: int, stretch: int = 0) -> np.random.Generator:
     key = int.from_bytes(hashlib.sha256(f"{seed}/{series}".encode()).digest()[:16], "little")
-    return np.random.Generator(np.random.Philox(key=key, counter=[0, 0, sample, purpose]))
+    return np.random.Generator(np.random.Philox(key=key, counter=[0, stretch, sample, purpose]))
 
 
 def _batches(model: LanguageModel, lengths: list[int], samples: int, new: int) -> Iterator[tuple[range, range]]:
@@ -205,18 +213,22 @@ def draw(logits: Tensor, uniform: Tensor, config: SampleConfig) -> Tensor:
 
 
 class PathBatch:
-    """The paths of a few series, continued in step with each other."""
+    """The paths that continue a few prompts, in step with each other.
+
+    Args:
+        streams: [B] of each path, the paths of one prompt side by side: its series, its number and its stretch.
+    """
 
     def __init__(
         self,
         model: LanguageModel,
         prompts: Sequence[NDArray[np.int64]],
-        ids: Sequence[str],
-        samples: range,
+        streams: Sequence[tuple[str, int, int]],
         grammar: Grammar,
         config: SampleConfig,
     ):
-        self.model, self.ids, self.samples, self.grammar, self.config = model, ids, samples, grammar, config
+        self.model, self.streams, self.grammar, self.config = model, streams, grammar, config
+        self.shape = len(prompts), len(streams) // len(prompts)  # N, S
         device = model.device
         lengths = [len(prompt) for prompt in prompts]
         padded = np.zeros((len(prompts), max(lengths)), np.int64)
@@ -227,10 +239,10 @@ class PathBatch:
 
     def _begin(self, length: int) -> tuple[Decoder, Tensor, Tensor]:
         """A decoder after the prompts, the hidden state [B, C] of each path's last one, and its numbers [B, L]."""
-        decoder = make_decoder(self.model.network, self.prompt, self.lengths, len(self.samples), length)
+        decoder = make_decoder(self.model.network, self.prompt, self.lengths, self.shape[1], length)
         hidden = decoder.prefill()
         uniforms = np.stack(  # made while a GPU reads the prompts
-            [_uniforms(self.config.seed, one, sample, length) for one in self.ids for sample in self.samples]
+            [_uniforms(self.config.seed, name, number, length, stretch) for name, number, stretch in self.streams]
         )
         return decoder, hidden, torch.from_numpy(uniforms).to(self.model.device)
 
@@ -255,7 +267,7 @@ class PathBatch:
             if not grammar.lockstep and position % 16 == 0 and bool((drawing.steps_left <= 0).all()):
                 break
             hidden = decoder.advance(tokens)
-        return drawing.symbols.view(len(self.ids), -1, length).cpu().numpy().astype(np.int64), position
+        return drawing.symbols.view(*self.shape, length).cpu().numpy().astype(np.int64), position
 
     def _drawing(self, uniforms: Tensor, horizon: int) -> Drawing:
         """How symbols are drawn from the few rows of the head that stand for them."""
@@ -300,4 +312,4 @@ class PathBatch:
             if len(ends) == horizon:  # what a path writes after that depends on how long the others take
                 symbols = symbols[: ends[-1] + 1]
             row[: len(symbols)] = symbols
-        return out.reshape(len(self.ids), len(self.samples), length), len(drawn)
+        return out.reshape(*self.shape, length), len(drawn)
