@@ -33,8 +33,8 @@ class Reach:
     tuned: bool
 
     @classmethod
-    def of(cls, config: Qwen2Config, codec: Codec, variables: int, record: Mapping[str, Any]) -> Reach:
-        """That of a model, or of the adapter with this record. ConfigError where the model does not hold two steps."""
+    def of(cls, config: Qwen2Config, codec: Codec, variables: int, record: Mapping[str, Any] | None = None) -> Reach:
+        """That of a model or, with its record, of an adapter. ConfigError where the model does not hold two steps."""
         tokens, step_tokens = config.max_position_embeddings, codec.grammar(variables).step_tokens
         positions = tokens // step_tokens
         if positions < 2:
@@ -45,7 +45,7 @@ class Reach:
                     f"than two steps; forecast at most {most} variables at once"
                 ]
             )
-        if tune := record.get("tune"):
+        if tune := (record or {}).get("tune"):
             window = min(positions, tune["context"] + tune["horizon"])
             return cls(variables, positions, window, min(tune["context"], window - 1), tuned=True)
         return cls(variables, positions, positions, max(1, int(READ * positions)), tuned=False)
@@ -65,16 +65,6 @@ class Reach:
             )
         return series.slice(series.steps - context, series.steps)
 
-    def check(self, context: int) -> None:
-        """ConfigError unless the model holds so many steps of context and one more."""
-        if context >= self.positions:
-            raise ConfigError(
-                [
-                    f"a context of {context} steps of {self.variables} variables and one step of forecast do not fit "
-                    f"the model, which holds {self.positions} steps; read at most {self.positions - 1}"
-                ]
-            )
-
     def plan(self, context: int, horizon: int, *, chosen: bool) -> Plan:
         """The stretches of a forecast from so many steps.
 
@@ -83,6 +73,13 @@ class Reach:
         hand, not the adapter's window but the model's positions decide.
         """
         window = self.positions if chosen else self.window
+        if context >= window:
+            raise ConfigError(
+                [
+                    f"a context of {context} steps of {self.variables} variables and one step of forecast do not fit "
+                    f"the model, which holds {window} steps; read at most {window - 1}"
+                ]
+            )
         reread = max(1, round(REREAD * window))
         stretches = [min(horizon, window - context)]
         while (left := horizon - sum(stretches)) > 0:

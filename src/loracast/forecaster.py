@@ -20,7 +20,7 @@ from loracast.codec import Codec
 from loracast.context import Reach
 from loracast.engine.batch import encode_batch
 from loracast.engine.likelihood import log_density
-from loracast.engine.rolling import draw_paths, most_flops
+from loracast.engine.rolling import Plan, draw_paths, most_flops
 from loracast.engine.train import CHECKPOINT, evenly, hold_out, judging
 from loracast.engine.train import tune as tune_adapter
 from loracast.errors import ConfigError, DataError, ModelError
@@ -267,7 +267,6 @@ class Forecaster:
             repeated = id_counts.most_common(1)[0][0]
             raise DataError(f"series id {repeated!r} is used more than once; a series' paths are drawn by its id")
         reach = self._reach(len(names))
-        reach.check(context or 1)
         contexts = [reach.read(one, horizon, context) for one in series]
         for one in contexts:
             check_observed(one)
@@ -286,7 +285,7 @@ class Forecaster:
             read = [one.values for one in asked]
             plans = [reach.plan(one.steps, horizon, chosen=context is not None) for one in asked]
             if ledger:
-                ledger.check("forecasts", most_flops(self.codec, read, plans, sample.samples, cost))
+                ledger.check("forecasts", self._most_flops(read, plans, sample.samples, cost))
             ids = [one.id for one in asked]
             drawn = draw_paths(
                 self.model, self.codec, read, ids, plans, sample, cost, constrained=constrained, progress=progress
@@ -334,7 +333,7 @@ class Forecaster:
         reach = self._reach(contexts[0].shape[1])
         plans = [reach.plan(len(context), horizon, chosen=True) for context in contexts]
         cost = self._forecast_cost(lora or self.lora, constrained=True)
-        return most_flops(self.codec, contexts, plans, samples, cost)
+        return self._most_flops(contexts, plans, samples, cost)
 
     # -- inside --------------------------------------------------------------------------------------------------
 
@@ -342,6 +341,12 @@ class Forecaster:
         """Costs of forecasting: under the grammar, the head is computed for the symbols alone."""
         cost = PassCost.of(self.model.network, lora)
         return replace(cost, rows=len(self.model.rows)) if constrained else cost
+
+    def _most_flops(
+        self, contexts: Sequence[NDArray[np.float64]], plans: Sequence[Plan], samples: int, cost: PassCost
+    ) -> Flops:
+        prompts = [len(prompt.ids) for prompt in self.codec.encode_contexts(contexts)[0]]
+        return most_flops(prompts, plans, samples, self.codec.grammar(contexts[0].shape[1]).step_tokens, cost)
 
     def _check_variables(self, names: tuple[str, ...]) -> None:
         tuned_on = self.record.get("variables")

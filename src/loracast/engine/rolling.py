@@ -44,14 +44,8 @@ class Drawn:
     flops: Flops
 
 
-def most_flops(
-    codec: Codec, contexts: Sequence[NDArray[np.float64]], plans: Sequence[Plan], samples: int, cost: PassCost
-) -> Flops:
-    """What forecasts from contexts, each [C, D], cost at most; every prompt that a path reads back is a prefill."""
-    if not contexts:
-        return Flops()
-    step_tokens = codec.grammar(contexts[0].shape[1]).step_tokens
-    prompts = [len(prompt.ids) for prompt in codec.encode_contexts(contexts)[0]]
+def most_flops(prompts: Sequence[int], plans: Sequence[Plan], samples: int, step_tokens: int, cost: PassCost) -> Flops:
+    """What forecasts from prompts of these lengths cost at most; each prompt that a path reads back is a prefill."""
     first = [[plan.stretches[0] * step_tokens] * samples for plan in plans]
     parts = [cost.forecasts(prompts, first)]
     for plan, count in Counter(plans).items():
