@@ -36,7 +36,10 @@ class Plan:
 
 @dataclass(frozen=True, eq=False)
 class Drawn:
-    """Paths' values [N, S, H, D] and valid steps [N, S, H]; saturated values of the contexts; what they cost."""
+    """Paths' values [N, S, H, D], valid steps [N, S, H], and what they cost.
+
+    saturated: values of the contexts, and values that were given, that were written as the edge of the codec's range.
+    """
 
     values: NDArray[np.float64]
     valid: NDArray[np.bool_]
@@ -63,6 +66,7 @@ def draw_paths(
     config: SampleConfig,
     cost: PassCost,
     *,
+    given: NDArray[np.float64] | None = None,
     constrained: bool = True,
     progress: Callable[[float], None] | None = None,
 ) -> Drawn:
@@ -72,6 +76,7 @@ def draw_paths(
         ids: the series' names. A path depends on the seed, its series' id and its number, not on the others.
         plans: of each series; all of one horizon.
         cost: of a pass through the model.
+        given: values [N, H, D] that are written in place of drawn ones and come back as they are; NaN elsewhere.
         constrained: whether only text that parses may be written; False needs the full vocabulary.
         progress: called with the share of the work that is done.
     """
@@ -88,7 +93,8 @@ def draw_paths(
                 progress((before + share * count) / len(contexts))
 
         some = [contexts[index] for index in chosen], [ids[index] for index in chosen]
-        drawn = _draw_alike(model, codec, *some, plan, config, cost, constrained, report)
+        known = np.full((len(chosen), *values.shape[2:]), np.nan) if given is None else given[chosen]
+        drawn = _draw_alike(model, codec, *some, known, plan, config, cost, constrained, report)
         values[chosen], valid[chosen] = drawn.values, drawn.valid
         saturated, flops, done = saturated + drawn.saturated, flops + drawn.flops, done + len(chosen)
     return Drawn(values, valid, saturated, flops)
@@ -99,6 +105,7 @@ def _draw_alike(
     codec: Codec,
     contexts: Sequence[NDArray[np.float64]],
     ids: Sequence[str],
+    given: NDArray[np.float64],
     plan: Plan,
     config: SampleConfig,
     cost: PassCost,
@@ -118,7 +125,11 @@ def _draw_alike(
             read = _ends(contexts, values[:, :, :begin], plan.reread)  # [N·S, K, D]
             prompts, scale = codec.encode_contexts(read, _refit(codec, read, scale))  # [N·S, D]
             names, numbers = [name for name in ids for _ in range(samples)], [*range(samples)] * series
-        texts = [prompt.ids for prompt in prompts]
+        texts, cells, known = [prompt.ids for prompt in prompts], None, given[:, now]  # [N, h, D]
+        if not np.isnan(known).all():
+            by_prompt = np.repeat(known, len(texts) // series, 0)
+            cells, clipped = codec.cells(by_prompt, scale, np.isnan(by_prompt))
+            saturated += int(clipped.reshape(series, -1, steps, variables).any(1).sum())
         drawn = sample_paths(
             model,
             texts,
@@ -128,6 +139,7 @@ def _draw_alike(
             config,
             numbers=numbers,
             stretch=stretch,
+            given=cells,
             constrained=constrained,
             progress=lambda share, now=now: progress((now.start + share * (now.stop - now.start)) / horizon),
         )
@@ -138,7 +150,8 @@ def _draw_alike(
         )
         symbols = drawn.symbols.reshape(series, samples, -1)
         decoded = codec.decode(symbols, scale, steps, places[:, :, now])
-        values[:, :, now], valid[:, :, now] = decoded.values, decoded.valid
+        values[:, :, now] = np.where(np.isnan(known)[:, None], decoded.values, known[:, None])
+        valid[:, :, now] = decoded.valid
         begin = now.stop
     return Drawn(values, valid, saturated, flops)
 
