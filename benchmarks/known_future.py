@@ -2,8 +2,8 @@
 
     python benchmarks/known_future.py -o benchmarks/results/known_future.json
 
-Two adapters are tuned on the same simulated series with the same FLOPs: one reads season, prey and predator and is given
-the season of the steps that it forecasts; the other reads prey and predator alone, with shorter texts and so more
+Two adapters are tuned on the same simulated series with the same FLOPs: one reads season, prey and predator and is
+given the season of the steps that it forecasts; the other reads prey and predator alone, with shorter texts and so more
 optimiser steps. Both forecast the same unseen series. A what-if is checked besides: values that are set come back
 exactly, and the paths before them are those without, bit by bit.
 
