@@ -3,8 +3,8 @@
     python benchmarks/horizons.py -o benchmarks/results/horizons.json
 
 Forecasts horizons of 20 to 400 steps from 100 steps of context on simulated predator–prey series with the bundled
-model, untouched. A horizon that does not fit beside the context is rolled. For comparison, the same is forecast in one stretch
-from what the horizon leaves of the window: 28 steps of context for 100, 2 steps for 126.
+model, untouched. A horizon that does not fit beside the context is rolled. For comparison, the same is forecast in one
+stretch from what the horizon leaves of the window: 28 steps of context for 100, 2 steps for 126.
 
 Ends in one JSON line: MAE of the first 20 steps and of the whole, by horizon.
 """
