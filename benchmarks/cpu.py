@@ -40,7 +40,7 @@ from loracast.flops import PassCost
 from loracast.forecaster import Forecaster
 from loracast.model.locate import locate
 from loracast.model.lora import attach
-from loracast.settings import TuneConfig
+from loracast.settings import SampleConfig, TuneConfig
 
 TUNE = TuneConfig()  # batch 8, context and horizon 50, rank 8 on all linear layers
 SERIES, SAMPLES = 20, 16
@@ -85,7 +85,7 @@ class Ours:
         """Seconds, values [N, S, D] of the first step, and the share of steps that parse."""
         self.forecasts += 1  # other paths each time
         began = time.perf_counter()
-        forecast = self.base.predict(contexts(), horizon, samples=SAMPLES, seed=self.forecasts)
+        forecast = self.base.predict(contexts(), horizon, sample=SampleConfig(SAMPLES, seed=self.forecasts))
         seconds = time.perf_counter() - began
         codec, values = self.base.codec, []
         for one, paths in zip(contexts(), forecast.samples):  # as written, for that is what peers' are
@@ -234,7 +234,7 @@ START_UP = {  # by what is run in a cold process
     "help": "import sys; sys.argv = ['loracast', '--help']\nfrom loracast.cli import main; main()",
     "import": "import loracast, sys; assert 'torch' not in sys.modules, 'torch was imported'",
     "first_forecast": "import loracast; one = loracast.simulate('predator-prey', 1)[0].slice(0, 50)\n"
-    "loracast.Forecaster.from_pretrained({model!r}, device='cpu').predict(one, 10, samples=1)",
+    "loracast.Forecaster.from_pretrained({model!r}, device='cpu').predict(one, 10, sample=loracast.SampleConfig(1))",
 }
 
 

@@ -32,7 +32,7 @@ from loracast.model.config import Qwen2Config
 from loracast.model.lora import attach
 from loracast.model.qwen2 import Qwen2
 from loracast.model.tokenizer import NumericTokens
-from loracast.settings import TuneConfig
+from loracast.settings import SampleConfig, TuneConfig
 
 CODEC = Codec()
 LARGER = {  # Qwen2.5-1.5B; the rest is as in Qwen2.5-0.5B
@@ -84,7 +84,7 @@ def forecast(model: LanguageModel, series: int, samples: int, horizon: int, cont
     """A forecast to be timed."""
     forecaster = Forecaster(model, CODEC)
     contexts = simulate("predator-prey", series, steps=context, duration=2.0 * context)
-    return lambda: forecaster.predict(contexts, horizon, samples=samples, context=context)
+    return lambda: forecaster.predict(contexts, horizon, sample=SampleConfig(samples), context=context)
 
 
 def training(model: LanguageModel, batch: int, window: int) -> Callable[[], Any]:

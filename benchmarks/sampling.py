@@ -49,7 +49,7 @@ from loracast.flops import Cost, PassCost
 from loracast.grammar import SYMBOLS
 from loracast.model.config import Qwen2Config
 from loracast.model.tokenizer import NumericTokens
-from loracast.settings import LoraConfig
+from loracast.settings import LoraConfig, SampleConfig
 
 CONTEXT = 50  # steps that are read
 CODEC = Codec(digits=4)
@@ -97,7 +97,7 @@ class Loracast:
 
     def predict(self) -> None:
         samples, horizon = self.case.samples, self.case.horizon
-        self.forecast = self.forecaster.predict(self.series, horizon, samples=samples, context=CONTEXT)
+        self.forecast = self.forecaster.predict(self.series, horizon, sample=SampleConfig(samples), context=CONTEXT)
 
     def first(self) -> float:
         """Seconds of a process's first forecast, which compiles what is not compiled yet."""

@@ -15,14 +15,14 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from loracast.codec import Codec, Scale
-from loracast.errors import BudgetError, ConfigError, DataError, LoracastError, ModelError
+from loracast.errors import BudgetError, ConfigError, DataError, LoracastError, ModelError, UnseenWarning
 from loracast.flops import Flops, PassCost
 from loracast.forecast import Forecast, future_time, write_frame
 from loracast.forecaster import Forecaster, recorded_base
 from loracast.ledger import Ledger
 from loracast.model.qwen2 import Qwen2
 from loracast.series import Series, windows
-from loracast.settings import TuneConfig
+from loracast.settings import SampleConfig, TuneConfig
 
 CODEC = Codec(digits=2)
 TUNE = TuneConfig(
@@ -66,37 +66,38 @@ def load(*args: Any, **options: Any) -> Forecaster:
 
 
 def test_fit_returns_a_new_forecaster_and_leaves_the_base_alone(base: Forecaster):
-    before = base.predict(wave(), 3, samples=2, seed=1).samples
+    before = base.predict(wave(), 3, sample=SampleConfig(2, seed=1)).samples
     attributes = dict(vars(base))
     tuned = base.fit(waves(), tune=TUNE)
     assert tuned is not base
     assert dict(vars(base)) == attributes
-    np.testing.assert_array_equal(base.predict(wave(), 3, samples=2, seed=1).samples, before)
-    assert not np.array_equal(tuned.predict(wave(), 3, samples=2, seed=1).samples, before)
+    np.testing.assert_array_equal(base.predict(wave(), 3, sample=SampleConfig(2, seed=1)).samples, before)
+    assert not np.array_equal(tuned.predict(wave(), 3, sample=SampleConfig(2, seed=1)).samples, before)
     assert (base.lora, tuned.lora) == (None, TUNE.lora)
     again = base.fit(waves(), tune=TUNE)  # nothing of the first one was left behind
     np.testing.assert_array_equal(
-        again.predict(wave(), 3, samples=2).samples, tuned.predict(wave(), 3, samples=2).samples
+        again.predict(wave(), 3, sample=SampleConfig(2)).samples,
+        tuned.predict(wave(), 3, sample=SampleConfig(2)).samples,
     )
 
 
 def test_a_saved_forecaster_forecasts_the_same_when_loaded(tuned: tuple[Forecaster, Path], tmp_path: Path):
     forecaster, directory = tuned
-    expected = forecaster.predict(waves(2), 5, samples=3, seed=4).samples
+    expected = forecaster.predict(waves(2), 5, sample=SampleConfig(3, seed=4)).samples
     loaded = load(adapter=directory)  # the base is found by the record
     assert loaded.model.source == forecaster.model.source
     assert (loaded.codec, loaded.lora) == (forecaster.codec, forecaster.lora)
     assert loaded.record == json.loads(json.dumps(forecaster.record))
-    np.testing.assert_array_equal(loaded.predict(waves(2), 5, samples=3, seed=4).samples, expected)
+    np.testing.assert_array_equal(loaded.predict(waves(2), 5, sample=SampleConfig(3, seed=4)).samples, expected)
     loaded.save(tmp_path / "again")
     np.testing.assert_array_equal(
-        load(adapter=tmp_path / "again").predict(waves(2), 5, samples=3, seed=4).samples, expected
+        load(adapter=tmp_path / "again").predict(waves(2), 5, sample=SampleConfig(3, seed=4)).samples, expected
     )
 
 
 def test_an_adapter_is_put_on_a_base_that_is_loaded_already(base: Forecaster, tuned: tuple[Forecaster, Path]):
     adapted = base.with_adapter(tuned[1])
-    expected, found = (one.predict(waves(2), 5, samples=3).samples for one in (tuned[0], adapted))
+    expected, found = (one.predict(waves(2), 5, sample=SampleConfig(3)).samples for one in (tuned[0], adapted))
     np.testing.assert_array_equal(found, expected)
     assert base.lora is None
     embedding = adapted.model.network.model.embed_tokens.weight
@@ -124,7 +125,7 @@ def test_a_plain_peft_adapter_names_its_base_too(tuned: tuple[Forecaster, Path],
     (tmp_path / "plain" / "loracast.json").unlink()
     assert recorded_base(tmp_path / "plain") == forecaster.model.source
     loaded = load(adapter=tmp_path / "plain", codec=CODEC)
-    found, expected = (one.predict(wave(steps=8), 3, samples=2).samples for one in (loaded, forecaster))
+    found, expected = (one.predict(wave(steps=8), 3, sample=SampleConfig(2)).samples for one in (loaded, forecaster))
     np.testing.assert_array_equal(found, expected)
 
 
@@ -203,7 +204,7 @@ def test_validation_without_any_truth_is_refused(base: Forecaster, tmp_path: Pat
 
 
 def test_a_forecast_has_its_shapes_and_stays_within_the_codecs_range(base: Forecaster):
-    forecast = base.predict(waves(3), 7, samples=5)
+    forecast = base.predict(waves(3), 7, sample=SampleConfig(5))
     assert forecast.samples.shape == (3, 5, 7, 2)
     assert forecast.valid.shape == (3, 5, 7)
     assert forecast.valid.all()
@@ -214,21 +215,24 @@ def test_a_forecast_has_its_shapes_and_stays_within_the_codecs_range(base: Forec
     assert forecast.quantiles([0.1, 0.5, 0.6, 0.9]).shape == (3, 4, 7, 2)
     assert forecast.flops.hardware > 0
     assert forecast.flops.course > 0
-    assert base.predict(waves(3)[1], 7, samples=1).samples.shape == (1, 1, 7, 2)
+    assert base.predict(waves(3)[1], 7, sample=SampleConfig(1)).samples.shape == (1, 1, 7, 2)
 
 
 def test_a_series_paths_depend_on_seed_id_and_number_alone(base: Forecaster):
-    alone = base.predict(wave("b"), 6, samples=4, seed=3).samples[0]
-    together = base.predict([wave("a", 15), wave("b"), wave("c", 9)], 6, samples=7, seed=3).samples[1]
+    alone = base.predict(wave("b"), 6, sample=SampleConfig(4, seed=3)).samples[0]
+    together = base.predict([wave("a", 15), wave("b"), wave("c", 9)], 6, sample=SampleConfig(7, seed=3)).samples[1]
     np.testing.assert_array_equal(together[:4], alone)
-    np.testing.assert_array_equal(base.predict(wave("b"), 4, samples=4, seed=3).samples[0], alone[:, :4])
-    for other in (base.predict(wave("b"), 6, samples=4, seed=4), base.predict(wave("z"), 6, samples=4, seed=3)):
+    np.testing.assert_array_equal(base.predict(wave("b"), 4, sample=SampleConfig(4, seed=3)).samples[0], alone[:, :4])
+    for other in (
+        base.predict(wave("b"), 6, sample=SampleConfig(4, seed=4)),
+        base.predict(wave("z"), 6, sample=SampleConfig(4, seed=3)),
+    ):
         assert not np.array_equal(other.samples[0], alone)
 
 
 def test_paths_lie_among_the_numbers_that_are_written(base: Forecaster):
     series = waves(3)
-    samples = base.predict(series, 7, samples=40).samples
+    samples = base.predict(series, 7, sample=SampleConfig(40)).samples
     scale = CODEC.fit_scale(np.stack([one.values for one in series]))
     for paths, offset, unit in zip(samples, scale.offset, scale.unit):
         one = Scale(offset, unit)
@@ -245,14 +249,14 @@ def test_constants_stay_as_they_are(base: Forecaster):
         Series(np.where(np.arange(9)[:, None] == [3, 8], np.nan, [1e-300, 7e250]), ("a", "b"), "gaps"),
         Series(np.array([[3.0, 4.0]]), ("a", "b"), "one step"),
     ]
-    forecast = base.predict(series, 4, samples=3)
+    forecast = base.predict(series, 4, sample=SampleConfig(3))
     for index, level in {0: [0.1, -1234.567], 2: [0.0, 0.0], 3: [1e-300, 7e250], 4: [3.0, 4.0]}.items():
         np.testing.assert_array_equal(forecast.samples[index], np.broadcast_to(level, (3, 4, 2)))
     assert np.ptp(forecast.samples[1]) > 0
     assert forecast.valid.all()
-    half = base.predict(Series(np.stack([np.full(9, 3.0), np.arange(9.0)], 1), ("a", "b")), 4, samples=3)
+    half = base.predict(Series(np.stack([np.full(9, 3.0), np.arange(9.0)], 1), ("a", "b")), 4, sample=SampleConfig(3))
     assert np.ptp(half.samples[..., 1]) > 0  # one variable that varies is enough to ask the model
-    only = base.predict(series[0], 4, samples=3)
+    only = base.predict(series[0], 4, sample=SampleConfig(3))
     assert only.flops == Flops()
     np.testing.assert_array_equal(only.median(), np.broadcast_to([0.1, -1234.567], (1, 4, 2)))
 
@@ -265,7 +269,7 @@ def test_a_forecast_costs_what_reading_each_context_and_writing_each_path_takes(
         cost.decode(1, 3, steps * grammar.step_tokens, 5 * grammar.step_tokens).total for steps in lengths
     )
     constant = Series(np.full((9, 2), 3.0), ("hare", "lynx"), "constant")  # the model is not asked
-    assert base.predict([*series, constant], 5, samples=3).flops == expected
+    assert base.predict([*series, constant], 5, sample=SampleConfig(3)).flops == expected
     assert base.forecast_flops([one.values for one in series], 5, 3) == expected
 
 
@@ -273,18 +277,19 @@ def test_numbers_that_turn_out_short_cost_less_than_was_asked_for(numeric_direct
     """A budget has to hold the most that a forecast may cost; what it did cost is charged."""
     base = load(numeric_directory, codec=Codec(layout="decimal", digits=1))
     most, ledger = base.forecast_flops([wave().values], 5, 3), Ledger()
-    spent = base.predict(wave(), 5, samples=3, ledger=ledger).flops
+    spent = base.predict(wave(), 5, sample=SampleConfig(3), ledger=ledger).flops
     assert ledger.spent == {"forecasts": spent}
     for convention in ("hardware", "course"):
         assert 0 < spent.of(convention) < most.of(convention)
-        base.predict(wave(), 5, samples=3, ledger=Ledger(most.of(convention), convention))
+        base.predict(wave(), 5, sample=SampleConfig(3), ledger=Ledger(most.of(convention), convention))
         with pytest.raises(BudgetError, match="forecasts would take"):
-            base.predict(wave(), 5, samples=3, ledger=Ledger(most.of(convention) - 1, convention))
+            base.predict(wave(), 5, sample=SampleConfig(3), ledger=Ledger(most.of(convention) - 1, convention))
 
 
 def test_an_adapter_is_part_of_what_a_forecast_costs(base: Forecaster, tuned: tuple[Forecaster, Path]):
-    adapted = tuned[0].predict(wave(), 5, samples=3, context=20).flops
-    plain = base.predict(wave(), 5, samples=3, context=20).flops
+    with pytest.warns(UnseenWarning, match="20 steps is longer than the 8 that the adapter was tuned on"):
+        adapted = tuned[0].predict(wave(), 5, sample=SampleConfig(3), context=20).flops
+    plain = base.predict(wave(), 5, sample=SampleConfig(3), context=20).flops
     assert adapted.hardware > plain.hardware
     assert adapted.course > plain.course
     assert base.forecast_flops([wave().values], 5, 3, TUNE.lora) == adapted  # which is known before it is tuned
@@ -300,28 +305,28 @@ def test_a_ledger_that_does_not_hold_the_work_keeps_it_from_beginning(
     densities = tuned[0].log_density(judged, ledger=ledger)
     likelihood = PassCost.of(base.model.network, TUNE.lora).forward(len(judged), tokens).total
     assert ledger.spent == {"likelihood": likelihood}
-    forecasts = tuned[0].predict(waves(2), 3, samples=2, ledger=ledger).flops
+    forecasts = tuned[0].predict(waves(2), 3, sample=SampleConfig(2), ledger=ledger).flops
     assert ledger.spent == {"likelihood": likelihood, "forecasts": forecasts}
     np.testing.assert_array_equal(tuned[0].log_density(judged), densities)
 
     exact = Ledger((likelihood + forecasts).of(convention), convention)
-    tuned[0].predict(waves(2), 3, samples=2, ledger=exact)
+    tuned[0].predict(waves(2), 3, sample=SampleConfig(2), ledger=exact)
     tuned[0].log_density(judged, ledger=exact)
     assert exact.left == 0
     monkeypatch.setattr(Qwen2, "hidden", lambda *_: pytest.fail("the model was run"))
     with pytest.raises(BudgetError, match=rf"likelihood would take .* FLOPs \({convention}\)"):
         tuned[0].log_density(judged, ledger=Ledger(likelihood.of(convention) - 1, convention))
     with pytest.raises(BudgetError, match=rf"forecasts would take .* FLOPs \({convention}\)"):
-        tuned[0].predict(waves(2), 3, samples=2, ledger=Ledger(forecasts.of(convention) - 1, convention))
+        tuned[0].predict(waves(2), 3, sample=SampleConfig(2), ledger=Ledger(forecasts.of(convention) - 1, convention))
 
 
 def test_the_end_of_a_series_is_its_context(base: Forecaster, tuned: tuple[Forecaster, Path]):
     long = wave(steps=20)
-    expected = base.predict(long.slice(11, 20), 3, samples=2).samples
-    np.testing.assert_array_equal(base.predict(long, 3, samples=2, context=9).samples, expected)
-    assert base.predict(long, 3, samples=2).contexts[0].steps == 20  # as much as the model was made for
-    assert tuned[0].predict(long, 3, samples=2).contexts[0].steps == TUNE.context
-    assert tuned[0].predict(long.slice(0, 5), 3, samples=2).contexts[0].steps == 5
+    expected = base.predict(long.slice(11, 20), 3, sample=SampleConfig(2)).samples
+    np.testing.assert_array_equal(base.predict(long, 3, sample=SampleConfig(2), context=9).samples, expected)
+    assert base.predict(long, 3, sample=SampleConfig(2)).contexts[0].steps == 20  # as much as the model was made for
+    assert tuned[0].predict(long, 3, sample=SampleConfig(2)).contexts[0].steps == TUNE.context
+    assert tuned[0].predict(long.slice(0, 5), 3, sample=SampleConfig(2)).contexts[0].steps == 5
 
 
 @pytest.mark.parametrize(
@@ -333,7 +338,6 @@ def test_the_end_of_a_series_is_its_context(base: Forecaster, tuned: tuple[Forec
         ([wave("a"), Series(np.arange(5.0), ("x",), "b")], {}, "'b' has 1 variables, series 'a' has 2"),
         ([wave("a")], {"horizon": 0}, "horizon must be at least 1, not 0"),
         ([wave("a")], {"context": 0}, "context must be at least 1, not 0"),
-        ([wave("a")], {"samples": 0, "temperature": -1.0}, "samples must be at least 1.*temperature must be positive"),
         ([wave("a")], {"constrained": False}, "needs the full vocabulary"),
         ([Series(np.full((5, 2), np.nan), ("x", "y"), "m")], {}, "'m' has no observed value of x, y in its context"),
     ],
@@ -342,12 +346,17 @@ def test_what_cannot_be_forecast_is_refused(
     base: Forecaster, series: list[Series], options: dict[str, Any], message: str
 ):
     with pytest.raises(LoracastError, match=message):
-        base.predict(series, **{"horizon": 3, "samples": 2, **options})
+        base.predict(series, **{"horizon": 3, "sample": SampleConfig(2), **options})
+
+
+def test_all_problems_of_how_paths_are_drawn_are_told_at_once():
+    with pytest.raises(ConfigError, match=r"samples must be at least 1.*temperature must be positive.*top_p must lie"):
+        SampleConfig(samples=0, temperature=-1.0, top_p=0.0)
 
 
 def test_an_adapter_refuses_another_number_of_variables(tuned: tuple[Forecaster, Path]):
     with pytest.raises(DataError, match=r"tuned on 2 variables \(hare, lynx\), but the series have 1 \(owl\)"):
-        tuned[0].predict(Series(np.arange(9.0), ("owl",)), 3, samples=2)
+        tuned[0].predict(Series(np.arange(9.0), ("owl",)), 3, sample=SampleConfig(2))
     with pytest.raises(DataError, match="tuned on 2 variables"):
         tuned[0].log_density(windows([Series(np.arange(12.0), ("owl",))], 8, 4))
 
@@ -368,7 +377,9 @@ def test_future_times_follow_on_the_calendar():
 
 def test_a_forecast_carries_times_into_its_frames(base: Forecaster):
     days = np.datetime64("2024-01-01", "ns") + np.arange(20) * np.timedelta64(1, "D")
-    forecast = base.predict([wave("a", time=days), wave("b", time=days + np.timedelta64(3, "h"))], 2, samples=2)
+    forecast = base.predict(
+        [wave("a", time=days), wave("b", time=days + np.timedelta64(3, "h"))], 2, sample=SampleConfig(2)
+    )
     frame = forecast.to_frame()
     assert frame["time"].dtype == "datetime64[ns]"
     assert frame["time"].iloc[[0, 1, 2, 4]].dt.strftime("%m-%d %H").tolist() == ["01-21 00"] * 2 + [
@@ -536,7 +547,7 @@ DAYS = np.datetime64("2024-01-01", "ns") + np.arange(20) * np.timedelta64(1, "D"
 
 @pytest.mark.parametrize("time", [None, np.arange(20.0), DAYS], ids=["steps", "numbers", "dates"])
 def test_a_plot_has_a_panel_a_series_and_variable(base: Forecaster, time: Any):
-    forecast = base.predict([wave(str(index), time=time) for index in range(6)], 5, samples=4)
+    forecast = base.predict([wave(str(index), time=time) for index in range(6)], 5, sample=SampleConfig(4))
     figure = forecast.plot(truth=[np.full((5, 2), 6.0)] * 6, most=3)
     assert isinstance(figure, Figure)
     draw(figure)
@@ -548,7 +559,7 @@ def test_a_plot_has_a_panel_a_series_and_variable(base: Forecaster, time: Any):
 
 
 def test_a_fan_begins_where_its_context_ends(base: Forecaster):
-    forecast = base.predict(wave(), 5, samples=4)
+    forecast = base.predict(wave(), 5, sample=SampleConfig(4))
     lines = {line.get_label(): np.asarray(line.get_data()) for line in forecast.plot().axes[0].get_lines()}
     steps, median = lines["median"]
     assert steps.tolist() == [20, 21, 22, 23, 24, 25]

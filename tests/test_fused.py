@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -147,14 +148,22 @@ def test_refresh(network: Qwen2):
 
 @pytest.mark.parametrize("layout", ["fixed", "decimal"])
 @pytest.mark.parametrize("config", [SampleConfig(), SampleConfig(temperature=0.6, top_p=0.8)], ids=["all", "nucleus"])
-def test_drawing(layout: str, config: SampleConfig):
-    """The same symbols, forced ones and ends of paths, whatever the hidden states are."""
-    grammar = Codec(layout=layout, digits=2, leading=2).grammar(2)
+@pytest.mark.parametrize("some", [False, True], ids=["drawn", "given"])
+def test_drawing(layout: str, config: SampleConfig, some: bool):
+    """The same symbols, given and forced ones and ends of paths, whatever the hidden states are."""
+    codec = Codec(layout=layout, digits=2, leading=2)
+    grammar, given = codec.grammar(2), None
+    if some:
+        draws = np.random.default_rng(3)
+        values = np.where(draws.random((21, 2, 2)) < 0.4, draws.uniform(0, 9, (21, 2, 2)), np.nan)
+        scale = codec.fit_scale(np.full((21, 1, 2), 9.0))
+        given = torch.from_numpy(codec.cells(values, scale, np.isnan(values))[0].astype(np.int8)).to(DEVICE)
     head, rows = normal(15, 48).detach(), torch.arange(40, 55, device=DEVICE)
     length, horizon = 2 * grammar.step_tokens, 2
     uniforms = 1 - torch.rand(21, length, generator=torch.Generator().manual_seed(2)).to(DEVICE)
-    plain = PlainDrawing(head, rows, uniforms, grammar, horizon, config)
-    fast = FusedDrawing(head, rows, uniforms, grammar, horizon, temperature=config.temperature, top_p=config.top_p)
+    plain = PlainDrawing(head, rows, uniforms, grammar, horizon, config, given)
+    settings = {"temperature": config.temperature, "top_p": config.top_p}
+    fast = FusedDrawing(head, rows, uniforms, grammar, horizon, given, **settings)
     position = state = 0
     while position < length:
         new = 1

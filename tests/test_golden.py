@@ -46,7 +46,7 @@ def test_zero_shot_medians_beat_naive_guesses_on_predator_and_prey(bundled: Fore
 
 @pytest.mark.parametrize("series", [SINE, DAMPED], ids=lambda series: series.id)
 def test_the_likeliest_path_is_the_recorded_one(bundled: Forecaster, series: Series):
-    forecast = bundled.predict(series, 6, samples=1, temperature=1e-4, seed=1)
+    forecast = bundled.predict(series, 6, sample=SampleConfig(1, temperature=1e-4, seed=1))
     scale = bundled.codec.fit_scale(series.values)
     written, clipped = bundled.codec.quantise(forecast.samples[0, 0], scale)  # [H, D]
     assert not clipped.any()

@@ -27,7 +27,7 @@ from loracast.grammar import MISSING, SEMICOLON
 from loracast.model.checkpoint import load_model
 from loracast.model.qwen2 import Qwen2
 from loracast.series import Series
-from loracast.settings import PretrainConfig
+from loracast.settings import PretrainConfig, SampleConfig
 from loracast.synthetic import FAMILIES
 
 TINY = PretrainConfig(
@@ -157,7 +157,7 @@ def test_transformers_loads_what_is_written(finished: Path):
 def test_a_forecaster_forecasts_with_it(finished: Path):
     forecaster = Forecaster.from_pretrained(finished, device="cpu", precision="float32")
     assert forecaster.codec == Codec(digits=1)
-    forecast = forecaster.predict(Series(np.sin(np.arange(12.0)), ("x",)), 3, samples=4)
+    forecast = forecaster.predict(Series(np.sin(np.arange(12.0)), ("x",)), 3, sample=SampleConfig(4))
     assert forecast.valid.all()
     assert np.ptp(forecast.samples) > 0
 

@@ -217,7 +217,7 @@ def test_a_batch_that_does_not_fit_is_halved(numeric_model, together, monkeypatc
     constrained = sample.PathBatch.constrained
 
     def short_of_memory(self: sample.PathBatch, horizon: int):
-        if len(self.ids) * len(self.samples) > most_paths:
+        if len(self.streams) > most_paths:
             raise torch.OutOfMemoryError
         return constrained(self, horizon)
 

@@ -124,7 +124,10 @@ def test_registry(monkeypatch):
     assert stack(simulate("blow-up", 1, duration=0.5)).shape == (1, 5, 1)
     with pytest.raises(ConfigError, match="registered already"):
         register(blow_up)
-    with pytest.raises(ConfigError, match="unknown system 'three-body'; there are predator-prey, lotka-volterra"):
+    with pytest.raises(
+        ConfigError,
+        match="unknown system 'three-body'; there are predator-prey, lotka-volterra, seasonal-predator-prey",
+    ):
         simulate("three-body", 1)
 
 

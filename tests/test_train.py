@@ -46,7 +46,7 @@ from loracast.model.checkpoint import LanguageModel
 from loracast.model.lora import adapter_layers, attach, load_adapter_state
 from loracast.model.qwen2 import Qwen2
 from loracast.series import Series, windows
-from loracast.settings import TuneConfig
+from loracast.settings import SampleConfig, TuneConfig
 
 FIXED, DECIMAL = Codec(digits=2), Codec(layout="decimal", digits=1)
 CONFIG = TuneConfig(
@@ -279,7 +279,7 @@ def test_a_scale_for_the_data_set_is_fitted_to_the_training_series_and_stored(
     assert base.codec.dataset_scale is None
     loaded = Forecaster.from_pretrained(numeric_model.source, tmp_path / "a", device="cpu", precision="float32")
     assert loaded.codec == tuned.codec
-    one, other = (forecaster.predict(series[0], 3, samples=2).samples for forecaster in (tuned, loaded))
+    one, other = (forecaster.predict(series[0], 3, sample=SampleConfig(2)).samples for forecaster in (tuned, loaded))
     np.testing.assert_array_equal(one, other)
 
 

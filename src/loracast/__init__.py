@@ -22,6 +22,7 @@ _HOMES = {
     "Forecast": "forecast",
     "Forecaster": "forecaster",
     "LoracastError": "errors",
+    "SampleConfig": "settings",
     "Series": "series",
     "TuneConfig": "settings",
     "Window": "series",
@@ -37,6 +38,7 @@ __all__ = [
     "Forecast",
     "Forecaster",
     "LoracastError",
+    "SampleConfig",
     "Series",
     "TuneConfig",
     "Window",
@@ -60,6 +62,7 @@ if TYPE_CHECKING:
     from loracast.series import read_series as read_series
     from loracast.series import windows as windows
     from loracast.series import write_series as write_series
+    from loracast.settings import SampleConfig as SampleConfig
     from loracast.settings import TuneConfig as TuneConfig
     from loracast.systems import lynx_hare as lynx_hare
     from loracast.systems import simulate as simulate

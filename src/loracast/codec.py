@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from loracast.errors import ConfigError, DataError
-from loracast.grammar import COMMA, MINUS, MISSING, POINT, SEMICOLON, Grammar, decimal_grammar, fixed_grammar
+from loracast.grammar import COMMA, DRAWN, MINUS, MISSING, POINT, SEMICOLON, Grammar, decimal_grammar, fixed_grammar
 
 Layout = Literal["fixed", "decimal"]
 ScalePolicy = Literal["variable", "joint", "dataset"]
@@ -247,17 +247,35 @@ class Codec:
         symbols, keep = self.slots(integers, np.isnan(values))
         return Encoded(symbols[keep], int(saturated.sum()))
 
-    def encode_contexts(self, contexts: Sequence[NDArray[np.float64]]) -> tuple[list[Encoded], Scale]:
-        """The texts of contexts, each [T, D], and their own scales [N, D]: `fit_scale` and `encode` of all at once."""
+    def encode_contexts(
+        self, contexts: Sequence[NDArray[np.float64]], scale: Scale | None = None
+    ) -> tuple[list[Encoded], Scale]:
+        """The texts of contexts, each [T, D], and their scales [N, D]: `fit_scale` and `encode` of all at once.
+
+        Each is written in its own scale unless `scale` [N, D] is given.
+        """
         lengths = [len(context) for context in contexts]
         padded = np.full((len(contexts), max(lengths), contexts[0].shape[1]), np.nan)
         for row, context in zip(padded, contexts):
             row[: len(context)] = context
-        scale = self.fit_scale(padded)
+        scale = scale or self.fit_scale(padded)
         integers, saturated = self.quantise(padded, scale)
         symbols, keep = self.slots(integers, np.isnan(padded))  # [N, T, D, W]
         texts = (row[:length][kept[:length]] for row, kept, length in zip(symbols, keep, lengths))
         return [Encoded(text, int(count)) for text, count in zip(texts, saturated.sum((1, 2)))], scale
+
+    def cells(
+        self, values: NDArray[np.float64], scale: Scale, drawn: NDArray[np.bool_]
+    ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """The text of each value [..., T, D] with its separator, [..., T·D, W], and whether the value was clipped.
+
+        A text is filled up with `DRAWN`, and is nothing else where a value is `drawn` [..., T, D].
+        """
+        integers, saturated = self.quantise(values, scale)
+        symbols, keep = self.slots(integers, np.isnan(values))  # [..., T, D, W]
+        first = np.argsort(~keep, axis=-1, kind="stable")  # what is kept goes before what is not
+        texts = np.take_along_axis(np.where(keep & ~drawn[..., None], symbols, DRAWN), first, -1)
+        return texts.reshape(*values.shape[:-2], -1, texts.shape[-1]), saturated & ~drawn
 
     # -- ids to numbers ------------------------------------------------------------------------------------------
 

@@ -28,5 +28,9 @@ class BudgetError(LoracastError):
     """A FLOP budget that the next piece of work would pass."""
 
 
+class UnseenWarning(UserWarning):
+    """A forecast that reaches beyond what its model or its adapter has seen."""
+
+
 class Interrupted(LoracastError):
     """Work that was stopped from the keyboard, after saving what is needed to go on."""

@@ -39,8 +39,13 @@ class Forecast:
         valid: [N, S, H] whether it parsed; all True unless sampling was unconstrained.
         contexts: the N contexts that were read.
         time: of each series, its H future times, or None where it has no time.
-        saturated: values of the contexts that lay beyond the codec's range and were read as its edge.
+        saturated: values of the contexts, and values given for the future, that lay beyond the codec's range and were
+            written as its edge.
         flops: what the forecast cost, in both conventions.
+        available: steps that each series had; those of `contexts` were read.
+        stretches: of each series, the steps of each stretch in which it was forecast; none where the model was not
+            asked.
+        conditional: sentences on what the forecast is conditional on, where values were set for its targets.
     """
 
     samples: NDArray[np.float64]
@@ -49,10 +54,18 @@ class Forecast:
     time: tuple[NDArray[Any] | None, ...]
     saturated: int = 0
     flops: Flops = field(default_factory=Flops)
+    available: tuple[int, ...] = ()
+    stretches: tuple[tuple[int, ...], ...] = ()
+    conditional: tuple[str, ...] = ()
 
     @property
     def names(self) -> tuple[str, ...]:
-        return self.contexts[0].names
+        """The D variables that are forecast: the targets of the series."""
+        return self.contexts[0].targets
+
+    def context_values(self, row: int) -> NDArray[np.float64]:
+        """What was read of those variables in one series, [C, D]."""
+        return self.contexts[row].values[:, self.contexts[row].target_columns]
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -188,10 +201,11 @@ def draw_fan(
         past = np.arange(context.steps) + 1
         future = np.arange(levels.shape[1]) + 1 + context.steps
     future = np.concatenate([past[-1:], future])  # [1 + H]
-    last = context.values[-1:, column]  # [1]
+    before = forecast.context_values(row)[:, column]  # [C]
+    last = before[-1:]
     levels = np.concatenate([np.repeat(last[None], len(levels), 0), levels], 1)  # [5, 1 + H]
     axis.axvline(past[-1], color="0.85", linewidth=0.8, zorder=0)
-    axis.plot(past, context.values[:, column], color="0.35", linewidth=1, label="context")
+    axis.plot(past, before, color="0.35", linewidth=1, label="context")
     axis.fill_between(future, levels[0], levels[4], color=colour, alpha=0.2, linewidth=0, label="80% of paths")
     axis.fill_between(future, levels[1], levels[3], color=colour, alpha=0.35, linewidth=0, label="50% of paths")
     axis.plot(future, levels[2], color=colour, linewidth=1.4, label="median")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import platform
 import time
 import warnings
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -16,10 +15,11 @@ import torch
 from numpy.typing import NDArray
 
 import loracast
-from loracast.codec import Codec, Scale
+from loracast.codec import Codec
+from loracast.context import Reach, reading_order
 from loracast.engine.batch import encode_batch
 from loracast.engine.likelihood import log_density
-from loracast.engine.sample import cell_places, sample_paths
+from loracast.engine.rolling import Plan, draw_paths, most_flops
 from loracast.engine.train import CHECKPOINT, evenly, hold_out, judging
 from loracast.engine.train import tune as tune_adapter
 from loracast.errors import ConfigError, DataError, ModelError
@@ -35,8 +35,9 @@ from loracast.model.checkpoint import (
     recorded_base,
 )
 from loracast.model.lora import ADAPTER_CONFIG, adapter_state, attach, load_adapter_state, save_adapter
+from loracast.scenario import Known, conditions, known_future, known_of
 from loracast.series import Series, Window, windows
-from loracast.series.checks import check_observed, constant_level, same_variables
+from loracast.series.checks import check_observed, constant_level, different_ids, not_known, same_variables
 from loracast.settings import Device, LoraConfig, Precision, SampleConfig, TuneConfig, Vocabulary
 
 Report = Callable[[dict[str, Any]], None]
@@ -140,6 +141,7 @@ class Forecaster:
         if not series:
             raise DataError("there is no series to train on")
         names = same_variables([*series, *(validation or ())])
+        self._reach(len(names)).check(config.context + config.horizon)
         if validation:
             training, held_out = list(series), windows(validation, config.context, config.horizon)
         else:
@@ -194,6 +196,8 @@ class Forecaster:
             "base": {"model": self.model.source, "fingerprint": self.model.fingerprint},
             "codec": codec.to_dict(),
             "variables": list(names),
+            "known": list(series[0].known),
+            "past": list(series[0].past),
             "tune": asdict(config),
             "result": result.record,
             "validation_forecasts": verdict,
@@ -232,11 +236,9 @@ class Forecaster:
         series: Sequence[Series] | Series,
         horizon: int,
         *,
-        samples: int = 100,
-        temperature: float = 1.0,
-        top_p: float = 1.0,
-        seed: int = 0,
+        sample: SampleConfig | None = None,
         context: int | None = None,
+        known: Known | None = None,
         constrained: bool = True,
         ledger: Ledger | None = None,
         progress: Callable[[float], None] | None = None,
@@ -245,72 +247,81 @@ class Forecaster:
 
         Args:
             series: one or many; their ends are the contexts.
-            samples: paths a series.
-            temperature, top_p: how the paths are drawn; see SampleConfig.
-            seed: a series' paths depend on it, the series' id and the path's number alone.
+            sample: how many paths a series, and how they are drawn; 100 unless given. A series' paths depend on its
+                seed, the series' id and the path's number alone.
             context: steps that are read of each series; unless given, as many as the adapter was tuned on, or as many
-                as the model was made for.
+                as the model was made for. A horizon that the model does not hold beside them is forecast in stretches:
+                each path reads back its own last steps and goes on.
+            known: what is known of the future: of each series, by its id, a series of some of its variables, or an
+                array [N, H, D]; NaN where nothing is known. Variables that are known beforehand need all values; one of
+                another is a what-if, on which the forecast is conditional. Given values come back exactly.
             constrained: whether only text that parses may be written; False needs the full vocabulary.
             ledger: asked before the forecast begins whether it holds the most that it may cost, then charged.
             progress: called with the share of the work that is done.
 
-        A series that never varies is forecast to stay as it is, without asking the model.
+        A series whose targets never vary is forecast to stay as it is, without asking the model, unless a value is set.
+
+        Raises ConfigError or DataError where something does not fit, BudgetError where the ledger does not hold it.
+
+        Warns:
+            UnseenWarning: of what lies outside what the model or the adapter has seen, and where a series was cut.
         """
-        config = SampleConfig(samples, temperature, top_p, seed)
+        sample = sample or SampleConfig()
         lengths = {"horizon": horizon, "context": 1 if context is None else context}
         if problems := [f"{name} must be at least 1, not {length}" for name, length in lengths.items() if length < 1]:
             raise ConfigError(problems)
         series = [series] if isinstance(series, Series) else list(series)
         if not series:
             raise DataError("there is no series to forecast")
-        names = same_variables(series)
-        self._check_variables(names)
-        id_counts = Counter(one.id for one in series)
-        if len(id_counts) < len(series):
-            repeated = id_counts.most_common(1)[0][0]
-            raise DataError(f"series id {repeated!r} is used more than once; a series' paths are drawn by its id")
-        contexts = [self._context(one, horizon, context) for one in series]
-        for one in contexts:
-            check_observed(one)
+        same_variables(series)
+        different_ids(series)
+        order = reading_order(series[0], self.record, self.model.variables)
+        given = known_future(series, horizon, known)  # [N, H, D]
+        if not constrained and not np.isnan(given).all():
+            raise ConfigError(["values of the future cannot be given to unconstrained sampling; leave them out"])
+        contexts, plans = self._reach(series[0].variables).read(series, horizon, context)
 
-        shape = (len(series), samples, horizon, len(names))
-        values, valid = np.empty(shape), np.ones(shape[:3], bool)
-        varying = []
+        shape = (len(series), sample.samples, *given.shape[1:])
+        values, valid, asked = np.empty(shape), np.ones(shape[:3], bool), []
         for index, one in enumerate(contexts):
-            if (level := constant_level(one)) is not None:
-                values[index] = level
+            level = constant_level(one)
+            if level is None or not np.isnan(given[index, :, one.target_columns]).all():
+                asked.append(index)
             else:
-                varying.append(index)
+                values[index], plans[index] = np.where(np.isnan(given[index]), level, given[index]), Plan((), 0)
         saturated, flops = 0, Flops()
-        if varying:
-            prompts, scale = self.codec.encode_contexts([contexts[index].values for index in varying])
-            saturated = sum(prompt.saturated for prompt in prompts)
-            grammar = self.codec.grammar(len(names))
-            ids = [prompt.ids for prompt in prompts]
-            cost, lengths = self._forecast_cost(self.lora, constrained), [len(prompt) for prompt in ids]
+        if asked:
+            read = [np.take(contexts[index].values, order, 1) for index in asked]
+            cost, chosen = self._forecast_cost(self.lora, constrained), [plans[index] for index in asked]
             if ledger:
-                longest = [[horizon * grammar.step_tokens] * samples] * len(ids)
-                ledger.check("forecasts", cost.forecasts(lengths, longest).total)
-            asked = [contexts[index].id for index in varying]
-            drawn = sample_paths(
+                ledger.check("forecasts", self._most_flops(read, chosen, sample.samples, cost))
+            drawn = draw_paths(
                 self.model,
-                ids,
-                asked,
-                grammar,
-                horizon,
-                config,
+                self.codec,
+                read,
+                [contexts[index].id for index in asked],
+                chosen,
+                sample,
+                cost,
+                given=np.take(given[asked], order, 2),
                 constrained=constrained,
                 progress=progress,
             )
-            flops = cost.forecasts(lengths, drawn.tokens.tolist()).total
+            values[asked], valid[asked] = drawn.values[..., np.argsort(order)], drawn.valid
+            saturated, flops = drawn.saturated, drawn.flops
             if ledger:
                 ledger.charge("forecasts", flops)
-            by_path = Scale(scale.offset[:, None], scale.unit[:, None])
-            places = cell_places(asked, horizon, len(names), config)
-            decoded = self.codec.decode(drawn.symbols, by_path, horizon, places)  # [N, S, H, D]
-            values[varying], valid[varying] = decoded.values, decoded.valid
-        times = tuple(future_time(one, horizon) for one in contexts)
-        return Forecast(values, valid, tuple(contexts), times, saturated, flops)
+        return Forecast(
+            values[..., series[0].target_columns],
+            valid,
+            tuple(contexts),
+            tuple(future_time(one, horizon) for one in contexts),
+            saturated,
+            flops,
+            available=tuple(one.steps for one in series),
+            stretches=tuple(plan.stretches for plan in plans),
+            conditional=conditions(series, given),
+        )
 
     def log_density(self, windows: Sequence[Window], *, ledger: Ledger | None = None) -> NDArray[np.float64]:
         """Log density [N] in nats of each window's future given its context (missing values left out).
@@ -319,16 +330,19 @@ class Forecaster:
         """
         if not windows:
             raise DataError("there is no window to judge")
-        self._check_variables(same_variables([window.series for window in windows]))
+        same_variables([window.series for window in windows])
+        first = windows[0].series
+        order = reading_order(first, self.record, self.model.variables)
         shapes = {(window.context, window.horizon) for window in windows}
         if len(shapes) > 1:
             raise DataError(f"windows of one call need the same context and horizon, not {sorted(shapes)}")
-        stacked = np.stack([window.values for window in windows])
+        self._reach(first.variables).check(windows[0].context + windows[0].horizon)
+        stacked = np.take(np.stack([window.values for window in windows]), order, 2)
         if ledger:
             tokens = encode_batch(self.codec, stacked, windows[0].context).symbols.shape[1]
             cost = self._forecast_cost(self.lora, constrained=True).forward(len(windows), tokens - 1)
             ledger.charge("likelihood", cost.total)
-        return log_density(self.model, self.codec, stacked, windows[0].context)
+        return log_density(self.model, self.codec, stacked, windows[0].context, not_known(first)[order])
 
     @property
     def hardware(self) -> str:
@@ -345,9 +359,10 @@ class Forecaster:
         """What forecasts from contexts [C, D] cost at most, before they are made; `lora` is an adapter yet to come."""
         if not contexts:
             return Flops()
-        prompts = [len(encoded.ids) for encoded in self.codec.encode_contexts(contexts)[0]]
-        longest = [[horizon * self.codec.grammar(context.shape[1]).step_tokens] * samples for context in contexts]
-        return self._forecast_cost(lora or self.lora, constrained=True).forecasts(prompts, longest).total
+        reach = self._reach(contexts[0].shape[1])
+        plans = [reach.plan(len(context), horizon, chosen=True) for context in contexts]
+        cost = self._forecast_cost(lora or self.lora, constrained=True)
+        return self._most_flops(contexts, plans, samples, cost)
 
     # -- inside --------------------------------------------------------------------------------------------------
 
@@ -356,27 +371,14 @@ class Forecaster:
         cost = PassCost.of(self.model.network, lora)
         return replace(cost, rows=len(self.model.rows)) if constrained else cost
 
-    def _check_variables(self, names: tuple[str, ...]) -> None:
-        tuned_on = self.record.get("variables")
-        if tuned_on and len(tuned_on) != len(names):
-            raise DataError(
-                f"the adapter was tuned on {len(tuned_on)} variables ({', '.join(tuned_on)}), but the series have "
-                f"{len(names)} ({', '.join(names)}); choose those columns or tune another adapter"
-            )
+    def _most_flops(
+        self, contexts: Sequence[NDArray[np.float64]], plans: Sequence[Plan], samples: int, cost: PassCost
+    ) -> Flops:
+        prompts = [len(prompt.ids) for prompt in self.codec.encode_contexts(contexts)[0]]
+        return most_flops(prompts, plans, samples, self.codec.grammar(contexts[0].shape[1]).step_tokens, cost)
 
-    def _context(self, series: Series, horizon: int, context: int | None) -> Series:
-        """The end of a series that the model is to read."""
-        if context is not None and context > series.steps:
-            raise DataError(
-                f"series {series.id!r} has {series.steps} steps, fewer than the context of {context}; take a shorter "
-                "context, or leave the series out"
-            )
-        if context is None:
-            tokens = self.model.network.config.max_position_embeddings
-            per_step = self.codec.grammar(series.variables).step_tokens
-            fits = max(2, tokens // per_step - horizon)
-            context = min(self.record.get("tune", {}).get("context", fits), series.steps)
-        return series.slice(series.steps - context, series.steps)
+    def _reach(self, variables: int) -> Reach:
+        return Reach.of(self.model.network.config, self.codec, variables, self.record)
 
 
 def _check_unused(directory: Path) -> None:
@@ -391,6 +393,7 @@ def _mae(forecaster: Forecaster, judged: Sequence[Window], samples: int, seed: i
     """Mean absolute error of the median over windows, as the tuned and the untouched forecaster are compared."""
     contexts = [replace(window.context_series, id=window.id) for window in judged]
     context, horizon = judged[0].context, judged[0].horizon
-    forecast = forecaster.predict(contexts, horizon, samples=samples, seed=seed, context=context, ledger=ledger)
-    truth = np.stack([window.future_values for window in judged])
+    sample, known = SampleConfig(samples, seed=seed), known_of(judged)
+    forecast = forecaster.predict(contexts, horizon, sample=sample, context=context, known=known, ledger=ledger)
+    truth = np.stack([window.future_values[:, window.series.target_columns] for window in judged])
     return float(np.nanmean(np.abs(forecast.median() - truth)))

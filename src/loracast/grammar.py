@@ -16,6 +16,8 @@ from numpy.typing import ArrayLike, NDArray
 SYMBOLS = ("0", "1", "2", "3", "4", "5", "6", "7", "8", "9", ".", ",", ";", "-", "NaN")
 POINT, COMMA, SEMICOLON, MINUS, MISSING = range(10, 15)
 OTHER = len(SYMBOLS)  # anything a full vocabulary may produce that is no symbol; never accepted
+DRAWN = -1  # stands, in texts that are given beforehand, where a symbol is to be drawn
+MOST_FED = 32  # tokens that one pass adds to a path at most
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +48,26 @@ class Grammar:
     def follow(self, state: int) -> int:
         """The state after any symbol that may be drawn in `state`; of use where the automaton runs in lockstep."""
         return int(self.next_state[state, self.sampled[state].argmax()])
+
+    def passes(self, horizon: int, given: NDArray[np.int64] | None = None) -> list[int]:
+        """The tokens that each pass adds to paths in lockstep: first one that may be drawn, then those that are not.
+
+        Args:
+            given: [horizon · variables, W] the text of each value that is given in all paths, `DRAWN` elsewhere.
+        """
+        free, state, cell, place = [], 0, 0, 0
+        while cell < horizon * self.variables:
+            symbol = DRAWN if given is None else given[cell, place]
+            free.append(symbol == DRAWN and not self.forced[state])
+            symbol = self.sampled[state].argmax() if symbol == DRAWN else symbol
+            state = self.next_state[state, symbol]
+            cell, place = (cell + 1, 0) if symbol in (COMMA, SEMICOLON) else (cell, place + 1)
+        lengths: list[int] = []
+        for drawn in free:
+            if drawn or not lengths or lengths[-1] == MOST_FED:
+                lengths.append(0)
+            lengths[-1] += 1
+        return lengths
 
     def walk(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
         """The state before each token, [..., L] for ids [..., L] that begin at the start of a step."""

@@ -5,7 +5,7 @@ A system is a law with a distribution over its parameters and initial state; `re
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from importlib import resources
 
 import numpy as np
@@ -17,6 +17,7 @@ from loracast.series import Series, read_series
 Range = tuple[float, float]  # low, high of a uniform distribution
 Parameters = Mapping[str, float]
 Derivative = Callable[[Sequence[float], float, Parameters], Sequence[float]]
+Driver = Callable[[int, np.random.Generator], NDArray[np.float64]]  # draws a value for each of so many times
 
 ATTEMPTS = 10  # draws of one trajectory before its system is held to be broken
 
@@ -27,6 +28,9 @@ class System:
 
     By default it is observed at `steps` equally spaced times from 0 to `duration`, both ends included. `positive` says
     that the law keeps a positive state positive: a value at or below zero then means that the integration failed.
+
+    `known` are variables that come from outside, such as the weather: each is drawn for the times of a trajectory, is
+    among the parameters of the law at time t, a straight line from time to time, and is known beforehand in its series.
     """
 
     name: str
@@ -39,6 +43,7 @@ class System:
     steps: int = 100
     duration: float = 200.0
     positive: bool = False
+    known: Mapping[str, Driver] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         ranges = {**self.parameters, **self.initial}
@@ -87,7 +92,7 @@ def simulate(
 
     Trajectory i depends on (`seed`, i) alone: the first k of n are the same for any n. `steps` counts the observations
     and `duration` is the time of the last; both default to the system's own. `noise` multiplies every observed value by
-    exp(noise·ε), ε standard normal, and leaves the trajectory below it as it is without.
+    exp(noise·ε), ε standard normal, and leaves the trajectory below it as it is without; what is known has none.
 
     A trajectory that cannot be integrated is drawn anew, from the same random stream; DataError after ten such draws.
     """
@@ -108,18 +113,28 @@ def simulate(
     series = []
     for index in range(n):
         random = np.random.default_rng([seed, index])
-        values = _trajectory(system, time, random, index)  # [T, D]
+        drivers = {name: draw(steps, random) for name, draw in system.known.items()}  # [T] each
+        values = _trajectory(system, time, drivers, random, index)  # [T, D]
         if noise:
             values = values * np.exp(noise * random.standard_normal(values.shape))
-        series.append(Series(values, system.variables, str(index), time))
+        values = np.column_stack([*drivers.values(), values])
+        series.append(Series(values, (*drivers, *system.variables), str(index), time, known=tuple(drivers)))
     return series
 
 
 def _trajectory(
-    system: System, time: NDArray[np.float64], random: np.random.Generator, index: int
+    system: System,
+    time: NDArray[np.float64],
+    drivers: Mapping[str, NDArray[np.float64]],
+    random: np.random.Generator,
+    index: int,
 ) -> NDArray[np.float64]:
     """The first draw from `random` that LSODA integrates over all of `time` [T]: [T, D]."""
     from scipy.integrate import ODEintWarning, odeint
+
+    def derivative(state: Sequence[float], t: float, parameters: Parameters) -> Sequence[float]:
+        now = {name: float(np.interp(t, time, values)) for name, values in drivers.items()}
+        return system.derivative(state, t, {**parameters, **now} if now else parameters)
 
     reason: object = None
     for _ in range(ATTEMPTS):
@@ -129,7 +144,7 @@ def _trajectory(
             # LSODA only warns where it gives up, and returns whatever the rest of its memory held
             warnings.simplefilter("error", ODEintWarning)
             try:
-                values = odeint(system.derivative, initial, time, args=(parameters,))
+                values = odeint(derivative, initial, time, args=(parameters,))
             except (ODEintWarning, ArithmeticError) as error:
                 reason = error
                 continue
@@ -177,6 +192,20 @@ register(
     )
 )
 
+
+def _seasonal(state: Sequence[float], t: float, parameters: Parameters) -> Sequence[float]:
+    return _rosenzweig_macarthur(state, t, {**parameters, "a": parameters["a"] * parameters["season"]})
+
+
+def _season(steps: int, random: np.random.Generator) -> NDArray[np.float64]:
+    """How much the prey's growth is multiplied by: years of about 12 steps, early or late, and good and bad spells."""
+    phase = random.uniform(0, 2 * np.pi) + np.cumsum(2 * np.pi / 12 + 0.25 * random.standard_normal(steps))
+    weather = np.zeros(steps)
+    for step, shock in enumerate(random.standard_normal(steps)):  # a first-order autoregression of deviation 0.5
+        weather[step] = 0.8 * weather[step - 1] + 0.3 * shock if step else 0.5 * shock
+    return np.exp(0.6 * np.sin(phase) + weather)
+
+
 register(
     System(
         name="lotka-volterra",
@@ -192,6 +221,17 @@ register(
         derivative=_lotka_volterra,
         source="Lotka (1925), Elements of Physical Biology; Volterra (1926), Nature 118, 558–560",
         positive=True,
+    )
+)
+
+
+register(
+    replace(
+        get_system("predator-prey"),
+        name="seasonal-predator-prey",
+        description="predator-prey whose a is multiplied by `season`, an irregular weather that is known beforehand",
+        derivative=_seasonal,
+        known={"season": _season},
     )
 )
 

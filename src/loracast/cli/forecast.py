@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -24,6 +23,7 @@ def forecast(
     model: Model = ModelOptions(),
     columns: Data = DataOptions(),
     event: tuple[str, ...] = (),
+    set_: Annotated[tuple[str, ...], Parameter(name="--set")] = (),
     paths: Path | None = None,
     plot: Path | None = None,
 ) -> None:
@@ -43,15 +43,19 @@ def forecast(
         Steps that are read of each series; what the adapter was tuned on unless given.
     event
         What to give the probability of, such as "predator < 0.1" (at any step). May be given several times.
+    set_
+        What if: a value of the future, such as "predator = 0.5 from 2027 to 2030", "… at 2027" or "… from step 5". The
+        other paths follow. May be given several times.
     paths
         File for the sample paths themselves: .parquet or .csv.
     plot
         Picture of the first series: .png, .pdf or .svg.
     """
-    from loracast.cli.console import sampling_bar, say
+    from loracast.cli.console import sampling_bar, say, shown_warnings
     from loracast.files import atomic_path, check_file
     from loracast.forecast import FRAMES, PICTURES, read_event, write_frame
     from loracast.forecaster import Forecaster
+    from loracast.scenario import set_values
 
     for path, suffixes in ((output, FRAMES), (paths, FRAMES), (plot, PICTURES)):
         if path:
@@ -59,20 +63,24 @@ def forecast(
     series = columns.read(data)
     for text in event:
         read_event(text, series[0].names)
+    known = set_values(set_, series, horizon) if set_ else None
     forecaster = Forecaster.from_pretrained(model.model, adapter, device=model.device, precision=model.precision)
     name = "tuned" if adapter else "zero-shot"
-    with sampling_bar() as progress:
+    with shown_warnings(), sampling_bar() as progress:
         result = forecaster.predict(
             series,
             horizon,
-            **asdict(sample),
+            sample=sample,
             context=context,
+            known=known,
             progress=lambda share: progress(name, share),
         )
     chances = {text: result.probability(text) for text in event}
     write_frame(result.to_frame(), output)
     spent = f"{result.flops.hardware:.3e} FLOPs (hardware), {result.flops.course:.3e} (course)"
     say(f"{len(series)} series, {horizon} steps, {sample.samples} paths each ({name}), {spent} → {output}")
+    for sentence in result.conditional:
+        say(sentence)
     if paths:
         write_frame(result.paths_frame(), paths)
         say(f"sample paths → {paths}")
@@ -86,4 +94,6 @@ def forecast(
         if len(series) > 10:
             say(f"P({text}) over all {len(series)} series: mean {chance.mean():.2f}")
     if result.saturated:
-        say(f"{result.saturated} values of the contexts lay beyond the codec's range and were read as its edge")
+        say(
+            f"{result.saturated} values that were read or set lay beyond the codec's range and were written as its edge"
+        )

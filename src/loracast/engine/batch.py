@@ -59,10 +59,12 @@ def encode_batch(
     windows: NDArray[np.float64],
     context: int | NDArray[np.int64],
     stretch: NDArray[np.float64] | None = None,
+    targets: NDArray[np.bool_] | None = None,
 ) -> Batch:
     """Windows [B, W, D] as text whose scale is fitted to the first `context` steps (one number, or one a window).
 
-    Its units are then multiplied by `stretch` [B, D or 1], if there is one.
+    Its units are then multiplied by `stretch` [B, D or 1], if there is one. Of the variables, only the `targets` [D]
+    are in the loss; all unless given.
     """
     beyond = np.arange(windows.shape[1]) >= np.reshape(context, (-1, 1))  # [B or 1, W]
     scale = codec.fit_scale(np.where(beyond[..., None], np.nan, windows))
@@ -70,12 +72,15 @@ def encode_batch(
         scale = codec.stretch(scale, stretch)
     integers, saturated = codec.quantise(windows, scale)
     slots, keep = codec.slots(integers, np.isnan(windows))  # [B, W, D, S]
-    slots, keep = slots.reshape(len(windows), -1), keep.reshape(len(windows), -1)
+    targets = np.ones(windows.shape[2], bool) if targets is None else targets
+    parts = slots, keep, np.broadcast_to(targets[:, None], slots.shape)
+    slots, keep, target = (part.reshape(len(windows), -1) for part in parts)
     lengths = keep.sum(1)
     present = np.arange(lengths.max()) < lengths[:, None]  # [B, L]
     symbols = np.zeros(present.shape, np.int64)
     symbols[present] = slots[keep]
     in_loss = codec.grammar(windows.shape[2]).in_loss(symbols) & present
+    in_loss[present] &= target[keep]
     in_loss[:, 0] = False  # nothing comes before the first token
     return Batch(symbols, in_loss, int(saturated.sum()))
 

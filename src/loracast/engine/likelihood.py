@@ -14,13 +14,19 @@ from loracast.model.checkpoint import LanguageModel
 
 @torch.inference_mode()
 def log_density(
-    model: LanguageModel, codec: Codec, windows: NDArray[np.float64], context: int, batch: int = 16
+    model: LanguageModel,
+    codec: Codec,
+    windows: NDArray[np.float64],
+    context: int,
+    targets: NDArray[np.bool_] | None = None,
+    batch: int = 16,
 ) -> NDArray[np.float64]:
     """Log density in nats of the steps after the first `context` ones of each window [B, W, D], given those: [B].
 
     The probability of a number's text, under the grammar, is spread evenly over the numbers that are written so:
     log p(text) - log(unit) for each observed value (LLMTIME, section 3). Missing values count for nothing, and a symbol
-    that the grammar forces has probability one.
+    that the grammar forces has probability one. Of the variables, only the `targets` [D] count, all unless given; the
+    density is conditional on the others' values up to the same step.
     """
     grammar = codec.grammar(windows.shape[2])
     head = model.network.head[model.rows]  # [A, C] the rows that the grammar may choose among
@@ -28,7 +34,7 @@ def log_density(
     result = []
     for start in range(0, len(windows), batch):
         chunk = windows[start : start + batch]
-        encoded = encode_batch(codec, chunk, context).after(context)
+        encoded = encode_batch(codec, chunk, context, targets=targets).after(context)
         states = torch.from_numpy(grammar.walk(encoded.symbols)).to(model.device)  # [B, L]
         ids, _, in_loss = to_device(encoded, model.rows)
         symbols = torch.from_numpy(encoded.symbols).to(ids.device)
@@ -37,7 +43,7 @@ def log_density(
         log_p = torch.log_softmax(logits.masked_fill(barred[states[:, 1:][wanted]], float("-inf")), -1)
         token_log_p = torch.zeros(wanted.shape, dtype=torch.float64, device=ids.device)
         token_log_p[wanted] = log_p.gather(-1, symbols[:, 1:][wanted][:, None])[:, 0].double()
-        observed = ~np.isnan(chunk[:, context:])  # [B, H, D]
+        observed = ~np.isnan(chunk[:, context:]) & (True if targets is None else targets)  # [B, H, D]
         beyond = np.where((np.arange(chunk.shape[1]) >= context)[:, None], np.nan, chunk)
         log_unit = np.log(codec.fit_scale(beyond).unit)[:, None]  # [B, 1, D]
         result.append(token_log_p.sum(1).cpu().numpy() - (observed * log_unit).sum((1, 2)))

@@ -26,7 +26,7 @@ from loracast.engine.loop import (
     trapezoid_schedule,
 )
 from loracast.engine.muon import Muon
-from loracast.engine.pool import Pool
+from loracast.engine.pool import SHARES, Pool
 from loracast.engine.score_clip import clip_cost, clip_scores
 from loracast.errors import ConfigError, Interrupted
 from loracast.files import write_text
@@ -215,6 +215,7 @@ def pretrain(
         "pretraining": {
             "config": asdict(config),
             "tokens": config.steps * config.batch * config.tokens,
+            "variables": max(SHARES),
             "flops": ledger.to_dict(),
             "validation_loss": validation_loss,
             "seconds": round(seconds, 1),

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from loracast.errors import ConfigError
-from loracast.grammar import OTHER, SEMICOLON, Grammar
+from loracast.grammar import COMMA, DRAWN, OTHER, SEMICOLON, Grammar
 from loracast.model.checkpoint import LanguageModel
 from loracast.model.config import CACHE_BLOCK
 from loracast.model.decoder import Decoder, make_decoder
@@ -52,31 +52,49 @@ def sample_paths(
     horizon: int,
     config: SampleConfig,
     *,
+    numbers: Sequence[int] | None = None,
+    stretch: int = 0,
+    given: NDArray[np.int64] | None = None,
     constrained: bool = True,
     progress: Callable[[float], None] | None = None,
 ) -> Paths:
-    """The paths that continue each series.
+    """The paths that continue each prompt.
 
     Args:
         prompts: a series' context as symbols, each [its length].
         ids: the series' names. A path depends on the seed, its series' id and its number, not on the rest of the batch.
         horizon: steps to write.
+        numbers: the number of the one path that continues each prompt, in a later stretch of a long forecast, where
+            every path has a prompt of its own; unless given, paths 0 to S - 1 continue each.
+        stretch: the stretch that is written, from 0; each draws from random numbers of its own.
+        given: [N, cells, W] what is written in place of what would be drawn, as `Codec.cells` has it. The random
+            numbers of all other symbols stay as they are.
         constrained: whether the grammar decides what may be drawn; False needs the full vocabulary.
         progress: called with the share of the work that is done.
     """
     if not constrained and model.vocabulary != "full":
         raise ConfigError(["unconstrained sampling needs the full vocabulary; load the model with vocabulary='full'"])
-    length = horizon * grammar.step_tokens
-    symbols = np.full((len(prompts), config.samples, length), OTHER, np.int64)
-    tokens = np.zeros((len(prompts), config.samples), np.int64)
+    length, paths = horizon * grammar.step_tokens, config.samples if numbers is None else 1
+    symbols = np.full((len(prompts), paths, length), OTHER, np.int64)
+    tokens = np.zeros((len(prompts), paths), np.int64)
     order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))  # so that little is padded
-    batches = list(_batches(model, [len(prompts[index]) for index in order], config.samples, length))[::-1]
+    batches = list(_batches(model, [len(prompts[index]) for index in order], paths, length))[::-1]
     done = 0
     while batches:
         series, samples = batches.pop()
         chosen = [order[index] for index in series]
+        streams = [
+            (ids[index], sample if numbers is None else numbers[index], stretch)
+            for index in chosen
+            for sample in samples
+        ]
         batch = PathBatch(
-            model, [prompts[index] for index in chosen], [ids[index] for index in chosen], samples, grammar, config
+            model,
+            [prompts[index] for index in chosen],
+            streams,
+            grammar,
+            config,
+            None if given is None else given[chosen],
         )
         try:
             drawn, computed = batch.constrained(horizon) if constrained else batch.unconstrained(horizon)  # [N, S, L]
@@ -92,7 +110,7 @@ def sample_paths(
             tokens[index, samples.start : samples.stop] = computed
         done += len(series) * len(samples)
         if progress:
-            progress(done / (len(prompts) * config.samples))
+            progress(done / tokens.size)
     return Paths(symbols, tokens)
 
 
@@ -108,14 +126,14 @@ def cell_places(ids: Sequence[str], horizon: int, variables: int, config: Sample
     return (drawn[:, None] + shifts) % 1
 
 
-def _uniforms(seed: int, series: str, sample: int, length: int) -> NDArray[np.float32]:
+def _uniforms(seed: int, series: str, sample: int, length: int, stretch: int = 0) -> NDArray[np.float32]:
     """Numbers in (0, 1] of one path's own stream; a longer path begins with the numbers of a shorter one."""
-    return 1 - _stream(seed, series, sample, purpose=0).random(length, np.float32)
+    return 1 - _stream(seed, series, sample, purpose=0, stretch=stretch).random(length, np.float32)
 
 
-def _stream(seed: int, series: str, sample: int, purpose: int) -> np.random.Generator:
+def _stream(seed: int, series: str, sample: int, purpose: int, stretch: int = 0) -> np.random.Generator:
     key = int.from_bytes(hashlib.sha256(f"{seed}/{series}".encode()).digest()[:16], "little")
-    return np.random.Generator(np.random.Philox(key=key, counter=[0, 0, sample, purpose]))
+    return np.random.Generator(np.random.Philox(key=key, counter=[0, stretch, sample, purpose]))
 
 
 def _batches(model: LanguageModel, lengths: list[int], samples: int, new: int) -> Iterator[tuple[range, range]]:
@@ -167,10 +185,17 @@ class Drawing(Protocol):
 
 
 class PlainDrawing:
-    """See `Drawing`."""
+    """See `Drawing`. What is `given` [B, cells, W] is taken in place of what is drawn; `DRAWN` stands elsewhere."""
 
     def __init__(
-        self, head: Tensor, rows: Tensor, uniforms: Tensor, grammar: Grammar, horizon: int, config: SampleConfig
+        self,
+        head: Tensor,
+        rows: Tensor,
+        uniforms: Tensor,
+        grammar: Grammar,
+        horizon: int,
+        config: SampleConfig,
+        given: Tensor | None = None,
     ):
         paths, device = len(uniforms), head.device
         self.head, self.rows, self.uniforms, self.config = head, rows, uniforms, config
@@ -180,17 +205,30 @@ class PlainDrawing:
         self.symbols = torch.full(uniforms.shape, OTHER, device=device)
         self.steps_left = torch.full((paths,), horizon, device=device)
         self.state = torch.zeros_like(self.steps_left)
+        self.given, self.path = given, torch.arange(paths, device=device)
+        self.cell, self.place = torch.zeros_like(self.state), torch.zeros_like(self.state)  # where in what is given
 
     def draw(self, hidden: Tensor, position: int, tokens: Tensor) -> None:
         logits = F.linear(hidden, self.head).float().masked_fill(self.barred[self.state], float("-inf"))
         symbol = draw(logits, self.uniforms[:, position], self.config)  # [B]
         ended = self.steps_left <= 0  # such a path is fed on, for as long as the others take
         for place in range(tokens.shape[1]):
+            symbol = symbol if self.given is None else self._or_given(symbol, self.given)
             self.symbols[:, position + place] = torch.where(ended, OTHER, symbol)
             tokens[:, place] = self.rows[symbol]
             self.steps_left -= (symbol == SEMICOLON).long()
             self.state = self.next_state[self.state, symbol]
             symbol = self.forced[self.state]
+
+    def _or_given(self, symbol: Tensor, given: Tensor) -> Tensor:
+        """The symbols [B] that are given at each path's place or, where none are, these; moves on by one place."""
+        inside = self.cell < given.shape[1]  # a path that has ended is past it
+        here = given[self.path, torch.where(inside, self.cell, 0), self.place].long()
+        symbol = torch.where(inside & (here != DRAWN), here, symbol)
+        closed = (symbol == COMMA) | (symbol == SEMICOLON)
+        self.cell += closed.long()
+        self.place = torch.where(closed, 0, self.place + 1)
+        return symbol
 
 
 def draw(logits: Tensor, uniform: Tensor, config: SampleConfig) -> Tensor:
@@ -205,18 +243,24 @@ def draw(logits: Tensor, uniform: Tensor, config: SampleConfig) -> Tensor:
 
 
 class PathBatch:
-    """The paths of a few series, continued in step with each other."""
+    """The paths that continue a few prompts, in step with each other.
+
+    Args:
+        streams: [B] of each path, the paths of one prompt side by side: its series, its number and its stretch.
+        given: [N, cells, W] symbols that are not drawn; see `sample_paths`.
+    """
 
     def __init__(
         self,
         model: LanguageModel,
         prompts: Sequence[NDArray[np.int64]],
-        ids: Sequence[str],
-        samples: range,
+        streams: Sequence[tuple[str, int, int]],
         grammar: Grammar,
         config: SampleConfig,
+        given: NDArray[np.int64] | None = None,
     ):
-        self.model, self.ids, self.samples, self.grammar, self.config = model, ids, samples, grammar, config
+        self.model, self.streams, self.grammar, self.config, self.given = model, streams, grammar, config, given
+        self.shape = len(prompts), len(streams) // len(prompts)  # N, S
         device = model.device
         lengths = [len(prompt) for prompt in prompts]
         padded = np.zeros((len(prompts), max(lengths)), np.int64)
@@ -227,10 +271,10 @@ class PathBatch:
 
     def _begin(self, length: int) -> tuple[Decoder, Tensor, Tensor]:
         """A decoder after the prompts, the hidden state [B, C] of each path's last one, and its numbers [B, L]."""
-        decoder = make_decoder(self.model.network, self.prompt, self.lengths, len(self.samples), length)
+        decoder = make_decoder(self.model.network, self.prompt, self.lengths, self.shape[1], length)
         hidden = decoder.prefill()
         uniforms = np.stack(  # made while a GPU reads the prompts
-            [_uniforms(self.config.seed, one, sample, length) for one in self.ids for sample in self.samples]
+            [_uniforms(self.config.seed, name, number, length, stretch) for name, number, stretch in self.streams]
         )
         return decoder, hidden, torch.from_numpy(uniforms).to(self.model.device)
 
@@ -240,34 +284,53 @@ class PathBatch:
         grammar, length = self.grammar, horizon * self.grammar.step_tokens
         decoder, hidden, uniforms = self._begin(length)
         drawing = self._drawing(uniforms, horizon)
-        position = state = 0
+        passes, position = self._passes(horizon), 0
         while True:
-            new = 1
-            if grammar.lockstep:  # all paths are in one state, which is known here without asking the device
-                state = grammar.follow(state)
-                while grammar.forced[state]:  # needs no pass of its own
-                    new, state = new + 1, grammar.follow(state)
+            new = passes.pop()
             tokens = decoder.buffer(new)
             drawing.draw(hidden, position, tokens)
             position += new
-            if position >= length:
+            if not passes:
                 break
             if not grammar.lockstep and position % 16 == 0 and bool((drawing.steps_left <= 0).all()):
                 break
             hidden = decoder.advance(tokens)
-        return drawing.symbols.view(len(self.ids), -1, length).cpu().numpy().astype(np.int64), position
+        return drawing.symbols.view(*self.shape, length).cpu().numpy().astype(np.int64), position
+
+    def _passes(self, horizon: int) -> list[int]:
+        """The tokens that each pass adds to the paths, the last pass first.
+
+        Where all paths are in one state, it is known here without asking the device, and a symbol that is given to all
+        of them, or forced, needs no pass of its own.
+        """
+        if not self.grammar.lockstep:
+            return [1] * (horizon * self.grammar.step_tokens)
+        shared = None
+        if self.given is not None:
+            shared = np.where((self.given != DRAWN).all(0), self.given[0], DRAWN)  # [cells, W]
+        return self.grammar.passes(horizon, shared)[::-1]
 
     def _drawing(self, uniforms: Tensor, horizon: int) -> Drawing:
         """How symbols are drawn from the few rows of the head that stand for them."""
         model, config = self.model, self.config
-        head = model.network.head[model.rows]
+        head, given = model.network.head[model.rows], None
+        if self.given is not None:
+            given = torch.from_numpy(self.given.astype(np.int8)).to(model.device)
+            given = given.repeat_interleave(self.shape[1], 0)  # [B, cells, W]
         if can_fuse(model.network):
             from loracast.model.kernels.draw import FusedDrawing
 
             return FusedDrawing(
-                head, model.rows, uniforms, self.grammar, horizon, temperature=config.temperature, top_p=config.top_p
+                head,
+                model.rows,
+                uniforms,
+                self.grammar,
+                horizon,
+                given,
+                temperature=config.temperature,
+                top_p=config.top_p,
             )
-        return PlainDrawing(head, model.rows, uniforms, self.grammar, horizon, config)
+        return PlainDrawing(head, model.rows, uniforms, self.grammar, horizon, config, given)
 
     @torch.inference_mode()
     def unconstrained(self, horizon: int) -> tuple[NDArray[np.int64], int]:
@@ -300,4 +363,4 @@ class PathBatch:
             if len(ends) == horizon:  # what a path writes after that depends on how long the others take
                 symbols = symbols[: ends[-1] + 1]
             row[: len(symbols)] = symbols
-        return out.reshape(len(self.ids), len(self.samples), length), len(drawn)
+        return out.reshape(*self.shape, length), len(drawn)

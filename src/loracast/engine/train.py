@@ -34,6 +34,7 @@ from loracast.ledger import Ledger
 from loracast.model.checkpoint import LanguageModel
 from loracast.model.lora import adapter_layers, adapter_state, attach, load_adapter_state
 from loracast.series import Series, Window, split_series, windows
+from loracast.series.checks import not_known
 from loracast.settings import TuneConfig
 
 Item = TypeVar("Item")
@@ -80,7 +81,7 @@ class WindowSource:
                 f"series {short[0].id!r} has {short[0].steps} steps, but a training window needs {length} "
                 f"(context + horizon); {len(short)} of {len(series)} are too short: shorten --context or --horizon"
             )
-        self.series, self.length, self.seed = series, length, seed
+        self.series, self.length, self.seed, self.targets = series, length, seed, not_known(series[0])
         self.ends = np.cumsum([one.steps - length + 1 for one in series])  # of each series' share of the positions
 
     def draw(self, step: int, count: int) -> NDArray[np.float64]:
@@ -104,7 +105,8 @@ def draw_batch(source: WindowSource, codec: Codec, config: TuneConfig, step: int
         context[gaps(context, config.gaps, GAPS, np.random.default_rng([config.seed, step, 2]))] = np.nan
     columns = 1 if codec.scale == "joint" else drawn.shape[2]
     stretch = np.exp(config.jitter * draws.uniform(-1, 1, (len(drawn), columns)))
-    batch = encode_batch(codec, drawn, config.context, None if codec.scale == "dataset" else stretch)
+    stretch = None if codec.scale == "dataset" else stretch
+    batch = encode_batch(codec, drawn, config.context, stretch, source.targets)
     return batch.noisy(config.noise, draws) if config.noise else batch
 
 
@@ -179,7 +181,8 @@ def tune(
     network = attach(model.network, config.lora, config.seed)
     training_step = TrainingStep(network, model.rows, config)
     source = WindowSource(training, config.context + config.horizon, config.seed)
-    held_out = encode_batch(codec, np.stack([window.values for window in validation]), config.context)
+    judged = np.stack([window.values for window in validation])
+    held_out = encode_batch(codec, judged, config.context, targets=source.targets)
     held_out = held_out.after(config.context)  # the context of a lone series' window has been trained on
     if config.noise:  # an adapter that is to read such numbers is judged by such numbers
         held_out = held_out.noisy(config.noise, np.random.default_rng(config.seed))
@@ -346,7 +349,7 @@ def affordable_steps(config: TuneConfig, costs: TuningCosts, reserve: Flops, led
 
 def judging(held_out: Sequence[Window]) -> list[Window]:
     """The windows that can tell a good adapter from a bad one: those with an observed value after their context."""
-    found = [window for window in held_out if not np.isnan(window.future_values).all()]
+    found = [one for one in held_out if not np.isnan(one.future_values[:, one.series.target_columns]).all()]
     if not found:
         raise DataError(
             "no validation window has an observed value after its context, so that nothing could tell which adapter is "
@@ -367,7 +370,8 @@ def _nats_a_value(codec: Codec, validation: Sequence[Window], batch: Batch) -> C
     A token says more of a number where the number has fewer digits; only the density can be compared between codecs
     (LLMTIME, section 3).
     """
-    observed = np.stack([~np.isnan(window.future_values) for window in validation])  # [N, H, D]
+    future = np.stack([window.future_values for window in validation])
+    observed = ~np.isnan(future) & not_known(validation[0].series)  # [N, H, D]
     unit = np.stack([codec.fit_scale(window.context_values).unit for window in validation])  # [N, D]
     values = max(1, observed.sum())
     log_unit = (observed * np.log(unit)[:, None]).sum() / values

@@ -26,6 +26,7 @@ from loracast.flops import Flops
 from loracast.forecast import Forecast
 from loracast.forecaster import Forecaster
 from loracast.ledger import Ledger
+from loracast.scenario import known_of
 from loracast.series import Series, Window, windows
 from loracast.series.checks import same_variables
 from loracast.settings import SampleConfig
@@ -97,10 +98,11 @@ def backtest(
         )
     if not series:
         raise DataError("there is no series to forecast")
-    names = same_variables(series)
+    same_variables(series)
+    names, columns = series[0].targets, series[0].target_columns
     cut = windows(series, context, horizon, stride=stride)
-    truth = np.stack([window.future_values for window in cut])  # [N, H, D]
-    whole = np.stack([window.values for window in cut])  # [N, C+H, D]
+    truth = np.stack([window.future_values[:, columns] for window in cut])  # [N, H, D]
+    whole = np.stack([window.values[:, columns] for window in cut])  # [N, C+H, D]
     seed_unit = percentile(whole, 99) / 10  # [N, D]
     shared = {"seed_unit": seed_unit, "names": names, "series": [window.series.id for window in cut]}
 
@@ -110,15 +112,16 @@ def backtest(
         forecasts[name] = forecaster.predict(
             contexts,
             horizon,
-            **asdict(sample),
+            sample=sample,
             context=context,
+            known=known_of(cut),
             constrained=constrained,
             ledger=ledger,
             progress=lambda share, name=name: progress(name, share),
         )
         scores[name] = score(forecasts[name].samples, truth, **shared)
     for name, baseline in BASELINES.items():
-        paths = np.stack([baseline(window.context_values, horizon) for window in cut])  # [N, H, D]
+        paths = np.stack([baseline(window.context_values[:, columns], horizon) for window in cut])  # [N, H, D]
         scores[name] = score(paths[:, None], truth, **shared)
 
     settings = {

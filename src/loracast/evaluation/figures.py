@@ -43,7 +43,7 @@ def before_and_after(result: Backtest, most: int = 3) -> Figure:
         for place, (variable, index) in enumerate(columns):
             axis, forecast, colour = axes[row, place], forecasts[index], COLOURS[index % len(COLOURS)]
             draw_fan(axis, forecast, window, variable, levels[index][window, :, :, variable], list(truth), colour)
-            seen = np.concatenate([forecast.contexts[window].values[:, variable], truth[window, :, variable]])
+            seen = np.concatenate([forecast.context_values(window)[:, variable], truth[window, :, variable]])
             low, high = np.nanmin(seen), np.nanmax(seen)
             room = 0.2 * (high - low) or 1.0
             axis.set_ylim(0 if 0 <= low < room else low - room, high + room)  # the same for before and after

@@ -42,6 +42,7 @@ class LanguageModel:
         codec: how the model was taught to read numbers, or None where nothing is stored.
         source: where it came from: `bundled`, an absolute path, or a repository of the hub.
         fingerprint: identifies the weights, whatever precision or vocabulary they are loaded in.
+        variables: the most variables of a series that it was pretrained on, or None where nothing is stored.
     """
 
     network: Qwen2
@@ -51,6 +52,7 @@ class LanguageModel:
     codec: Codec | None
     source: str
     fingerprint: str
+    variables: int | None = None
 
     @property
     def device(self) -> torch.device:
@@ -135,10 +137,10 @@ def load_model(
     rows = torch.arange(len(SYMBOLS)) if vocabulary == "numeric" else numeric
     identity = json.dumps([config.projections(), digests], sort_keys=True)  # in whichever order files hold the tensors
     fingerprint = hashlib.sha256(identity.encode()).hexdigest()[:16]
-    codec = _stored_codec(directory)
+    codec, variables = _stored(directory)
     # absolute, since an adapter's record is read from other folders, too
     name = str(directory.resolve()) if Path(source).is_dir() else str(source)
-    return LanguageModel(network, rows.to(place), tokens, vocabulary, codec, name, fingerprint)
+    return LanguageModel(network, rows.to(place), tokens, vocabulary, codec, name, fingerprint, variables)
 
 
 def _digest(tensor: Tensor) -> str:
@@ -159,11 +161,13 @@ def _weight_files(directory: Path) -> list[Path]:
     return [directory / shard for shard in shards]
 
 
-def _stored_codec(directory: Path) -> Codec | None:
+def _stored(directory: Path) -> tuple[Codec | None, int | None]:
+    """The codec that a model was taught, and the most variables that it was taught; None where that is not told."""
     path = directory / "loracast.json"
     if not path.is_file():
-        return None
-    return read_codec(read_json(path), path)
+        return None, None
+    record = read_json(path)
+    return read_codec(record, path), record.get("pretraining", {}).get("variables")
 
 
 def read_codec(record: dict[str, Any], where: Path) -> Codec:

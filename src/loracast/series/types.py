@@ -116,6 +116,11 @@ class Series:
         return self.names[len(self.known) + len(self.past) :]
 
     @property
+    def target_columns(self) -> slice:
+        """Where the targets stand among the variables."""
+        return slice(len(self.known) + len(self.past), None)
+
+    @property
     def season(self) -> int:
         """Steps of a season by the calendar, such as 12 for months; 1 where there is none."""
         return 1 if self.calendar is None else self.calendar.season

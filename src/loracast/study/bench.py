@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 
 from loracast.codec import Codec
+from loracast.context import Reach
+from loracast.engine.rolling import most_flops
 from loracast.engine.train import evenly, judging
 from loracast.errors import DataError
 from loracast.flops import Flops, PassCost
@@ -115,10 +117,15 @@ class Bench:
         if (subset, decimals) not in self._prompts:
             contexts = [window.context_values for window in self.judged_windows(subset)]
             self._prompts[subset, decimals] = [len(text.ids) for text in codec.encode_contexts(contexts)[0]]
-        prompts, samples = self._prompts[subset, decimals], self.sampling(subset).samples
-        longest = [task.horizon * codec.grammar(self.series[0].variables).step_tokens] * samples
+        prompts, samples, variables = (
+            self._prompts[subset, decimals],
+            self.sampling(subset).samples,
+            self.series[0].variables,
+        )
         network = (self.model if constrained else self.whole_model).network
-        return PassCost.of(network, lora).forecasts(prompts, [longest] * len(prompts)).total
+        plan = Reach.of(network.config, codec, variables).plan(task.context, task.horizon, chosen=True)
+        plans, step_tokens = [plan] * len(prompts), codec.grammar(variables).step_tokens
+        return most_flops(prompts, plans, samples, step_tokens, PassCost.of(network, lora))
 
     def sampling(self, subset: str) -> SampleConfig:
         """How the sample paths of `validation` or `test` are drawn."""

@@ -8,6 +8,7 @@ process.
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from loracast.engine.train import CHECKPOINT, affordable_steps, tuning_costs
+from loracast.errors import UnseenWarning
 from loracast.evaluation.backtest import TUNED, ZERO_SHOT, backtest
 from loracast.evaluation.baselines import BASELINES
 from loracast.flops import Flops
@@ -177,13 +179,15 @@ def perform(bench: Bench, run: Run, stop: Stop = lambda step, nats: None) -> boo
 def _judge(bench: Bench, forecasters: dict[str, Forecaster], subset: str, ledger: Ledger, constrained: bool = True):
     """Scores by forecaster's name, and the forecast of the first one."""
     task = bench.protocol.forecasts
-    result = backtest(
-        forecasters,
-        bench.judged(subset),
-        task.context,
-        task.horizon,
-        sample=bench.sampling(subset),
-        constrained=constrained,
-        ledger=ledger,
-    )
+    with warnings.catch_warnings():  # a study compares lengths of windows on purpose
+        warnings.simplefilter("ignore", UnseenWarning)
+        result = backtest(
+            forecasters,
+            bench.judged(subset),
+            task.context,
+            task.horizon,
+            sample=bench.sampling(subset),
+            constrained=constrained,
+            ledger=ledger,
+        )
     return {row["forecaster"]: row for row in result.rows}, next(iter(result.forecasts.values()))
