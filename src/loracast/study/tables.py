@@ -13,6 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from loracast.codec import percentile
+from loracast.errors import ModelError
 from loracast.evaluation import breakdown
 from loracast.evaluation.backtest import TUNED, ZERO_SHOT
 from loracast.evaluation.baselines import BASELINES
@@ -129,6 +130,11 @@ def search_tables(bench: Bench) -> dict[str, pd.DataFrame]:
     runs.insert(0, "method", runs["run"].str.split("-").str[1])
     rows = []
     for method, tried in runs.groupby("method"):
+        if tried["mae"].isna().all():
+            raise ModelError(
+                f"no run of the search by {method} came to its end; put lower learning rates under search in the "
+                "protocol, and begin in another folder"
+            )
         best = tried.loc[tried["mae"].idxmin()]
         about = {"method": method, "runs": len(tried), "pruned": list(tried["stopped"]).count("pruned")}
         settings = {name: best[name] for name in ("learning_rate", "rank", "decimals")}
