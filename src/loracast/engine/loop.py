@@ -39,11 +39,16 @@ def trapezoid_schedule(step: int, steps: int, peak: float, warmup: float, decay:
 
 
 def check_converges(
-    step: int, rate: float, checkpoint: Path | None, record: Callable[[], dict[str, Any]] = dict, **measured: float
+    measured: dict[str, float],
+    step: int,
+    rate: float,
+    checkpoint: Path | None,
+    record: Callable[[], dict[str, Any]] = dict,
 ) -> None:
-    """Raises Diverged where a loss or a norm, by its name, is not finite: all that follows would be NaN, too.
+    """Raises Diverged where a loss or a norm is not finite: all that followed would be NaN, too.
 
     Args:
+        measured: losses and norms by their names.
         step: how many there were, for the message.
         rate: the peak learning rate, for the message.
         checkpoint: of an earlier step, which stays as it is.

@@ -162,7 +162,7 @@ def pretrain(
         return float(np.average([loss for loss, _ in losses], weights=[count for _, count in losses]))
 
     def check(**measured: float) -> None:
-        check_converges(step, config.learning_rate, checkpoint, **measured)
+        check_converges(measured, step, config.learning_rate, checkpoint)
 
     def save() -> None:
         check(loss=loss.item(), gradient_norm=norm.item())  # never instead of a checkpoint that is sound

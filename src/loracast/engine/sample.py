@@ -189,7 +189,8 @@ class PlainDrawing:
 
     def draw(self, hidden: Tensor, position: int, tokens: Tensor) -> None:
         logits = F.linear(hidden, self.head).float() / self.config.temperature  # [B, A]
-        barred, ended = self.barred[self.state], self.steps_left <= 0  # that has ended is fed on, as the others are
+        barred = self.barred[self.state]
+        ended = self.steps_left <= 0  # such a path is fed on, for as long as the others take
         unsound = ~(logits.isfinite() | barred).all(-1) & ~ended
         self.unsound_from = torch.where(unsound, self.unsound_from.clamp(max=position), self.unsound_from)
         symbol = draw(logits.masked_fill(barred, float("-inf")), self.uniforms[:, position], self.config.top_p)  # [B]

@@ -226,7 +226,7 @@ def tune(
             progress.best_nats, progress.stale = progress.nats, 0
 
     def check(**measured: float) -> None:
-        check_converges(progress.step, training_step.peak, checkpoint, lambda: record("diverged"), **measured)
+        check_converges(measured, progress.step, training_step.peak, checkpoint, lambda: record("diverged"))
 
     def record(stopped: str | None) -> dict[str, Any]:
         return {

@@ -5,6 +5,7 @@ Shapes: N windows, S sample paths, H steps of horizon, D variables.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -130,7 +131,7 @@ def search_tables(bench: Bench) -> dict[str, pd.DataFrame]:
     runs.insert(0, "method", runs["run"].str.split("-").str[1])
     rows = []
     for method, tried in runs.groupby("method"):
-        if tried["mae"].isna().all():
+        if all(math.isnan(value) for value in tried["mae"].astype(float)):
             raise ModelError(
                 f"no run of the search by {method} came to its end; put lower learning rates under search in the "
                 "protocol, and begin in another folder"
