@@ -38,6 +38,7 @@ from loracast.model.tensors import read_metadata, write_tensors
 from loracast.series import Series, windows
 from loracast.settings import SMALLEST, LoraConfig, PretrainConfig, SampleConfig, TuneConfig
 
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"  # of kernels, which are interpreted on a CPU
 NAN, INFINITE = float("nan"), float("inf")
 PLACE: dict[str, Any] = {"device": "cpu", "precision": "float32"}
 FIXED, DECIMAL = Codec(digits=2), Codec(layout="decimal", digits=1, leading=2)
@@ -175,14 +176,14 @@ def drawings(codec: Codec, paths: int, horizon: int, config: SampleConfig) -> tu
     pytest.importorskip("triton")
     from loracast.model.kernels.draw import FusedDrawing
 
-    grammar, device = codec.grammar(2), "cuda" if torch.cuda.is_available() else "cpu"
+    grammar = codec.grammar(2)
     generator = torch.Generator().manual_seed(0)
     head = torch.randn(15, 48, generator=generator)
     if codec.layout == "fixed":
         head[MINUS, 0] = NAN  # which the grammar bars
     length = horizon * grammar.step_tokens
     uniforms = 1 - torch.rand(paths, length, generator=generator)
-    head, rows, uniforms = head.to(device), torch.arange(15, device=device), uniforms.to(device)
+    head, rows, uniforms = head.to(DEVICE), torch.arange(15, device=DEVICE), uniforms.to(DEVICE)
     plain = PlainDrawing(head, rows, uniforms, grammar, horizon, config)
     fused = FusedDrawing(head, rows, uniforms, grammar, horizon, temperature=config.temperature, top_p=config.top_p)
     return plain, fused, length
@@ -203,13 +204,13 @@ def test_both_drawings_note_the_same_paths_and_positions(codec: Codec, config: S
             state = grammar.follow(state)
             while grammar.forced[state]:
                 new, state = new + 1, grammar.follow(state)
-        hidden = torch.randn(21, 48, generator=generator).to(plain.head.device)
+        hidden = torch.randn(21, 48, generator=generator).to(DEVICE)
         for path, (where, value) in broken.items():
             if where <= position:
                 hidden[path] = value
                 if not ended.get(path):
                     noted.setdefault(path, position)
-        fed = [torch.zeros(21, new, dtype=torch.int64, device=hidden.device) for _ in range(2)]
+        fed = [torch.zeros(21, new, dtype=torch.int64, device=DEVICE) for _ in range(2)]
         plain.draw(hidden, position, fed[0])
         fused.draw(hidden, position, fed[1])
         ended = dict(enumerate((plain.steps_left <= 0).tolist()))
@@ -223,11 +224,11 @@ def test_both_drawings_note_the_same_paths_and_positions(codec: Codec, config: S
 @pytest.mark.filterwarnings("ignore:All-NaN slice")
 def test_a_logit_that_overflows_at_its_temperature_is_noted():
     plain, fused, _ = drawings(FIXED, 3, 1, SampleConfig(temperature=1e-6))
-    hidden = torch.ones(3, 48, device=plain.head.device)
+    hidden = torch.ones(3, 48, device=DEVICE)
     hidden[:, 0], hidden[1] = 0.0, 3e36
     for drawing in (plain, fused):
         with np.errstate(all="ignore"):
-            drawing.draw(hidden, 0, torch.zeros(3, 1, dtype=torch.int64, device=hidden.device))
+            drawing.draw(hidden, 0, torch.zeros(3, 1, dtype=torch.int64, device=DEVICE))
         assert drawing.unsound_from[1] == 0
     assert torch.equal(plain.unsound_from, fused.unsound_from.long())
 
@@ -275,6 +276,7 @@ def test_every_way_to_draw_names_the_first_path_that_breaks(
         assert can_decode_natively(model.network)
     if way == "kernel":
         pytest.importorskip("triton")
+        model = load_model(numeric_model.source, device=DEVICE, precision="float32")
         monkeypatch.setattr(sample, "can_fuse", lambda network: True)
     if way == "unconstrained":
         model = load_model(qwen2_directory, vocabulary="full", **PLACE)
