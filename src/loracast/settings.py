@@ -336,7 +336,7 @@ def _scaling(alpha: float, rank: int) -> list[str]:
 def _outside(name: str, value: float, kind: str, most: float) -> str:
     """Why a value is refused: its kind, or that it is beyond what is sensible or what float32 holds."""
     if 0 < value < SMALLEST:
-        return f"{name} must be {kind}; {value} becomes 0 in float32, whose smallest number is {SMALLEST:.3g}"
+        return f"{name} must be {kind}; {value} is too small for float32, which holds {SMALLEST:.3g} and more"
     if most < value < float("inf"):
         what = "the largest number of float32" if most == LARGEST else "the most that makes sense"
         return f"{name} must be at most {most:.3g}, {what}, not {value}"
