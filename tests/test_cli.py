@@ -350,7 +350,7 @@ def test_names_are_printed_as_they_are(workplace: Path, tmp_path: Path, run: Run
 
 
 def test_an_untuned_model_may_win_and_it_is_said(workplace: Path, tmp_path: Path, run: Run):
-    words = ("--learning-rate", "10", "--model", workplace / "model")
+    words = ("--learning-rate", "1", "--model", workplace / "model")
     outcome = run("finetune", workplace / "data.h5", "-o", tmp_path / "a", *TUNING, *words)
     outcome.ok()
     verdict = json.loads((tmp_path / "a/loracast.json").read_text())["validation_forecasts"]

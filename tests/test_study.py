@@ -24,7 +24,7 @@ import torch
 from optuna.storages.journal import JournalFileBackend
 
 import loracast.study.conduct as conducting
-from loracast.errors import BudgetError, ConfigError, DataError
+from loracast.errors import BudgetError, ConfigError, DataError, Diverged, ModelError
 from loracast.evaluation.backtest import TUNED, ZERO_SHOT, backtest
 from loracast.evaluation.baselines import BASELINES
 from loracast.flops import Flops
@@ -533,16 +533,33 @@ def test_the_methods_are_compared_by_their_best_run(study: Study):
     assert (same["mae_x"] == same["mae_y"]).all()  # the same settings are the same run, whoever tries them
 
 
-def test_a_run_that_diverges_is_stopped_and_the_study_goes_on(model: Path, tmp_path: Path):
-    search = {"method": "halving", "learning_rate": [1e-2, 1e30], "rank": [2], "steps": 4}
-    bench = prepared(tmp_path / "study", model, tiny(search=search))
-    conducted(bench, until="search")
-    table = pd.read_csv(tmp_path / "study" / "tables" / "search.csv").set_index("learning_rate")
-    diverged = table.loc[1e30, "run"]
-    assert any(event["loss"] is None for event in log(tmp_path / "study", diverged))
-    assert table.loc[1e-2, "stopped"] != "pruned"
-    if table["run"].max() == diverged:  # the first one goes on, whatever it is
-        assert table.loc[1e30, "stopped"] == "pruned"
+def test_a_search_goes_on_where_a_run_diverges(model: Path, tmp_path: Path):
+    protocol = tiny(search={"learning_rate": [1e-2, 1e30], "rank": [2]}, context={"tokens": []}, baseline=[1])
+    conduct(prepared(tmp_path / "study", model, protocol), until="search")  # with its page
+    search = pd.read_csv(tmp_path / "study" / "tables" / "search.csv")
+    diverged = search[search["learning_rate"] == 1e30]
+    assert list(diverged["stopped"]) == ["diverged"] * 2  # of the grid and of the halving
+    assert diverged["mae"].isna().all()
+    assert (diverged["hardware"] > 0).all()
+    assert search[search["learning_rate"] == 1e-2]["mae"].notna().all()
+    for name in diverged["run"]:
+        spent = ledger_files(tmp_path / "study")[name]["spent"]
+        events = log(tmp_path / "study", name)
+        assert events[-1]["flops"] == spent["training"]["hardware"] + spent["validation"]["hardware"]
+    methods = pd.read_csv(tmp_path / "study" / "tables" / "search_methods.csv")
+    assert (methods["learning_rate"] == 1e-2).all()
+
+
+def test_a_study_ends_where_all_runs_of_its_search_diverge(model: Path, tmp_path: Path):
+    protocol = tiny(search={**ONE_SETTING, "learning_rate": [1e30]}, context={"tokens": []}, baseline=[1])
+    with pytest.raises(ModelError, match=r"no run of the search by grid came to its end; put lower learning rates"):
+        conducted(prepared(tmp_path / "study", model, protocol))
+
+
+def test_a_run_that_others_build_on_may_not_diverge(model: Path, tmp_path: Path):
+    protocol = tiny(default={"steps": 5, "learning_rate": 1e30}, baseline=[1])
+    with pytest.raises(Diverged, match="training diverged: after step"):
+        conducted(prepared(tmp_path / "study", model, protocol))
 
 
 # -- what is refused ---------------------------------------------------------------------------------------------

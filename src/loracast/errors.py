@@ -3,6 +3,8 @@
 The command line prints them without a traceback and exits with status 2; anything else that is raised is a bug.
 """
 
+from typing import Any
+
 
 class LoracastError(Exception):
     """Base of every error that the user's input, files or options cause."""
@@ -14,6 +16,14 @@ class DataError(LoracastError):
 
 class ModelError(LoracastError):
     """A model, tokenizer or adapter that cannot be loaded, or that does not fit its task."""
+
+
+class Diverged(ModelError):
+    """A training whose loss or gradient is no longer a finite number. `record` has what is known of it until then."""
+
+    def __init__(self, message: str, record: dict[str, Any] | None = None):
+        self.record = record or {}
+        super().__init__(message)
 
 
 class ConfigError(LoracastError):

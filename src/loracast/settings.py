@@ -18,6 +18,13 @@ Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "float32", "bfloat16"]
 Vocabulary = Literal["numeric", "full"]  # the rows of numbers alone, or all
 
+# what float32, in which models compute, holds at full precision; smaller ones become 0 on some devices
+SMALLEST, LARGEST = 2.0**-126, (2 - 2.0**-23) * 2.0**127
+BELOW_ONE = 1 - 2.0**-24  # the largest float32 below 1
+TEMPERATURES = 1e-6, 1e6  # logits divided by these are far from what float32 does not hold
+MOST_JITTER = 10.0  # a factor of 22,000 either way
+MOST_NOISE = 100.0  # ten times what a last digit can be
+
 
 def resolve_targets(targets: str) -> tuple[str, ...]:
     """The projections that `attention`, `all-linear` or a list such as `q,k,v` names, in the order of `PROJECTIONS`."""
@@ -37,6 +44,12 @@ class LoraConfig:
     alpha: float = 16.0
     dropout: float = 0.0
     targets: tuple[str, ...] = PROJECTIONS
+
+    def __post_init__(self):
+        problems = _at_least(self, {"rank": 1}) + _shares(self, ("dropout",))
+        problems += _scaling(self.alpha, self.rank)
+        if problems:
+            raise ConfigError(problems)
 
     @property
     def scaling(self) -> float:
@@ -129,9 +142,13 @@ class TuneConfig:
         at_least = {"rank": 1, "steps": 1, "batch": 1, "context": 1, "horizon": 1, "validate_every": 1}
         at_least |= {"validation_windows": 1, "validation_series": 0, "validation_samples": 1, "seed": 0}
         problems += _at_least(self, at_least)
-        problems += _positive(self, ("alpha", "learning_rate", "clip", "flops", "patience", "accumulate"))
+        problems += _positive(self, ("alpha", "learning_rate", "clip", "patience", "accumulate"))
         problems += _shares(self, ("dropout", "warmup", "gaps"))
-        problems += _not_negative(self, ("weight_decay", "jitter", "noise"))
+        problems += _not_negative(self, {"weight_decay": LARGEST, "jitter": MOST_JITTER, "noise": MOST_NOISE})
+        if self.flops is not None and not 0 < self.flops < float("inf"):  # which no device computes with
+            problems.append(f"flops must be positive, not {self.flops}")
+        if self.alpha is not None and not any(problem.startswith(("alpha", "rank")) for problem in problems):
+            problems += _scaling(self.alpha, self.rank)
         if self.accumulate is not None and self.accumulate > 0 and self.batch % self.accumulate:
             problems.append(f"batch ({self.batch}) must be a multiple of accumulate ({self.accumulate})")
         if problems:
@@ -157,7 +174,7 @@ class SampleConfig:
     """Sample paths a series."""
 
     temperature: float = 1.0
-    """Divides the logits: below 1 the paths keep closer together."""
+    """Divides the logits: below 1 the paths keep closer together. At 1e-4, every digit is the likeliest one."""
 
     top_p: float = 1.0
     """Keep the likeliest symbols whose probabilities reach this sum (nucleus sampling)."""
@@ -167,9 +184,23 @@ class SampleConfig:
 
     def __post_init__(self):
         problems = _at_least(self, {"samples": 1, "seed": 0})
-        problems += _positive(self, ("temperature",))
+        low, high = TEMPERATURES
+        if not self.temperature > 0:
+            problems.append(
+                f"temperature must be positive, not {self.temperature}; 1e-4 always draws the likeliest digit"
+            )
+        elif not low <= self.temperature <= high:
+            problems.append(
+                f"temperature must lie between {low:g} and {high:g}, so that float32 holds the logits divided by it, "
+                f"not at {self.temperature}; 1e-4 always draws the likeliest digit"
+            )
         if not 0 < self.top_p <= 1:
             problems.append(f"top_p must lie above 0 and at most at 1, not {self.top_p}")
+        elif self.top_p < SMALLEST:
+            problems.append(
+                f"top_p must be at least {SMALLEST:.3g}, not {self.top_p}, which float32 does not hold; the likeliest "
+                "symbol is always kept, so 1e-9 keeps that one alone"
+            )
         if problems:
             raise ConfigError(problems)
 
@@ -239,13 +270,13 @@ class PretrainConfig:
         names = ("hidden", "layers", "heads", "kv_heads", "mlp", "digits", "pool", "steps", "batch")
         problems = _at_least(self, dict.fromkeys((*names, "validate_every", "save_every"), 1) | {"seed": 0})
         problems += _positive(self, ("learning_rate", "clip", "score_limit"))
-        problems += _not_negative(self, ("weight_decay",))
+        problems += _not_negative(self, {"weight_decay": LARGEST})
         problems += _shares(self, ("warmup", "decay"))
         if self.heads > 0 and self.hidden % (2 * self.heads):
             problems.append(f"hidden ({self.hidden}) must be a multiple of twice the heads ({self.heads})")
         if self.kv_heads > 0 and self.heads % self.kv_heads:
             problems.append(f"heads ({self.heads}) must be a multiple of kv_heads ({self.kv_heads})")
-        if self.tokens < 24 * (self.digits + 1):
+        if not self.tokens >= 24 * (self.digits + 1):
             problems.append(
                 f"tokens ({self.tokens}) must hold 8 steps of 3 variables of {self.digits} digits, "
                 f"which take {24 * (self.digits + 1)}"
@@ -254,23 +285,59 @@ class PretrainConfig:
             raise ConfigError(problems)
 
 
+# A NaN is neither below nor above a bound: each comparison says what must hold, so that a NaN is refused.
+
+
 def _at_least(settings: object, bounds: dict[str, int]) -> list[str]:
     values = {name: getattr(settings, name) for name in bounds}
     return [
-        f"{name} must be at least {bound}, not {values[name]}" for name, bound in bounds.items() if values[name] < bound
+        f"{name} must be at least {bound}, not {values[name]}"
+        for name, bound in bounds.items()
+        if not values[name] >= bound
     ]
 
 
 def _positive(settings: object, names: Iterable[str]) -> list[str]:
     values = {name: getattr(settings, name) for name in names}
-    return [f"{n} must be positive, not {v}" for n, v in values.items() if v is not None and not 0 < v < float("inf")]
+    return [
+        _outside(name, value, "positive", LARGEST)
+        for name, value in values.items()
+        if value is not None and not SMALLEST <= value <= LARGEST
+    ]
 
 
-def _not_negative(settings: object, names: Iterable[str]) -> list[str]:
-    values = {name: getattr(settings, name) for name in names}
-    return [f"{n} must be finite and not negative, not {v}" for n, v in values.items() if not 0 <= v < float("inf")]
+def _not_negative(settings: object, most: dict[str, float]) -> list[str]:
+    values = {name: getattr(settings, name) for name in most}
+    return [
+        _outside(name, value, "finite and not negative", most[name])
+        for name, value in values.items()
+        if not (value == 0 or SMALLEST <= value <= most[name])
+    ]
 
 
 def _shares(settings: object, names: Iterable[str]) -> list[str]:
     values = {name: getattr(settings, name) for name in names}
-    return [f"{n} must lie in 0 to 1 (1 excluded), not {v}" for n, v in values.items() if not 0 <= v < 1]
+    kind = "in 0 to 1 (1 excluded)"
+    return [
+        _outside(name, value, kind, LARGEST) if 0 < value < SMALLEST else f"{name} must lie {kind}, not {value}"
+        for name, value in values.items()
+        if not (value == 0 or SMALLEST <= value <= BELOW_ONE)
+    ]
+
+
+def _scaling(alpha: float, rank: int) -> list[str]:
+    """What is wrong with the strength of an adapter; a negative one takes away what was learned."""
+    strength = abs(alpha / rank if rank >= 1 else alpha)
+    if SMALLEST <= strength <= LARGEST:
+        return []
+    return [f"alpha / rank must be a number that float32 holds and not 0; alpha is {alpha}, rank {rank}"]
+
+
+def _outside(name: str, value: float, kind: str, most: float) -> str:
+    """Why a value is refused: its kind, or that it is beyond what is sensible or what float32 holds."""
+    if 0 < value < SMALLEST:
+        return f"{name} must be {kind}; {value} is too small for float32, which holds {SMALLEST:.3g} and more"
+    if most < value < float("inf"):
+        what = "the largest number of float32" if most == LARGEST else "the most that makes sense"
+        return f"{name} must be at most {most:.3g}, {what}, not {value}"
+    return f"{name} must be {kind}, not {value}"

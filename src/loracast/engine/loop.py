@@ -6,7 +6,7 @@ import json
 import math
 import signal
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
@@ -15,9 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from loracast.errors import DataError, ModelError
+from loracast.errors import DataError, Diverged, ModelError
 from loracast.files import write_text
-from loracast.model.tensors import read_metadata, read_tensors, write_tensors
+from loracast.model.tensors import check_finite, read_metadata, read_tensors, write_tensors
 
 
 def cosine_schedule(step: int, steps: int, peak: float, warmup: float, floor: float) -> float:
@@ -36,6 +36,35 @@ def trapezoid_schedule(step: int, steps: int, peak: float, warmup: float, decay:
     """
     rising, falling = max(1, round(warmup * steps)), max(1, round(decay * steps))
     return peak * min(1.0, (step + 1) / rising, (steps - step) / falling)
+
+
+def check_converges(
+    measured: dict[str, float],
+    step: int,
+    rate: float,
+    checkpoint: Path | None,
+    record: Callable[[], dict[str, Any]] = dict,
+) -> None:
+    """Raises Diverged where a loss or a norm is not finite: all that followed would be NaN, too.
+
+    Args:
+        measured: losses and norms by their names.
+        step: how many there were, for the message.
+        rate: the peak learning rate, for the message.
+        checkpoint: of an earlier step, which stays as it is.
+        record: of the training, for whoever takes the error.
+    """
+    broken = [
+        f"the {name.replace('_', ' ')} is {value}" for name, value in measured.items() if not math.isfinite(value)
+    ]
+    if not broken:
+        return
+    kept = f"; {checkpoint} is kept as it was before" if checkpoint and checkpoint.is_file() else ""
+    raise Diverged(
+        f"training diverged: after step {step}, {' and '.join(broken)}{kept}. Begin again, in another folder, with a "
+        f"lower --learning-rate (its peak was {rate:.3g}) or a longer --warmup",
+        record(),
+    )
 
 
 class Interruption:
@@ -115,7 +144,9 @@ def load_training(
 ) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
     """The groups and the record that `save_training` wrote; the optimisers get their states back."""
     groups: dict[str, dict[str, Tensor]] = {}
-    for full_name, tensor in read_tensors(path).items():
+    tensors = read_tensors(path)
+    check_finite(tensors, path, "the checkpoint is damaged; begin again, without --resume and in another folder")
+    for full_name, tensor in tensors.items():
         group, name = full_name.split("/", 1)
         groups.setdefault(group, {})[name] = tensor
     for position, optimizer in enumerate(optimizers):

@@ -19,6 +19,7 @@ from loracast.engine.batch import Batch, loss_sum, to_device
 from loracast.engine.loop import (
     Interruption,
     JsonLines,
+    check_converges,
     check_same,
     load_training,
     read_record,
@@ -160,7 +161,11 @@ def pretrain(
             losses = [(batch_loss(part).item(), part.in_loss.sum()) for part in held_out.parts(parts)]
         return float(np.average([loss for loss, _ in losses], weights=[count for _, count in losses]))
 
+    def check(**measured: float) -> None:
+        check_converges(measured, step, config.learning_rate, checkpoint)
+
     def save() -> None:
+        check(loss=loss.item(), gradient_norm=norm.item())  # never instead of a checkpoint that is sound
         record = {"step": step, "seconds": seconds + time.perf_counter() - began, "config": asdict(config)}
         save_training(checkpoint, {"weights": dict(network.state_dict())}, optimizers, record)
 
@@ -199,10 +204,12 @@ def pretrain(
                         "flops": ledger.total.hardware,
                     }
                 )
+                check(loss=value, gradient_norm=norm.item())
             if step % config.validate_every == 0 or step == config.steps:
                 ledger.charge("validation", validation_flops)
                 validation_loss = validate()
                 emit({"event": "validation", "step": step, "loss": validation_loss})
+                check(validation_loss=validation_loss)
             if interruption.requested and step < config.steps:
                 save()
                 raise Interrupted(f"stopped after step {step} of {config.steps}; continue with --resume")

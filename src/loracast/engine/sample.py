@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from loracast.errors import ConfigError
+from loracast.errors import ConfigError, ModelError
 from loracast.grammar import COMMA, DRAWN, OTHER, SEMICOLON, Grammar
 from loracast.model.checkpoint import LanguageModel
 from loracast.model.config import CACHE_BLOCK
@@ -174,10 +174,15 @@ def _halves(series: range, samples: range) -> list[tuple[range, range]]:
 
 
 class Drawing(Protocol):
-    """Paths as far as they are drawn: symbols [B, L], steps_left [B]."""
+    """Paths as far as they are drawn: symbols [B, L], steps_left [B].
+
+    unsound_from [B] is the first position whose logits were not finite, or L. It stays on the device until a batch
+    ends, and tells of no path that had ended.
+    """
 
     symbols: Tensor
     steps_left: Tensor
+    unsound_from: Tensor
 
     def draw(self, hidden: Tensor, position: int, tokens: Tensor) -> None:
         """Draws the symbol at a position from hidden states [B, C], and what must follow it, into tokens [B, T]."""
@@ -205,13 +210,17 @@ class PlainDrawing:
         self.symbols = torch.full(uniforms.shape, OTHER, device=device)
         self.steps_left = torch.full((paths,), horizon, device=device)
         self.state = torch.zeros_like(self.steps_left)
+        self.unsound_from = torch.full_like(self.steps_left, uniforms.shape[1])
         self.given, self.path = given, torch.arange(paths, device=device)
         self.cell, self.place = torch.zeros_like(self.state), torch.zeros_like(self.state)  # where in what is given
 
     def draw(self, hidden: Tensor, position: int, tokens: Tensor) -> None:
-        logits = F.linear(hidden, self.head).float().masked_fill(self.barred[self.state], float("-inf"))
-        symbol = draw(logits, self.uniforms[:, position], self.config)  # [B]
+        logits = F.linear(hidden, self.head).float() / self.config.temperature  # [B, A]
+        barred = self.barred[self.state]
         ended = self.steps_left <= 0  # such a path is fed on, for as long as the others take
+        unsound = ~(logits.isfinite() | barred).all(-1) & ~ended
+        self.unsound_from = torch.where(unsound, self.unsound_from.clamp(max=position), self.unsound_from)
+        symbol = draw(logits.masked_fill(barred, float("-inf")), self.uniforms[:, position], self.config.top_p)  # [B]
         for place in range(tokens.shape[1]):
             symbol = symbol if self.given is None else self._or_given(symbol, self.given)
             self.symbols[:, position + place] = torch.where(ended, OTHER, symbol)
@@ -231,12 +240,15 @@ class PlainDrawing:
         return symbol
 
 
-def draw(logits: Tensor, uniform: Tensor, config: SampleConfig) -> Tensor:
-    """One index [B] of logits [B, V] by inverting the cumulative distribution at each path's own number [B]."""
-    probability = torch.softmax(logits / config.temperature, -1)
-    if config.top_p < 1:
+def draw(logits: Tensor, uniform: Tensor, top_p: float) -> Tensor:
+    """One index [B] of logits [B, V] by inverting the cumulative distribution at each path's own number [B].
+
+    Logits are divided by the temperature already. Those that are not finite give an index that means nothing.
+    """
+    probability = torch.softmax(logits, -1)
+    if top_p < 1:
         ordered, order = probability.sort(-1, descending=True)
-        outside = ordered.cumsum(-1) - ordered >= config.top_p
+        outside = ordered.cumsum(-1) - ordered >= top_p
         probability = torch.zeros_like(probability).scatter(-1, order, ordered.masked_fill(outside, 0))
     cumulative = probability.cumsum(-1)  # [B, V]
     return (cumulative < uniform[:, None] * cumulative[:, -1:]).sum(-1)
@@ -295,6 +307,7 @@ class PathBatch:
             if not grammar.lockstep and position % 16 == 0 and bool((drawing.steps_left <= 0).all()):
                 break
             hidden = decoder.advance(tokens)
+        self._check_sound(drawing.unsound_from, drawing.symbols == SEMICOLON)
         return drawing.symbols.view(*self.shape, length).cpu().numpy().astype(np.int64), position
 
     def _passes(self, horizon: int) -> list[int]:
@@ -309,6 +322,27 @@ class PathBatch:
         if self.given is not None:
             shared = np.where((self.given != DRAWN).all(0), self.given[0], DRAWN)  # [cells, W]
         return self.grammar.passes(horizon, shared)[::-1]
+
+    def _check_sound(self, unsound_from: Tensor, closed: Tensor) -> None:
+        """Refuses a batch with a path whose logits were not finite from a position [B] on.
+
+        closed [B, L] counts the steps that each token of a path closed.
+        """
+        first = unsound_from.cpu().numpy()
+        unsound = np.count_nonzero(first < closed.shape[1])
+        if not unsound:
+            return
+        path = int(first.argmin())
+        step = int(closed[path, : first[path]].sum()) + 1
+        series, number, stretch = self.streams[path]
+        of = f"stretch {stretch + 1} of the forecast" if stretch else "the forecast"
+        wider = "" if self.model.precision == "float32" else " take --precision float32, or"
+        raise ModelError(
+            f"the model computes NaN or infinite logits, from which nothing can be drawn: on {unsound} of {len(first)} "
+            f"paths, first at step {step} of {of} of series {series!r}, path {number}. "
+            f"Its weights or the adapter's are damaged or far too large:{wider} forecast without the adapter to learn "
+            "which, then copy the model again or tune another adapter"
+        )
 
     def _drawing(self, uniforms: Tensor, horizon: int) -> Drawing:
         """How symbols are drawn from the few rows of the head that stand for them."""
@@ -347,8 +381,12 @@ class PathBatch:
         decoder, hidden, uniforms = self._begin(length)
         drawn = []
         steps = torch.zeros(len(hidden), dtype=torch.long, device=device)
+        unsound_from = torch.full_like(steps, length)
         for position in range(length):
-            token = draw(network.logits(hidden), uniforms[:, position], self.config)
+            logits = network.logits(hidden) / self.config.temperature
+            unsound = ~logits.sum(-1).isfinite() & (steps < horizon)  # in one pass over the whole vocabulary
+            unsound_from = torch.where(unsound, unsound_from.clamp(max=position), unsound_from)
+            token = draw(logits, uniforms[:, position], self.config.top_p)
             drawn.append(token)
             steps = steps + closes[token]
             if position + 1 == length or (position % 16 == 15 and bool((steps >= horizon).all())):
@@ -356,8 +394,10 @@ class PathBatch:
             feed = decoder.buffer(1)
             feed[:, 0] = token
             hidden = decoder.advance(feed)
+        written = torch.stack(drawn, 1)  # [B, L]
+        self._check_sound(unsound_from, closes[written])
         out = np.full((len(hidden), length), OTHER, np.int64)
-        for row, ids in zip(out, torch.stack(drawn, 1).cpu().numpy()):
+        for row, ids in zip(out, written.cpu().numpy()):
             symbols = tokens.to_symbols(ids)[:length]
             ends = np.flatnonzero(symbols == SEMICOLON)[:horizon]
             if len(ends) == horizon:  # what a path writes after that depends on how long the others take

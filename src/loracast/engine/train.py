@@ -21,6 +21,7 @@ from loracast.engine.batch import Batch, encode_batch, gaps
 from loracast.engine.loop import (
     Interruption,
     JsonLines,
+    check_converges,
     check_same,
     cosine_schedule,
     load_training,
@@ -28,7 +29,7 @@ from loracast.engine.loop import (
     save_training,
 )
 from loracast.engine.step import TrainingStep
-from loracast.errors import BudgetError, ConfigError, DataError, Interrupted
+from loracast.errors import BudgetError, ConfigError, DataError, Interrupted, ModelError
 from loracast.flops import Flops, PassCost
 from loracast.ledger import Ledger
 from loracast.model.checkpoint import LanguageModel
@@ -167,6 +168,9 @@ def tune(
             the end, so that neither a crash nor an interruption of what the caller does next costs much training.
         resume: continue from that checkpoint; on a CPU the adapter is bit-identical to an undisturbed run's.
         report: called with every event that is logged.
+
+    Raises:
+        Diverged: the loss or the gradient is no longer finite; the checkpoint of the last validation is kept.
     """
     checkpoint = directory / CHECKPOINT if directory else None
     identity = {**asdict(config), "codec": codec.to_dict(), "base": model.fingerprint, "data": fingerprint(training)}
@@ -214,9 +218,36 @@ def tune(
         emit({"event": "validation", "step": progress.step, "loss": loss, "nats": progress.nats, **spent()})
         if progress.step == 0:
             progress.start_loss = loss
+            if not np.isfinite(loss):
+                raise ModelError(
+                    f"the untouched model's validation loss is {loss}: its weights are damaged or too large for "
+                    f"{model.precision}; copy or download it again, or take --precision float32"
+                )
+        check(validation_loss=loss)
         if loss < progress.best_loss:
             progress.best_step, progress.best_loss, best_state = progress.step, loss, adapter_state(network)
             progress.best_nats, progress.stale = progress.nats, 0
+
+    def check(**measured: float) -> None:
+        check_converges(measured, progress.step, training_step.peak, checkpoint, lambda: record("diverged"))
+
+    def record(stopped: str | None) -> dict[str, Any]:
+        return {
+            "steps": progress.step,
+            "tokens": progress.tokens,
+            "saturated_values": progress.saturated,
+            "planned_steps": config.steps,
+            "stopped": stopped or ("budget" if progress.planned < config.steps else None),
+            "best_step": progress.best_step,
+            "validation_loss": {"untouched": progress.start_loss, "tuned": progress.best_loss},
+            "validation_nats_per_value": progress.best_nats,
+            "learning_rate": training_step.peak,
+            "trainable_parameters": sum(
+                layer.lora_A.numel() + layer.lora_B.numel() for _, layer in adapter_layers(network)
+            ),
+            "seconds": round(time.perf_counter() - began, 2),
+            "data": {"series": len(training), "fingerprint": identity["data"]},
+        }
 
     def spent() -> dict[str, int]:
         return {"flops": ledger.total.hardware, "flops_course": ledger.total.course}
@@ -232,9 +263,9 @@ def tune(
     def save() -> None:
         progress.seconds = time.perf_counter() - began
         if checkpoint:
-            record = {"identity": identity, "progress": asdict(progress), "ledger": ledger.to_dict()}
+            known = {"identity": identity, "progress": asdict(progress), "ledger": ledger.to_dict()}
             groups = {"adapter": adapter_state(network), "best": best_state}
-            save_training(checkpoint, groups, [training_step.optimizer], record)
+            save_training(checkpoint, groups, [training_step.optimizer], known)
 
     def draw(step: int) -> Batch:
         return draw_batch(source, codec, config, step)
@@ -267,6 +298,7 @@ def tune(
             event = {"event": "train", "step": progress.step, "steps": progress.planned, "loss": value}
             event |= {"learning_rate": rate, "gradient_norm": norm.item(), "tokens_per_second": pace}
             emit({**event, **spent()})
+            check(loss=value, gradient_norm=event["gradient_norm"])
             if progress.step % config.validate_every == 0:
                 validate()
                 save()
@@ -278,23 +310,7 @@ def tune(
         if progress.validated < progress.step:
             validate()
     save()
-    record = {
-        "steps": progress.step,
-        "tokens": progress.tokens,
-        "saturated_values": progress.saturated,
-        "planned_steps": config.steps,
-        "stopped": stopped or ("budget" if progress.planned < config.steps else None),
-        "best_step": progress.best_step,
-        "validation_loss": {"untouched": progress.start_loss, "tuned": progress.best_loss},
-        "validation_nats_per_value": progress.best_nats,
-        "learning_rate": training_step.peak,
-        "trainable_parameters": sum(
-            layer.lora_A.numel() + layer.lora_B.numel() for _, layer in adapter_layers(network)
-        ),
-        "seconds": round(progress.seconds, 2),
-        "data": {"series": len(training), "fingerprint": identity["data"]},
-    }
-    return TuneResult(best_state, record)
+    return TuneResult(best_state, record(stopped))
 
 
 @dataclass(frozen=True)

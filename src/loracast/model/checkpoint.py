@@ -19,14 +19,22 @@ from loracast.files import atomic_path, write_text
 from loracast.grammar import SYMBOLS
 from loracast.model.config import Qwen2Config, read_json
 from loracast.model.locate import locate
-from loracast.model.lora import ADAPTER_CONFIG, attach, load_adapter_state, merged_weights, read_adapter
+from loracast.model.lora import (
+    ADAPTER_CONFIG,
+    ADAPTER_WEIGHTS,
+    attach,
+    load_adapter_state,
+    merged_weights,
+    read_adapter,
+)
 from loracast.model.qwen2 import Qwen2
-from loracast.model.tensors import read_tensors, write_tensors
+from loracast.model.tensors import check_finite, read_tensors, write_tensors
 from loracast.model.tokenizer import NumericTokens
 from loracast.settings import Device, LoraConfig, Precision, Vocabulary
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "generation_config.json", "vocab.json", "merges.txt")
 EMBEDDINGS = ("model.embed_tokens.weight", "lm_head.weight")
+DAMAGED = "the file is damaged, or the training that wrote it diverged; copy or download it again"
 DIGEST_SAMPLE = 4096  # about how many elements of a tensor go into the fingerprint of a model
 
 
@@ -118,7 +126,8 @@ def load_model(
         expected = {name: tensor.shape for name, tensor in Qwen2(config).state_dict().items()}
     problems = []
     for path in _weight_files(directory):
-        for name, tensor in read_tensors(path).items():
+        stored, loaded = read_tensors(path), {}
+        for name, tensor in stored.items():
             if name not in expected:
                 if name != "lm_head.weight":  # written out again by some tools although it is tied
                     problems.append(f"unknown tensor {name}")
@@ -128,7 +137,9 @@ def load_model(
                 continue
             numeric_part = tensor[numeric] if name in EMBEDDINGS else tensor
             digests[name] = _digest(numeric_part)
-            state[name] = (numeric_part if vocabulary == "numeric" else tensor).to(place, dtype)
+            loaded[name] = (numeric_part if vocabulary == "numeric" else tensor).to(place, dtype)
+        check_finite(loaded, path, DAMAGED, stored)
+        state |= loaded
     problems += [f"{name} is missing" for name in expected.keys() - state.keys()] if not problems else []
     if problems:
         raise ModelError(f"{directory}: " + "; ".join(sorted(problems)[:5]))
@@ -207,7 +218,7 @@ def load_adapted(base: LanguageModel, directory: Path) -> tuple[LanguageModel, L
                 f"{tuned_on.get('fingerprint')}), not on {base.source} ({base.fingerprint}); load it with that one"
             )
     network = attach(base.network, config)
-    load_adapter_state(network, state, str(directory))
+    load_adapter_state(network, state, str(Path(directory) / ADAPTER_WEIGHTS))
     return base.with_network(network), config, record
 
 
@@ -244,7 +255,9 @@ def merge(source: str | Path, adapter: Path, output: Path, precision: Precision 
         for name, kind in (("float32", torch.float32), ("stored", dtype)):
             base.network.load_state_dict({key: value.to(kind).float() for key, value in merged.items()}, assign=True)
             differences[name] = (base.network(ids)[..., base.rows] - adapted_logits).abs().max().item()
-    write_tensors(output / "model.safetensors", {name: tensor.to(dtype) for name, tensor in merged.items()})
+    path, converted = output / "model.safetensors", {name: tensor.to(dtype) for name, tensor in merged.items()}
+    check_finite(converted, path, "the adapter is too strong for this base; tune another one", merged)
+    write_tensors(path, converted)
     stored_config = {**stored_config, "torch_dtype": dtype_name(dtype)}
     stored_config.pop("dtype", None)
     write_text(output / "config.json", json.dumps(stored_config, indent=2) + "\n")

@@ -15,11 +15,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from loracast.errors import ModelError
+from loracast.errors import ConfigError, ModelError
 from loracast.files import write_text
 from loracast.model.config import read_json
 from loracast.model.qwen2 import Qwen2
-from loracast.model.tensors import read_tensors, write_tensors
+from loracast.model.tensors import check_finite, read_tensors, write_tensors
 from loracast.settings import PROJECTIONS, LoraConfig
 
 ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
@@ -97,7 +97,10 @@ def adapter_state(model: Qwen2) -> dict[str, Tensor]:
 
 
 def load_adapter_state(model: Qwen2, state: dict[str, Tensor], where: str) -> None:
-    """Puts tensors by PEFT's names into an adapter, refusing any that is missing, left over or of another shape."""
+    """Puts tensors by PEFT's names into an adapter.
+
+    A tensor that is missing, left over, of another shape or, as it is computed with, not finite is refused.
+    """
     expected = adapter_state(model)
     missing, extra = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())
     wrong = [
@@ -110,9 +113,15 @@ def load_adapter_state(model: Qwen2, state: dict[str, Tensor], where: str) -> No
     )
     if problems:
         raise ModelError(f"{where} does not fit this base model: " + "; ".join(problems))
+    used = {}
     for name, layer in adapter_layers(model):
-        layer.lora_A.data.copy_(state[f"base_model.model.{name}.lora_A.weight"])
-        layer.lora_B.data.copy_(state[f"base_model.model.{name}.lora_B.weight"])
+        names = [f"base_model.model.{name}.lora_{part}.weight" for part in "AB"]
+        for parameter, key in zip((layer.lora_A, layer.lora_B), names):
+            parameter.data.copy_(state[key])
+        dtype = layer.base.weight.dtype
+        used |= zip(names, (layer.lora_A.data.to(dtype), (layer.scaling * layer.lora_B.data).to(dtype)))
+    remedy = "the adapter is damaged, or its training diverged; copy it again, or tune another one"
+    check_finite(used, where, remedy, state)
 
 
 def save_adapter(
@@ -168,8 +177,11 @@ def read_adapter(directory: Path) -> tuple[LoraConfig, dict[str, Tensor]]:
         raise ModelError(
             f"{directory / ADAPTER_WEIGHTS} holds no LoRA of a known projection ({', '.join(PROJECTIONS)})"
         )
-    alpha = float(stored.get("lora_alpha", 8))
-    return LoraConfig(stored["r"], alpha, float(stored.get("lora_dropout", 0.0)), targets), state
+    try:
+        alpha, dropout = float(stored.get("lora_alpha", 8)), float(stored.get("lora_dropout", 0.0))
+        return LoraConfig(stored["r"], alpha, dropout, targets), state
+    except (ConfigError, TypeError, ValueError) as error:
+        raise ModelError(f"{path}: {error}; copy the adapter again, or tune another one") from None
 
 
 def merged_weights(model: Qwen2) -> dict[str, Tensor]:

@@ -16,7 +16,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from loracast.engine.train import CHECKPOINT, affordable_steps, tuning_costs
-from loracast.errors import UnseenWarning
+from loracast.errors import Diverged, UnseenWarning
 from loracast.evaluation.backtest import TUNED, ZERO_SHOT, backtest
 from loracast.evaluation.baselines import BASELINES
 from loracast.flops import Flops
@@ -31,6 +31,7 @@ ESTIMATE_MARGIN = 1.1  # of the reservation over the estimate, where the lengths
 
 Stop = Callable[[int, float], str | None]
 PATHS = "paths.parquet"
+COMPARED = "search", "context"  # stages that go on where a run diverges: its settings are not the best
 
 
 @dataclass(frozen=True)
@@ -83,16 +84,27 @@ class TuningRun:
         else:
             config = self.config(bench)
             kept_back = self._judgement(bench, config).of(ledger.convention)  # training may take longer than estimated
-            tuned = base.fit(
-                bench.train,
-                tune=config,
-                validation=bench.validation,
-                directory=directory,
-                resume=interrupted,
-                ledger=Ledger(None if ledger.budget is None else ledger.budget - kept_back, ledger.convention),
-                stop=stop,
-                report=lambda event: bench.report(self.name, event),
-            )
+            spent = Ledger(None if ledger.budget is None else ledger.budget - kept_back, ledger.convention)
+            try:
+                tuned = base.fit(
+                    bench.train,
+                    tune=config,
+                    validation=bench.validation,
+                    directory=directory,
+                    resume=interrupted,
+                    ledger=spent,
+                    stop=stop,
+                    report=lambda event: bench.report(self.name, event),
+                )
+            except Diverged as error:
+                if self.stage not in COMPARED:
+                    raise
+                ledger.restore(spent.to_dict())
+                return {
+                    **error.record,
+                    "window": {"context": config.context, "horizon": config.horizon},
+                    "scores": None,
+                }
         ledger.restore(tuned.record["flops"])
         found = tuned.record["result"]
         window = {"context": tuned.record["tune"]["context"], "horizon": tuned.record["tune"]["horizon"]}

@@ -110,7 +110,7 @@ class Halving:
             return
         result = self.bench.folder.result(run.name) or {}
         with self.lock:  # another process may have found the same result
-            if result["stopped"] == PRUNED:
+            if result["scores"] is None:  # stopped early, or diverged
                 self.study.tell(trial, state=self.optuna.trial.TrialState.PRUNED, skip_if_finished=True)
             else:
                 self.study.tell(trial, result["scores"]["mae"], skip_if_finished=True)

@@ -13,6 +13,7 @@ from loracast.study.reading import Findings, Table
 from loracast.study.wording import decimals_text, number
 
 WIDE_RANGE = 3.0  # from this ratio on, colours are logarithmic
+DIVERGED = "diverged"
 PRUNED = "pruned"  # what search.csv says of a run that was stopped because others were better
 METHODS = {"grid": "full grid", "halving": "successive halving"}
 
@@ -99,7 +100,7 @@ def _limits(values: NDArray[np.float64]) -> tuple[float, float]:
 def _cell_text(cell: dict[str, Any], column: str) -> str:
     if math.isfinite(cell[column]):
         return f"{cell[column]:#.3g}".replace("-", "−")
-    return f"× {cell['steps']:.0f}" if cell["stopped"] == PRUNED else ""
+    return f"× {cell['steps']:.0f}" if cell["stopped"] in (PRUNED, DIVERGED) else ""
 
 
 def _pruned_figure(table: Table) -> Figure | None:

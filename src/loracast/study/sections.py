@@ -66,6 +66,7 @@ SETTINGS = (
 
 STOPPED = {
     "pruned": " It was stopped because others were better.",
+    "diverged": " It was stopped when its loss was no longer a finite number.",
     "patience": " It was stopped when the validation loss no longer fell.",
     "budget": " It was stopped when its share of the budget was spent.",
 }

@@ -15,7 +15,7 @@ from typing import Any
 
 import pandas as pd
 
-from loracast.errors import BudgetError, DataError
+from loracast.errors import BudgetError, DataError, ModelError
 from loracast.flops import Flops
 from loracast.study import tables
 from loracast.study.bench import Bench
@@ -269,6 +269,11 @@ def _best_of(bench: Bench, stage: str) -> Tuning:
     """The settings of a stage's run with the least MAE on validation series."""
     results = bench.folder.results(stage).values()
     judged = [result for result in results if result["scores"]]
+    if not judged:
+        raise ModelError(
+            f"no run of the stage {stage} came to its end; lower the learning rates in the protocol, and begin in "
+            "another folder"
+        )
     best = min(judged, key=lambda result: result["scores"]["mae"] or math.inf)
     return with_changes(bench.protocol.tuning, best["run"]["tuning"])
 

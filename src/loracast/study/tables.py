@@ -5,6 +5,7 @@ Shapes: N windows, S sample paths, H steps of horizon, D variables.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from loracast.codec import percentile
+from loracast.errors import ModelError
 from loracast.evaluation import breakdown
 from loracast.evaluation.backtest import TUNED, ZERO_SHOT
 from loracast.evaluation.baselines import BASELINES
@@ -129,6 +131,11 @@ def search_tables(bench: Bench) -> dict[str, pd.DataFrame]:
     runs.insert(0, "method", runs["run"].str.split("-").str[1])
     rows = []
     for method, tried in runs.groupby("method"):
+        if all(math.isnan(value) for value in tried["mae"].astype(float)):
+            raise ModelError(
+                f"no run of the search by {method} came to its end; put lower learning rates under search in the "
+                "protocol, and begin in another folder"
+            )
         best = tried.loc[tried["mae"].idxmin()]
         about = {"method": method, "runs": len(tried), "pruned": list(tried["stopped"]).count("pruned")}
         settings = {name: best[name] for name in ("learning_rate", "rank", "decimals")}

@@ -33,7 +33,7 @@ def _or_given(
 
 @triton.jit
 def _draw(
-    hidden_ptr, head_ptr, uniform_ptr, state_ptr, left_ptr, symbol_ptr, token_ptr,
+    hidden_ptr, head_ptr, uniform_ptr, state_ptr, left_ptr, unsound_ptr, symbol_ptr, token_ptr,
     allowed_ptr, next_ptr, forced_ptr, rows_ptr, given_ptr, cell_ptr, slot_ptr,
     paths, columns, length, position, cells, inverse_temperature, top_p,
     T: tl.constexpr, NUCLEUS: tl.constexpr, GIVEN: tl.constexpr, WIDTH: tl.constexpr, DRAWN: tl.constexpr,
@@ -54,7 +54,12 @@ def _draw(
     state = tl.load(state_ptr + path, inside, 0)
     left = tl.load(left_ptr + path, inside, 0)
     allowed = tl.load(allowed_ptr + state[:, None] * 16 + symbol[None]) != 0
-    logits = tl.where(allowed, logits * inverse_temperature, float("-inf"))
+    logits = logits * inverse_temperature
+    unsound = tl.sum((allowed & ~(tl.abs(logits) < float("inf"))).to(tl.int32), 1) > 0  # also of a NaN
+    unsound_from = tl.load(unsound_ptr + path, inside, 0)
+    unsound = unsound & (left > 0) & (unsound_from > position)
+    tl.store(unsound_ptr + path, tl.where(unsound, position, unsound_from), inside)
+    logits = tl.where(allowed, logits, float("-inf"))
     weight = tl.exp(logits - tl.max(logits, 1)[:, None])
     weight = weight / tl.sum(weight, 1)[:, None]
     if NUCLEUS:
@@ -126,6 +131,7 @@ class FusedDrawing:
         self.symbols = torch.full(uniforms.shape, OTHER, dtype=torch.int32, device=device)
         self.steps_left = torch.full((len(uniforms),), horizon, dtype=torch.int32, device=device)
         self.state = torch.zeros_like(self.steps_left)
+        self.unsound_from = torch.full_like(self.steps_left, uniforms.shape[1])
         self.allowed = table(np.pad(grammar.sampled, ((0, 0), (0, spare))))
         self.next_state = table(np.pad(grammar.next_state[:, :OTHER], ((0, 0), (0, spare))))
         self.forced = table(grammar.sampled.argmax(1))
@@ -136,7 +142,7 @@ class FusedDrawing:
         paths, columns = hidden.shape
         cells, width = (0, 1) if self.given is None else self.given.shape[1:]
         _draw[(triton.cdiv(paths, ROWS),)](
-            hidden, self.head, self.uniforms, self.state, self.steps_left, self.symbols, tokens,
+            hidden, self.head, self.uniforms, self.state, self.steps_left, self.unsound_from, self.symbols, tokens,
             self.allowed, self.next_state, self.forced, self.rows, self.given, self.cell, self.slot,
             paths, columns, self.uniforms.shape[1], position, cells, 1 / self.temperature, self.top_p,
             T=tokens.shape[1], NUCLEUS=self.top_p < 1, GIVEN=self.given is not None, WIDTH=width, DRAWN=DRAWN,
