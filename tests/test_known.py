@@ -85,7 +85,7 @@ def plain_path(
     while path.count(SEMICOLON) < horizon:
         logits = model.network(model.rows[torch.tensor([[*prompt, *path]])])[0, -1]
         logits = logits.masked_fill(torch.from_numpy(~grammar.sampled[state]), float("-inf"))[None]
-        symbol = int(sample.draw(logits, torch.tensor(uniforms[len(path)])[None], config))
+        symbol = int(sample.draw(logits / config.temperature, torch.tensor(uniforms[len(path)])[None], config.top_p))
         symbol = symbol if given[cell, place] == DRAWN else int(given[cell, place])
         path.append(symbol)
         state = grammar.next_state[state, symbol]
