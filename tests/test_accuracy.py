@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import yaml
 
-from loracast.evaluation.backtest import TUNED, ZERO_SHOT
+from loracast.evaluation.backtest import CLIMATOLOGY, TUNED, ZERO_SHOT
 from loracast.evaluation.baselines import BASELINES
 from loracast.forecaster import Forecaster
 from loracast.series import write_series
@@ -73,7 +73,7 @@ def done(tmp_path_factory: pytest.TempPathFactory, numeric_directory: Path) -> I
 def test_every_cell_is_kept_with_all_forecasters(done: Benchmark, tmp_path: Path):
     assert list(done.cells) == CELLS
     for cell in done.cells.values():
-        assert [row["forecaster"] for row in cell["rows"]] == [ZERO_SHOT, TUNED, *BASELINES]
+        assert [row["forecaster"] for row in cell["rows"]] == [ZERO_SHOT, TUNED, *BASELINES, CLIMATOLOGY]
         assert all(row["mae"] > 0 for row in cell["rows"])
         assert cell["tuning"]["flops"]["hardware"]["total"] > 0
         assert cell["commit"] == "0"

@@ -13,7 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from loracast.codec import Codec
 from loracast.errors import BudgetError, ConfigError, DataError
-from loracast.evaluation.backtest import Backtest, backtest
+from loracast.evaluation.backtest import CLIMATOLOGY, Backtest, backtest
 from loracast.evaluation.baselines import BASELINES
 from loracast.evaluation.figures import before_and_after
 from loracast.flops import Flops
@@ -55,16 +55,16 @@ def result(base: Forecaster, other: Forecaster) -> Backtest:
 
 
 def test_there_is_a_row_a_forecaster_and_the_baselines_are_always_among_them(base: Forecaster, result: Backtest):
-    assert [row["forecaster"] for row in result.rows] == ["zero-shot", "tuned", *BASELINES]
+    assert [row["forecaster"] for row in result.rows] == ["zero-shot", "tuned", *BASELINES, CLIMATOLOGY]
     assert list(BASELINES) == ["last-value", "context-mean", "best-period"]
     alone = backtest({}, waves(), 8, 4)
-    assert [row["forecaster"] for row in alone.rows] == list(BASELINES)
-    assert alone.rows == [row for row in result.rows if row["forecaster"] in BASELINES]
+    assert [row["forecaster"] for row in alone.rows] == [*BASELINES, CLIMATOLOGY]
+    assert alone.rows == result.rows[2:]
 
 
 def test_rows_have_every_metric_overall_and_by_variable(result: Backtest):
     for row in result.rows:
-        point = row["forecaster"] in BASELINES
+        point, free = row["forecaster"] in BASELINES, row["forecaster"] in (*BASELINES, CLIMATOLOGY)
         assert row["n_series"] == 3
         assert row["n_windows"] == 9
         assert set(row["by_variable"]) == set(NAMES)
@@ -73,7 +73,7 @@ def test_rows_have_every_metric_overall_and_by_variable(result: Backtest):
             assert {name for name in METRICS if part[name] is None} == (COVERAGES if point else set())
         assert row["mae"] == pytest.approx(np.mean([part["mae"] for part in row["by_variable"].values()]))
         assert row["flops"].keys() == {"hardware", "course"}
-        assert [flops == 0 for flops in row["flops"].values()] == [point, point]
+        assert [flops == 0 for flops in row["flops"].values()] == [free, free]
 
 
 def test_the_scores_are_those_of_the_forecasts(result: Backtest):
@@ -192,14 +192,17 @@ def test_progress_is_told_by_forecaster(base: Forecaster, other: Forecaster):
 
 def test_files_hold_all_scores(result: Backtest, tmp_path: Path):
     result.save(tmp_path / "eval")
-    assert {path.name for path in (tmp_path / "eval").iterdir()} == {"metrics.json", "series.csv"}
+    assert {path.name for path in (tmp_path / "eval").iterdir()} == {"metrics.json", "scores.csv", "series.csv"}
     stored = json.loads((tmp_path / "eval" / "metrics.json").read_text(), parse_constant=pytest.fail)
     assert stored["rows"] == result.rows
     expected = {"context": 8, "horizon": 4, "stride": 4, "samples": 5, "temperature": 1.0, "top_p": 1.0, "seed": 2}
     assert {name: stored[name] for name in expected} == expected
     frame = pd.read_csv(tmp_path / "eval" / "series.csv")
     assert frame.columns.tolist() == ["forecaster", "series", "mae", "mae_seed_units", "crps"]
-    assert len(frame) == 5 * 3
+    assert len(frame) == 6 * 3
+    scores = pd.read_csv(tmp_path / "eval" / "scores.csv")
+    assert scores["variable"].tolist() == ["all", *NAMES] * 6
+    assert scores["mae"].tolist() == pytest.approx(result.table()["mae"].tolist())
     means = {name: rows["mae"].mean() for name, rows in frame.groupby("forecaster")}
     assert means == pytest.approx({row["forecaster"]: row["mae"] for row in result.rows})
 

@@ -245,9 +245,11 @@ def test_scripts_can_go_the_whole_path(workplace: Path, tmp_path: Path, run: Run
         *("evaluate", tmp_path / "data.h5", "--context", 12, "--horizon", 6, *adapter, "-o", tmp_path / "a/eval"),
         *("--split", tmp_path / "split.json", "--subset", "test", "--samples", 3),
     ).ok()
-    assert all(name in said for name in ("zero-shot", "tuned", "last-value", "context-mean", "best-period"))
+    assert all(
+        name in said for name in ("zero-shot", "tuned", "last-value", "context-mean", "best-period", "climatology")
+    )
     rows = json.loads((tmp_path / "a/eval/metrics.json").read_text())["rows"]
-    names = ["zero-shot", "tuned", "last-value", "context-mean", "best-period"]
+    names = ["zero-shot", "tuned", "last-value", "context-mean", "best-period", "climatology"]
     assert [row["forecaster"] for row in rows] == names
     for row in rows:
         assert row["n_series"] == 2
@@ -255,8 +257,10 @@ def test_scripts_can_go_the_whole_path(workplace: Path, tmp_path: Path, run: Run
         for scores in (row, *row["by_variable"].values()):
             assert all(np.isfinite(scores[key]) for key in ("mae", "mae_seed_units", "mse", "crps"))
             coverage = scores["coverage_80"]
-            assert 0 <= coverage <= 1 if row["forecaster"] in ("zero-shot", "tuned") else coverage is None
-    assert len(pd.read_csv(tmp_path / "a/eval/series.csv")) == 5 * 2
+            assert (
+                0 <= coverage <= 1 if row["forecaster"] in ("zero-shot", "tuned", "climatology") else coverage is None
+            )
+    assert len(pd.read_csv(tmp_path / "a/eval/series.csv")) == 6 * 2
 
 
 def test_the_split_says_what_is_tuned_on(workplace: Path, tmp_path: Path, run: Run):
@@ -334,7 +338,7 @@ def test_a_constant_is_forecast_exactly(workplace: Path, tmp_path: Path, run: Ru
     rows = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))["rows"]
     assert rows[0]["forecaster"] == "zero-shot"
     assert rows[0]["mae"] == rows[0]["crps"] == 0
-    assert [row["mae"] for row in rows] == pytest.approx([0] * 4)
+    assert [row["mae"] for row in rows] == pytest.approx([0] * 5)
 
 
 def test_names_are_printed_as_they_are(workplace: Path, tmp_path: Path, run: Run):
@@ -611,7 +615,7 @@ def test_a_file_that_is_none_is_refused(command: str, workplace: Path, tmp_path:
 def test_a_short_series_is_refused(command: str, workplace: Path, tmp_path: Path, refused):
     data = write_table(tmp_path / "short.csv", steps=CONTEXT - 1)
     words = reading_command(command, data, workplace, tmp_path / "out")
-    refused(*words, mentions=("'short'", f"{CONTEXT - 1} steps", "context"))
+    refused(*words, mentions=("'short'", f"{CONTEXT - 1}", "steps", "context"))
 
 
 @pytest.mark.parametrize("command", READERS)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from loracast.errors import DataError
-from loracast.evaluation.metrics import METRICS, Scores, score
+from loracast.evaluation.metrics import METRICS, QUANTILES, Scores, score, seasonal_scale
 
 NAN = float("nan")
 COVERAGES = {"coverage_50": (0.25, 0.75), "coverage_80": (0.1, 0.9), "coverage_95": (0.025, 0.975)}
@@ -47,14 +47,15 @@ def slow_energy(paths: list[list[float]], outcome: list[float]) -> float:
 def slow_scores(
     samples: np.ndarray, truth: np.ndarray, seed_unit: np.ndarray, series: list[str]
 ) -> dict[str, np.ndarray]:
-    """MAE, MSE, CRPS, energy and coverage by series and variable [G, D], one value or window at a time."""
+    """MAE, MSE, sMAPE, CRPS, energy and coverage by series and variable [G, D], one value or window at a time."""
     windows, size, steps, variables = samples.shape
     table: dict[str, list[list[float]]] = {}
     for one in dict.fromkeys(series):
         for variable in range(variables):
             by_window: dict[str, list[float]] = {}
             for window in (index for index in range(windows) if series[index] == one):
-                values: dict[str, list[float]] = {"mae": [], "mse": [], "crps": []} | {name: [] for name in COVERAGES}
+                plain = ("mae", "mse", "crps", "smape", "mae_one_path")
+                values: dict[str, list[float]] = {name: [] for name in (*plain, *COVERAGES)}
                 for step in range(steps):
                     outcome = truth[window, step, variable]
                     ensemble = [path for path in samples[window, :, step, variable] if not math.isnan(path)]
@@ -64,6 +65,9 @@ def slow_scores(
                     values["mae"].append(abs(error))
                     values["mse"].append(error**2)
                     values["crps"].append(slow_crps(ensemble, outcome))
+                    size_of = abs(float(np.median(ensemble))) + abs(outcome)
+                    values["smape"].append(2 * abs(error) / size_of if size_of else 0.0)
+                    values["mae_one_path"].append(sum(abs(path - outcome) for path in ensemble) / len(ensemble))
                     for name, (low, high) in COVERAGES.items():
                         within = np.quantile(ensemble, low) <= outcome <= np.quantile(ensemble, high)
                         values[name].append(float(within) if size > 1 else NAN)
@@ -72,6 +76,7 @@ def slow_scores(
                     means = {metric: sum(value) / len(value) for metric, value in values.items()}
                     means |= {"mae_seed_units": means["mae"] / unit, "mse_seed_units": means["mse"] / unit**2}
                     means |= {"crps_seed_units": means["crps"] / unit}
+                    means |= {"mae_one_path_seed_units": means["mae_one_path"] / unit}
                     for metric, value in means.items():
                         by_window.setdefault(metric, []).append(value)
                 seen = [step for step in range(steps) if not math.isnan(truth[window, step, variable])]
@@ -81,7 +86,7 @@ def slow_scores(
                     by_window.setdefault("energy", []).append(
                         slow_energy(whole, truth[window, seen, variable].tolist())
                     )
-            for metric in set(METRICS) - {"rmse", "rmse_seed_units"}:
+            for metric in set(METRICS) - {"rmse", "rmse_seed_units", "mase", "sql"}:
                 window_values = by_window.get(metric, [])
                 mean = sum(window_values) / len(window_values) if window_values else NAN
                 table.setdefault(metric, []).append([mean])
@@ -330,7 +335,7 @@ def test_seed_units_do_not_depend_on_the_units_of_the_data(problem: dict[str, An
     }
     one, other = scored(**problem).row(), scored(**scaled).row()
     unitless = [key for key in one if "seed_units" in key]
-    assert len(unitless) == 8
+    assert len(unitless) == 10
     assert_rows_agree({key: one[key] for key in unitless}, {key: other[key] for key in unitless})
 
 
@@ -356,3 +361,102 @@ def test_errors_name_the_argument_and_the_shape(changes: dict[str, Any], message
     }
     with pytest.raises(DataError, match=message):
         score(**(arguments | changes))
+
+
+# -- the metrics of other libraries ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("season", [1, 4])
+def test_scaled_and_relative_scores_are_those_of_utilsforecast(season: int):
+    losses = pytest.importorskip("utilsforecast.losses", reason="utilsforecast is for tests only")
+    import pandas as pd
+
+    draws = np.random.default_rng(season)
+    windows, context, horizon = 5, 16, 6
+    past = draws.lognormal(size=(windows, context))
+    truth = draws.lognormal(size=(windows, horizon, 1))
+    paths = draws.lognormal(size=(windows, 40, horizon, 1))
+    ids = [f"s{window}" for window in range(windows)]
+    scores = score(
+        paths,
+        truth,
+        seed_unit=np.ones((windows, 1)),
+        names=["x"],
+        series=ids,
+        scale=seasonal_scale([one[:, None] for one in past], [season] * windows),
+    ).row()
+
+    frame = pd.DataFrame(
+        {
+            "unique_id": np.repeat(ids, horizon),
+            "ds": np.tile(np.arange(context, context + horizon), windows),
+            "y": truth.ravel(),
+            "median": np.median(paths, 1).ravel(),
+        }
+    )
+    levels = {f"q{level:g}": np.quantile(paths, level, axis=1).ravel() for level in QUANTILES}
+    frame = frame.assign(**levels)
+    train = pd.DataFrame(
+        {"unique_id": np.repeat(ids, context), "ds": np.tile(np.arange(context), windows), "y": past.ravel()}
+    )
+
+    def mean(table: pd.DataFrame, model: str = "median") -> float:
+        return float(table[model].mean())
+
+    quantiles = {"model": list(levels)}
+    assert scores["mae"] == pytest.approx(mean(losses.mae(frame, ["median"])))
+    assert scores["mase"] == pytest.approx(mean(losses.mase(frame, ["median"], season, train)))
+    assert scores["smape"] == pytest.approx(2 * mean(losses.smape(frame, ["median"])))  # theirs goes from 0 to 1
+    scaled = losses.scaled_mqloss(frame, quantiles, QUANTILES, season, train)
+    assert scores["sql"] == pytest.approx(2 * mean(scaled, "model"))  # theirs is without the factor of two
+    pooled = losses.scaled_crps(frame.assign(unique_id="all"), quantiles, QUANTILES)
+    assert scores["wql"] == pytest.approx(mean(pooled, "model"))
+
+
+@given(data=st.data())
+@settings(max_examples=40, deadline=None)
+def test_relative_scores_with_gaps_are_those_of_plain_loops(data):
+    shape = data.draw(st.tuples(*(st.integers(1, 4) for _ in range(3))))  # S, H, D
+    _, horizon, variables = shape
+    draws = np.random.default_rng(data.draw(st.integers(0, 10**6)))
+    paths = draws.normal(size=(1, *shape))
+    truth = draws.normal(size=(1, horizon, variables))
+    truth[draws.random(truth.shape) < 0.3] = np.nan
+    past = draws.normal(size=(7, variables))
+    scale = seasonal_scale([past], [2])
+    names = list("abcd"[:variables])
+    row = score(paths, truth, seed_unit=np.ones((1, variables)), names=names, series=["s"], scale=scale).row()
+    for variable, name in enumerate("abcd"[:variables]):
+        found = row["by_variable"][name]
+        seen = [step for step in range(horizon) if not np.isnan(truth[0, step, variable])]
+        if not seen:
+            assert found["mase"] is None
+            continue
+        one_path, relative, loss, size = [], [], [], []
+        for step in seen:
+            ensemble, outcome = paths[0, :, step, variable], truth[0, step, variable]
+            middle = np.median(ensemble)
+            one_path.append(np.mean([abs(value - outcome) for value in ensemble]))
+            relative.append(2 * abs(middle - outcome) / (abs(middle) + abs(outcome)))
+            each = []
+            for level in QUANTILES:
+                value = np.quantile(ensemble, level)
+                each.append(2 * (level * (outcome - value) if outcome >= value else (1 - level) * (value - outcome)))
+            loss.append(np.mean(each))
+            size.append(abs(outcome))
+        unit = np.mean([abs(past[step, variable] - past[step - 2, variable]) for step in range(2, 7)])
+        assert found["mae_one_path"] == pytest.approx(np.mean(one_path))
+        assert found["smape"] == pytest.approx(np.mean(relative))
+        assert found["sql"] == pytest.approx(np.mean(loss) / unit)
+        assert found["wql"] == pytest.approx(np.sum(loss) / np.sum(size))
+        assert found["mase"] == pytest.approx(found["mae"] / unit)
+
+
+def test_a_context_that_never_moves_has_no_scale():
+    scale = seasonal_scale([np.ones((8, 1))], [1])
+    assert scale.tolist() == [[0.0]]
+    row = score(
+        np.ones((1, 3, 2, 1)), np.zeros((1, 2, 1)), seed_unit=[[1.0]], names=["x"], series=["s"], scale=scale
+    ).row()
+    assert row["mase"] is None
+    assert row["mae"] == 1

@@ -36,7 +36,7 @@ from loracast.model.checkpoint import (
 )
 from loracast.model.lora import ADAPTER_CONFIG, adapter_state, attach, load_adapter_state, save_adapter
 from loracast.scenario import Known, conditions, known_future, known_of
-from loracast.series import Series, Window, windows
+from loracast.series import Series, Window, leave_out_short, windows
 from loracast.series.checks import check_observed, constant_level, different_ids, not_known, same_variables
 from loracast.settings import Device, LoraConfig, Precision, SampleConfig, TuneConfig, Vocabulary
 
@@ -141,9 +141,11 @@ class Forecaster:
         if not series:
             raise DataError("there is no series to train on")
         names = same_variables([*series, *(validation or ())])
-        self._reach(len(names)).check(config.context + config.horizon)
+        self._reach(len(names)).check(length := config.context + config.horizon)
+        series = leave_out_short(series, length)
         if validation:
-            training, held_out = list(series), windows(validation, config.context, config.horizon)
+            training = series
+            held_out = windows(leave_out_short(validation, length), config.context, config.horizon)
         else:
             training, held_out = hold_out(series, config.context, config.horizon, config.seed)
         for one in (*training, *(window.context_series for window in held_out)):

@@ -84,19 +84,58 @@ def shown_warnings() -> Iterator[None]:
             complain("warning", warning.message)
 
 
-def score_table(result: Backtest) -> Table:
-    """The scores of a backtest, a row a forecaster; errors are means over series."""
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for title in ("forecaster", "MAE", "seed units", "RMSE", "R²", "CRPS", "80% coverage", "median MAE"):
-        table.add_column(title, justify="left" if title == "forecaster" else "right", no_wrap=title == "forecaster")
-    keys = ("mae", "mae_seed_units", "rmse", "r2", "crps", "coverage_80", "mae_median")
-    for row in result.rows:
-        style = "bold" if row["forecaster"] == "tuned" else None
-        cells = [
-            "–" if row[key] is None else f"{row[key]:.1%}" if "cover" in key else f"{row[key]:.4f}" for key in keys
-        ]
-        table.add_row(row["forecaster"], *cells, style=style)
-    return table
+SCORES = {  # columns of the table: key, title
+    "mae": "MAE",
+    "mae_one_path": "one path",
+    "mase": "MASE",
+    "smape": "sMAPE",
+    "crps": "CRPS",
+    "wql": "WQL",
+    "coverage_80": "in 80%",
+    "r2": "R²",
+}
+EXPLAINED = (
+    "MAE: mean absolute error of the median, in the data's units; one path: of single paths; MASE: MAE over the error "
+    "of repeating the last season of the context; CRPS, WQL: error of the whole distribution, absolute and relative; "
+    "all of them better when lower. in 80%: share of the truth within the central 80% of paths, best near 80%."
+)
+
+
+def show_scores(result: Backtest) -> None:
+    """Prints the scores of a backtest, a row a forecaster and variable; errors are means over series."""
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
+    for title in ("forecaster", "variable", *SCORES.values()):
+        table.add_column(title, justify="left" if title in ("forecaster", "variable") else "right", no_wrap=True)
+    before = None
+    for row in result.table().to_dict("records"):
+        name = row["forecaster"]
+        cells = [_share(row[key]) if "cover" in key else significant(row[key]) for key in SCORES]
+        style = "bold" if name == "tuned" else None
+        table.add_row(escape(name) if name != before else "", escape(row["variable"]), *cells, style=style)
+        before = name
+    wide(table)
+    say(EXPLAINED)
+
+
+def wide(table: Table) -> None:
+    """Prints a table without cutting a cell, however narrow the terminal or pipe is."""
+    Console(file=out.file, width=10_000, force_terminal=out.is_terminal, highlight=False).print(table)
+
+
+def significant(value: float | None, digits: int = 4) -> str:
+    """A number with so many significant digits, a dash where there is none."""
+    if value is None or value != value:
+        return "–"
+    if value == 0 or 10**-4 <= abs(value) < 10**7:
+        from math import floor, log10
+
+        places = max(0, digits - 1 - floor(log10(abs(value)))) if value else 0
+        return f"{value:,.{places}f}"
+    return f"{value:.{digits - 1}e}"
+
+
+def _share(value: float | None) -> str:
+    return "–" if value is None or value != value else f"{value:.1%}"
 
 
 def plan_table(plan: list[dict[str, Any]], budget: float, convention: str) -> Table:

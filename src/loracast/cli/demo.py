@@ -54,7 +54,7 @@ def demo(
     import shutil
     import time
 
-    from loracast.cli.console import out, sampling_bar, say, score_table, shown_warnings, training_bar
+    from loracast.cli.console import sampling_bar, say, show_scores, shown_warnings, training_bar
     from loracast.errors import DataError
     from loracast.evaluation.backtest import TUNED, ZERO_SHOT, backtest
     from loracast.evaluation.figures import before_and_after
@@ -89,7 +89,7 @@ def demo(
     result.save(output)
     with atomic_path(output / "forecasts.png") as temporary:
         before_and_after(result).savefig(temporary, dpi=130)
-    out.print(score_table(result))
+    show_scores(result)
     seconds = time.perf_counter() - began
     errors = {row["forecaster"]: row["mae"] for row in result.rows}
     summary = _summary(errors, tuned.record, held_out, seconds)

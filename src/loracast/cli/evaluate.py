@@ -46,7 +46,7 @@ def evaluate(
     horizon
         Steps that are forecast in each window.
     output
-        Folder for metrics.json, series.csv (errors of each series) and forecasts.png.
+        Folder for scores.csv, metrics.json, series.csv (errors of each series) and forecasts.png.
     adapter
         A tuned adapter's folder.
     split
@@ -56,16 +56,19 @@ def evaluate(
     stride
         Steps between two windows of a series; the horizon unless given.
     """
-    from loracast.cli.console import out, sampling_bar, say, score_table
+    from loracast.cli.console import note, sampling_bar, say, show_scores
     from loracast.evaluation.backtest import TUNED, ZERO_SHOT, backtest
     from loracast.evaluation.figures import before_and_after
     from loracast.files import atomic_path, check_folder
     from loracast.flops import Flops
     from loracast.forecaster import Forecaster
     from loracast.model.checkpoint import recorded_base
+    from loracast.series import long_enough
 
     check_folder(output)
-    series = columns.read_subset(data, split, subset)
+    series, short = long_enough(columns.read_subset(data, split, subset), context + horizon, "context and horizon")
+    if short:
+        note(short)
     source = recorded_base(adapter) if adapter and not model.model else model.model
     base = Forecaster.from_pretrained(source, device=model.device, precision=model.precision)
     forecasters = {ZERO_SHOT: base}
@@ -78,6 +81,6 @@ def evaluate(
     with atomic_path(output / "forecasts.png") as temporary:
         before_and_after(result).savefig(temporary, dpi=150)
     say(f"{len(series)} series, {len(result.windows)} windows, {context} → {horizon} steps")
-    out.print(score_table(result))
+    show_scores(result)
     spent = Flops.sum(forecast.flops for forecast in result.forecasts.values())
     say(f"{spent.hardware:.3e} FLOPs (hardware), {spent.course:.3e} (course) → {output / 'metrics.json'}")

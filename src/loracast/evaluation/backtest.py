@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -19,8 +19,8 @@ import torch
 import loracast
 from loracast.codec import percentile
 from loracast.errors import ConfigError, DataError
-from loracast.evaluation.baselines import BASELINES
-from loracast.evaluation.metrics import Scores, score
+from loracast.evaluation.baselines import BASELINES, climatology, seasonal_naive
+from loracast.evaluation.metrics import Scores, score, seasonal_scale
 from loracast.files import write_text
 from loracast.flops import Flops
 from loracast.forecast import Forecast
@@ -31,7 +31,11 @@ from loracast.series import Series, Window, windows
 from loracast.series.checks import same_variables
 from loracast.settings import SampleConfig
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 ZERO_SHOT, TUNED = "zero-shot", "tuned"
+SEASONAL, CLIMATOLOGY = "seasonal-naive", "climatology"
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,8 +57,21 @@ class Backtest:
             for name, scores in self.scores.items()
         ]
 
+    def table(self) -> pd.DataFrame:
+        """All scores, one row a forecaster and variable, "all" for their mean: the columns are the keys of `rows`."""
+        import pandas as pd
+
+        rows = []
+        for row in self.rows:
+            whole = {key: value for key, value in row.items() if key not in ("by_variable", "flops")}
+            parts = row["by_variable"].items() if len(row["by_variable"]) > 1 else ()
+            name = "all" if parts else next(iter(row["by_variable"]))
+            head = {"forecaster": row["forecaster"], "variable": name}
+            rows += [{**head, **whole}, *({**head, "variable": variable, **part} for variable, part in parts)]
+        return pd.DataFrame(rows)
+
     def save(self, directory: str | Path) -> None:
-        """Writes metrics.json (settings and `rows`) and series.csv (the errors of each series)."""
+        """Writes scores.csv (`table`), metrics.json (settings and `rows`) and series.csv (errors of each series)."""
         directory = Path(directory)
         write_text(directory / "metrics.json", json.dumps({**self.settings, "rows": self.rows}, indent=2) + "\n")
         lines = [
@@ -65,6 +82,7 @@ class Backtest:
         import pandas as pd
 
         write_text(directory / "series.csv", pd.DataFrame(lines).to_csv(index=False))
+        write_text(directory / "scores.csv", self.table().to_csv(index=False))
 
 
 def backtest(
@@ -82,7 +100,8 @@ def backtest(
     """Forecasts `horizon` steps from `context` ones in every window of every series, and scores all forecasters.
 
     Args:
-        forecasters: by the name they get in the table; the baselines are always added.
+        forecasters: by the name they get in the table; the baselines are always added, the seasonal one where the
+            series' calendar has a season.
         stride: steps between the starts of two windows of a series; the horizon unless given, so that no step is
             forecast twice.
         sample: how paths are drawn; 20 a window unless given.
@@ -91,7 +110,7 @@ def backtest(
         progress: called with a forecaster's name and the share of its work that is done.
     """
     sample = sample or SampleConfig(samples=20)
-    clash = forecasters.keys() & BASELINES.keys()
+    clash = forecasters.keys() & {*BASELINES, SEASONAL, CLIMATOLOGY}
     if clash:
         raise ConfigError(
             [f"{name!r} is the name of a baseline; name the forecaster otherwise" for name in sorted(clash)]
@@ -104,13 +123,15 @@ def backtest(
     truth = np.stack([window.future_values[:, columns] for window in cut])  # [N, H, D]
     whole = np.stack([window.values[:, columns] for window in cut])  # [N, C+H, D]
     seed_unit = percentile(whole, 99) / 10  # [N, D]
-    shared = {"seed_unit": seed_unit, "names": names, "series": [window.series.id for window in cut]}
+    contexts = [window.context_values[:, columns] for window in cut]
+    seasons = [window.series.season for window in cut]
+    scale = seasonal_scale(contexts, seasons)  # [N, D]
+    shared = {"seed_unit": seed_unit, "scale": scale, "names": names, "series": [window.series.id for window in cut]}
 
     scores, forecasts = {}, {}
     for name, forecaster in forecasters.items():
-        contexts = [replace(window.context_series, id=window.id) for window in cut]
         forecasts[name] = forecaster.predict(
-            contexts,
+            [replace(window.context_series, id=window.id) for window in cut],
             horizon,
             sample=sample,
             context=context,
@@ -121,8 +142,13 @@ def backtest(
         )
         scores[name] = score(forecasts[name].samples, truth, **shared)
     for name, baseline in BASELINES.items():
-        paths = np.stack([baseline(window.context_values[:, columns], horizon) for window in cut])  # [N, H, D]
+        paths = np.stack([baseline(context, horizon) for context in contexts])  # [N, H, D]
         scores[name] = score(paths[:, None], truth, **shared)
+    if max(seasons) > 1:
+        paths = np.stack([seasonal_naive(one, horizon, season) for one, season in zip(contexts, seasons)])
+        scores[SEASONAL] = score(paths[:, None], truth, **shared)
+    drawn = np.stack([climatology(context, horizon) for context in contexts])  # [N, S, H, D]
+    scores[CLIMATOLOGY] = score(drawn, truth, **shared)
 
     settings = {
         "context": context,

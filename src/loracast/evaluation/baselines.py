@@ -41,14 +41,44 @@ def best_period(context: FloatArray, horizon: int) -> FloatArray:
     A step missing from the last cycle is taken from the latest cycle that has it, or else from the context's mean.
     """
     _check(context, horizon)
-    steps, variables = context.shape
+    steps = len(context)
     lag = min(range(max(1, steps // 10), max(1, steps // 2) + 1), key=lambda lag: _mismatch(context, lag))
+    return _repeated(context, horizon, lag)
+
+
+def _repeated(context: FloatArray, horizon: int, lag: int) -> FloatArray:
+    """The last `lag` steps of a context [C, D] again and again, [H, D]."""
+    steps, variables = context.shape
     aligned = np.concatenate([np.full((-steps % lag, variables), np.nan), context])  # whole cycles, ending at the end
     cycle = _last_observed(aligned.reshape(-1, lag, variables))  # [L, D]
     cycle = np.where(np.isnan(cycle), observed_mean(context, axis=0), cycle)
     return np.resize(cycle, (horizon, variables))
 
 
+def climatology(context: FloatArray, horizon: int) -> FloatArray:
+    """Sample paths of values drawn from the context at random: context [C, D] -> [S, H, D] with S = `CLIMATE_PATHS`.
+
+    All variables of a step come from one step of the context. What is known is how values are spread, and nothing of
+    their order; unlike the mean, it is a forecast with intervals, so that its CRPS can be compared with that of paths.
+    """
+    _check(context, horizon)
+    seen = context[~np.isnan(context).all(1)]
+    if not len(seen):
+        return np.full((CLIMATE_PATHS, horizon, context.shape[1]), np.nan)
+    draws = np.random.default_rng(0).integers(len(seen), size=(CLIMATE_PATHS, horizon))
+    return seen[draws]
+
+
+def seasonal_naive(context: FloatArray, horizon: int, season: int) -> FloatArray:
+    """The value of one season earlier, again and again: context [C, D] -> [H, D].
+
+    A step that is missing there is taken from the latest season that has it, or else from the context's mean.
+    """
+    _check(context, horizon)
+    return _repeated(context, horizon, season)
+
+
+CLIMATE_PATHS = 100
 BASELINES: dict[str, Callable[[FloatArray, int], FloatArray]] = {
     "last-value": last_value,
     "context-mean": context_mean,

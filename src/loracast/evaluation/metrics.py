@@ -11,7 +11,7 @@ From values to one figure, always in this order
     2. windows of a series   their mean, by variable: a series with many windows weighs no more than one with few
     3. variables             their mean (the overall figures only)
     4. series                their mean, and their median under the key `..._median`
-RMSE is the root of a series' and variable's MSE, taken between 2 and 3. R² alone is pooled and skips this order.
+RMSE is the root of a series' and variable's MSE, taken between 2 and 3. R² and WQL are pooled and skip this order.
 
 "Seed units" divide each error by a tenth of the 99th percentile of its variable over the whole window, context and
 future: a unit that knows the future, for reporting only.
@@ -28,8 +28,10 @@ from loracast.errors import DataError
 
 FloatArray = NDArray[np.float64]
 
-METRICS = ("mae", "mse", "rmse", "crps", "energy", "coverage_50", "coverage_80", "coverage_95", "mae_seed_units",
-           "mse_seed_units", "rmse_seed_units", "crps_seed_units")  # fmt: skip
+METRICS = ("mae", "mae_one_path", "mse", "rmse", "smape", "mase", "sql", "crps", "energy", "coverage_50", "coverage_80",
+           "coverage_95", "mae_seed_units", "mae_one_path_seed_units", "mse_seed_units", "rmse_seed_units",
+           "crps_seed_units")  # fmt: skip
+QUANTILES = np.arange(1, 10) / 10  # that the quantile losses are means over
 LEVELS = (50, 80, 95)  # percent, of the central intervals whose coverage is told
 
 
@@ -41,6 +43,7 @@ class Scores:
     series: tuple[str, ...]
     by_series: dict[str, FloatArray]  # each of METRICS: [G, D], NaN where nothing could be scored
     r2: FloatArray  # [D]
+    wql: FloatArray  # [D]
     scored_windows: NDArray[np.bool_]  # [N, D]: at least one value was scored
     valid_share: FloatArray  # [D]
     n_unscored: NDArray[np.int64]  # [D]
@@ -48,7 +51,7 @@ class Scores:
     def row(self) -> dict[str, Any]:
         """One flat row, ready for JSON; what is not defined is None.
 
-        Keys: each of METRICS as the mean over series, the same with `_median` as the median over series, `r2`,
+        Keys: each of METRICS as the mean over series, the same with `_median` as the median over series, `r2`, `wql`,
         `valid_share` (share of sample steps that parsed), `n_series` and `n_windows` (those with at least one scored
         value), `n_unscored` (observed values without one valid sample: in no figure, so read it beside them), and
         `by_variable`, the same keys for each variable's name.
@@ -82,6 +85,7 @@ class Scores:
         return {
             **means,
             "r2": _json_number(observed_mean(self.r2[variables], axis=0)),
+            "wql": _json_number(observed_mean(self.wql[variables], axis=0)),
             **medians,
             "valid_share": _json_number(observed_mean(self.valid_share[variables], axis=0)),
             "n_series": int(scored_series.sum()),
@@ -97,6 +101,7 @@ def score(
     seed_unit: ArrayLike,
     names: Sequence[str],
     series: Sequence[str],
+    scale: ArrayLike | None = None,
     point: Literal["median", "mean"] = "median",
 ) -> Scores:
     """Scores sample paths; a point forecast is one path (S = 1).
@@ -106,6 +111,8 @@ def score(
     seed_unit [N, D]: 99th percentile of the window's context and future / 10. Where it is not positive, a window
         has no score in seed units.
     names [D], series [N]: the variables' names, and the id of the series each window comes from.
+    scale [N, D]: of MASE and SQL, as `seasonal_scale` gives it; where it is not positive, or not given, they have no
+        value.
     point: what stands for the samples in MAE, MSE, RMSE and R²; the median minimises the expected MAE, the mean MSE.
 
     CRPS is that of the samples' empirical distribution, E|X - y| - E|X - X'| / 2 over all pairs of samples, each with
@@ -123,6 +130,13 @@ def score(
     coverage_80 is the share of the truth within the samples' 10% and 90% quantiles, both included; None if S = 1.
     coverage_50 and coverage_95 are the same of the central 50% and 95%.
 
+    mae_one_path is the mean over paths of each path's own MAE: what a forecaster that draws one path would score.
+
+    smape is the mean of 2 |y - f| / (|y| + |f|), from 0 to 2; 0 where both are 0. mase is MAE / scale (Hyndman &
+    Koehler 2006). The quantile loss of a level q is 2 max(q (y - f), (q - 1) (y - f)), f being the samples' quantile;
+    sql is its mean over QUANTILES / scale. wql, pooled as R² is, is the sum of those means over the sum of |y|
+    (Gasthaus et al. 2019). Definitions and factors of two are those of fev and GluonTS.
+
     R² is 1 - SSE / SST by variable, pooled over the scored values of all windows, SST about their mean: easier than R²
     by series, because series that differ in level add to SST. It is None if the truth is constant.
 
@@ -137,8 +151,13 @@ def score(
     windows = {metric: observed_mean(value, axis=1) for metric, value in values.items()}  # each [N, D]
     windows["energy"] = _energy(samples, truth)
     unit = np.where(seed_unit > 0, seed_unit, np.nan)  # [N, D]
+    given = np.full(seed_unit.shape, np.nan) if scale is None else np.asarray(scale, dtype=np.float64)
+    given = np.where(given > 0, given, np.nan)  # [N, D]
     windows |= {
+        "mase": windows["mae"] / given,
+        "sql": windows["quantile_loss"] / given,
         "mae_seed_units": windows["mae"] / unit,
+        "mae_one_path_seed_units": windows["mae_one_path"] / unit,
         "mse_seed_units": windows["mse"] / unit**2,
         "crps_seed_units": windows["crps"] / unit,
     }
@@ -147,6 +166,7 @@ def score(
     by_series = {
         metric: np.stack([observed_mean(window[rows], axis=0) for rows in members])  # [G, D]
         for metric, window in windows.items()
+        if metric != "quantile_loss"
     }
     by_series |= {f"rmse{suffix}": np.sqrt(by_series[f"mse{suffix}"]) for suffix in ("", "_seed_units")}
 
@@ -155,6 +175,7 @@ def score(
         series=ids,
         by_series=by_series,
         r2=_pooled_r2(error, truth, scored),
+        wql=_pooled_wql(values["quantile_loss"], truth),
         scored_windows=np.any(scored, axis=1),
         valid_share=np.mean(~np.isnan(samples), axis=(0, 1, 2)),
         n_unscored=np.sum(~np.isnan(truth) & ~scored, axis=(0, 1)),
@@ -182,7 +203,7 @@ def score_values(
     ensembles = np.sort(np.moveaxis(samples, 1, -1)[scored], axis=-1)  # [V, S], ascending, NaN last
     outcomes = truth[scored]  # [V]
     counts = (~np.isnan(ensembles)).sum(axis=-1)  # [V], from 1 to S
-    error, crps = (np.full(outcomes.shape, np.nan) for _ in range(2))  # [V] each
+    error, crps, one_path, smape, loss = (np.full(outcomes.shape, np.nan) for _ in range(5))  # [V] each
     covered = np.full((len(LEVELS), *outcomes.shape), np.nan)  # [L, V]
     ends = [[(100 + sign * level) / 200 for level in LEVELS] for sign in (-1, 1)]  # [2, L]
     # Values with the same number of valid samples make one dense array: a single turn unless something did not parse.
@@ -191,6 +212,12 @@ def score_values(
         ensemble, outcome = ensembles[rows, :count], outcomes[rows]  # [R, count], [R]
         forecast = np.median(ensemble, axis=-1) if point == "median" else np.mean(ensemble, axis=-1)
         error[rows] = forecast - outcome
+        one_path[rows] = np.abs(ensemble - outcome[:, None]).mean(-1)
+        size = np.abs(forecast) + np.abs(outcome)
+        smape[rows] = 2 * np.abs(forecast - outcome) / np.where(size > 0, size, 1)
+        above = outcome - np.quantile(ensemble, QUANTILES, axis=-1)  # [9, R]
+        levels = QUANTILES[:, None]
+        loss[rows] = 2 * np.maximum(levels * above, (levels - 1) * above).mean(0)
         crps[rows] = crps_ensemble(outcome, ensemble, estimator="qd", sorted_ensemble=True, backend="numpy")
         if samples.shape[1] > 1:
             low, high = np.quantile(ensemble, ends, axis=-1)  # [L, R] each
@@ -201,7 +228,8 @@ def score_values(
         array[scored] = values
         return array
 
-    metrics = {"mae": np.abs(error), "mse": error**2, "crps": crps}
+    metrics = {"mae": np.abs(error), "mae_one_path": one_path, "mse": error**2, "smape": smape, "crps": crps}
+    metrics["quantile_loss"] = loss
     metrics |= {f"coverage_{level}": within for level, within in zip(LEVELS, covered)}
     return placed(error), {metric: placed(value) for metric, value in metrics.items()}
 
@@ -231,6 +259,24 @@ def _pooled_r2(error: FloatArray, truth: FloatArray, scored: NDArray[np.bool_]) 
             total = np.sum((outcomes - outcomes.mean()) ** 2)
             r2[variable] = 1.0 - np.sum(error[..., variable][rows] ** 2) / total
     return r2
+
+
+def _pooled_wql(loss: FloatArray, truth: FloatArray) -> FloatArray:
+    """Quantile losses and truth [N, H, D] -> the sum of the losses over that of |truth| where scored, [D]."""
+    size = np.where(np.isnan(loss), np.nan, np.abs(truth))
+    total = np.nansum(size, axis=(0, 1))  # [D]
+    return np.divide(np.nansum(loss, axis=(0, 1)), total, out=np.full(total.shape, np.nan), where=total > 0)
+
+
+def seasonal_scale(contexts: Sequence[FloatArray], seasons: Sequence[int]) -> FloatArray:
+    """The scale [N, D] of MASE: the mean of |x[t] - x[t - season]| over each context [C, D], missing values left out.
+
+    A season of 1 makes it the mean step; so does one that is as long as the context. NaN where nothing is left.
+    """
+    lags = [season if season < len(context) else 1 for context, season in zip(contexts, seasons)]
+    return np.stack(
+        [observed_mean(np.abs(context[lag:] - context[:-lag]), axis=0) for context, lag in zip(contexts, lags)]
+    )
 
 
 def _observed_median(values: FloatArray) -> float:

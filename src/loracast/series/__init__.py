@@ -6,7 +6,7 @@ from loracast.series.files import check_series_path, read, read_series, write_se
 from loracast.series.roles import BY_CONVENTION, Aggregate, Columns
 from loracast.series.split import Split, read_split, split_series, write_split
 from loracast.series.tables import Reading, read_frame, series_from_frame
-from loracast.series.types import Series, Window, windows
+from loracast.series.types import Series, Window, leave_out_short, long_enough, windows
 
 __all__ = [
     "BY_CONVENTION",
@@ -19,6 +19,8 @@ __all__ = [
     "Split",
     "Window",
     "check_series_path",
+    "leave_out_short",
+    "long_enough",
     "read",
     "read_frame",
     "read_series",

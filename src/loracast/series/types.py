@@ -3,6 +3,7 @@
 Shapes: T steps of a series, D variables, C steps of context, H steps of horizon. Rows are counted from 1 in messages.
 """
 
+import warnings
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -177,6 +178,38 @@ class Window:
     def future_values(self) -> NDArray[np.float64]:
         middle = self.start + self.context
         return self.series.values[middle : middle + self.horizon]  # [H, D]
+
+
+def long_enough(series: Sequence[Series], steps: int, what: str) -> tuple[list[Series], str | None]:
+    """The series with at least so many steps, and a sentence on those that have fewer; None where there are none.
+
+    DataError where no series is left; `what` says what the steps are for.
+    """
+    short = [one for one in series if one.steps < steps]
+    if not short:
+        return list(series), None
+    listed = ", ".join(f"'{one.id}' ({one.steps})" for one in short[:5]) + (", …" if len(short) > 5 else "")
+    if len(short) == len(series):
+        raise DataError(
+            f"every series is shorter than the {steps} steps of {what}: {listed}; take a shorter context or horizon"
+        )
+    verb = "is" if len(short) == 1 else "are"
+    return [one for one in series if one.steps >= steps], (
+        f"{len(short)} of {len(series)} series {verb} shorter than the {steps} steps of {what} and left out: {listed}"
+    )
+
+
+def leave_out_short(series: Sequence[Series], steps: int) -> list[Series]:
+    """The series with at least so many steps of context and horizon, with a UserWarning that names the others.
+
+    A single series is left as it is.
+    """
+    if len(series) < 2:
+        return list(series)
+    kept, told = long_enough(series, steps, "context and horizon")
+    if told:
+        warnings.warn(told, stacklevel=3)
+    return kept
 
 
 def windows(series: Sequence[Series], context: int, horizon: int, *, stride: int | None = None) -> list[Window]:
