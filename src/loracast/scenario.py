@@ -94,7 +94,7 @@ def _of_series(series: Sequence[Series], horizon: int, known: list[Any]) -> NDAr
 def _rows(series: Series, given: Series, horizon: int) -> NDArray[np.int64]:
     """The row of `given` [H] that tells each step which follows the series; -1 where there is none."""
     times = future_time(series, horizon)
-    if times is None or given.time is None:
+    if times is None or series.time is None or given.time is None:
         rows = np.arange(horizon)
         return np.where(rows < given.steps, rows, -1)
     if times.dtype != given.time.dtype:
@@ -114,7 +114,7 @@ def _rows(series: Series, given: Series, horizon: int) -> NDArray[np.int64]:
     return rows
 
 
-def _of_array(series: Sequence[Series], horizon: int, known: ArrayLike) -> NDArray[np.float64]:
+def _of_array(series: Sequence[Series], horizon: int, known: Any) -> NDArray[np.float64]:
     try:
         values = np.asarray(known, float)
     except (TypeError, ValueError) as error:
@@ -208,10 +208,9 @@ def _span(series: Series, horizon: int, text: str) -> tuple[int, int]:
         step = int(match[1]) - 1
         return step, step
     times = future_time(series, horizon)
-    if times is None:
+    if times is None or series.time is None or series.calendar is None:
         raise ValueError(f"series {series.id!r} has no times, so that {text!r} means none; say 'step 5'")
     if times.dtype.kind == "M":
-        assert series.calendar is not None
         local = to_local(times, series.calendar.zone)
         try:
             begin = np.datetime64(text.strip().replace(" ", "T"))
