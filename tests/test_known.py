@@ -22,7 +22,7 @@ from loracast.forecaster import Forecaster
 from loracast.grammar import DRAWN, MISSING, MOST_FED, SEMICOLON
 from loracast.ledger import Ledger
 from loracast.model.checkpoint import LanguageModel
-from loracast.scenario import known_future, set_values
+from loracast.scenario import known_future, set_values, split_known
 from loracast.series import Series, windows, write_series
 from loracast.settings import SampleConfig, TuneConfig
 from loracast.systems import simulate
@@ -234,6 +234,18 @@ def test_times_tell_which_rows_are_meant():
 def test_what_is_not_known_is_told(fixed: Forecaster, known: Any, message: str):
     with pytest.raises(DataError, match=message):
         fixed.predict(seasonal(past=True), 5, sample=SAMPLES, known=known)
+
+
+def test_the_rows_after_the_last_observed_one_are_what_is_known():
+    one = replace(seasonal("a"), time=np.arange(1990.0, 2010.0))
+    values = one.values.copy()
+    values[[3, *range(15, 20)], 1:] = np.nan
+    table = [replace(one, values=values), seasonal("b")]
+    (first, second), known = split_known(table)
+    assert (first.steps, second.steps, len(known)) == (15, 20, 1)
+    assert (known[0].names, known[0].id) == (("season",), "a")
+    np.testing.assert_array_equal(known_future([first], 5, known)[0, :, 0], values[15:, 0])
+    assert split_known([wave()])[1] is None
 
 
 def test_nothing_is_given_to_unconstrained_sampling(fixed: Forecaster):
