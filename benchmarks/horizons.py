@@ -31,8 +31,8 @@ SPACING = 200 / 99  # of the system's own times
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = bare_parser(__doc__ or "")
-    parser.add_argument("--series", type=int, default=12, help="series that are forecast (%(default)s)")
-    parser.add_argument("--samples", type=int, default=10, help="sample paths a series (%(default)s)")
+    parser.add_argument("--series", type=int, default=8, help="series that are forecast (%(default)s)")
+    parser.add_argument("--samples", type=int, default=6, help="sample paths a series (%(default)s)")
     options = parser.parse_args(arguments)
     forecaster = Forecaster.from_pretrained("bundled", device=options.device)
     steps = CONTEXT + max(HORIZONS)

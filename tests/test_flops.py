@@ -17,6 +17,7 @@ from itertools import pairwise
 from operator import add
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -231,6 +232,24 @@ def test_sampling(make_numeric):
     cost = PassCost.of(model.network).decode(2, samples, len(prompts[0]), horizon * grammar.step_tokens)
     expected = cost.total.hardware
     assert 0.99 * expected <= flops.get_total_flops() <= expected
+
+
+def test_sampling_what_is_given(make_numeric):
+    """Given tokens are charged like drawn ones, although the head is left out for them and they share passes."""
+    directory = make_numeric(hidden_size=128, intermediate_size=320, head_dim=32)
+    model = load_model(directory, device="cpu", precision="float32")
+    codec, horizon, samples = Codec(digits=3), 30, 4
+    scale, known = codec.fit_scale([[1.0, 2.0]]), np.full((1, horizon, 2), np.nan)
+    known[..., 0], known[:, 10:20, 1] = 1.0, 2.0
+    given, _ = codec.cells(known, scale, np.isnan(known))
+    prompt = codec.encode([[1.0, 2.0]] * 40, scale).ids
+    with counter() as flops:
+        paths = sample_paths(
+            model, [prompt], ["a"], codec.grammar(2), horizon, SampleConfig(samples=samples), given=given
+        )
+    expected = PassCost.of(model.network).forecasts([len(prompt)], paths.tokens.tolist()).total.hardware
+    assert flops.get_total_flops() == pytest.approx(expected, rel=0.015)
+    assert (paths.tokens == horizon * 8).all()
 
 
 @pytest.mark.parametrize("constrained", [True, False])

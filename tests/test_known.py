@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import torch
 
+from loracast.cli import main
 from loracast.codec import Codec
 from loracast.engine import sample
 from loracast.engine.batch import encode_batch
@@ -21,8 +22,8 @@ from loracast.forecaster import Forecaster
 from loracast.grammar import DRAWN, MISSING, MOST_FED, SEMICOLON
 from loracast.ledger import Ledger
 from loracast.model.checkpoint import LanguageModel
-from loracast.scenario import known_future, set_values
-from loracast.series import Series, windows
+from loracast.scenario import known_future, set_values, split_known
+from loracast.series import Series, windows, write_series
 from loracast.settings import SampleConfig, TuneConfig
 from loracast.systems import simulate
 
@@ -235,6 +236,18 @@ def test_what_is_not_known_is_told(fixed: Forecaster, known: Any, message: str):
         fixed.predict(seasonal(past=True), 5, sample=SAMPLES, known=known)
 
 
+def test_the_rows_after_the_last_observed_one_are_what_is_known():
+    one = replace(seasonal("a"), time=np.arange(1990.0, 2010.0))
+    values = one.values.copy()
+    values[[3, *range(15, 20)], 1:] = np.nan
+    table = [replace(one, values=values), seasonal("b")]
+    (first, second), known = split_known(table)
+    assert (first.steps, second.steps, len(known)) == (15, 20, 1)
+    assert (known[0].names, known[0].id) == (("season",), "a")
+    np.testing.assert_array_equal(known_future([first], 5, known)[0, :, 0], values[15:, 0])
+    assert split_known([wave()])[1] is None
+
+
 def test_nothing_is_given_to_unconstrained_sampling(fixed: Forecaster):
     with pytest.raises(ConfigError, match="cannot be given to unconstrained sampling"):
         fixed.predict(wave(), 8, sample=SAMPLES, known=scenario(), constrained=False)
@@ -389,3 +402,27 @@ def test_a_text_of_a_missing_value_is_no_number(fixed: Forecaster):
     cells, clipped = fixed.codec.cells(np.array([[np.nan], [0.5], [9.0]]), scale, np.array([[False], [True], [False]]))
     assert cells[:, 0].tolist() == [MISSING, DRAWN, 9]
     assert clipped[:, 0].tolist() == [False, False, True]
+
+
+def test_the_command_line_sets_values(numeric_directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys):
+    table, output = tmp_path / "table.csv", tmp_path / "forecast.csv"
+    write_series([wave(time=YEARS)], table)
+    words = ["forecast", table, "--horizon", 8, "--samples", 2, "--model", numeric_directory, "-o", output]
+
+    def run(*settings: str) -> int:
+        monkeypatch.setattr("sys.argv", ["loracast", *map(str, words), *settings])
+        try:
+            main()
+        except SystemExit as stop:
+            return int(stop.code or 0)
+        return 0
+
+    assert run("--set", "lynx = 7.25 from 2027 to 2028", "--set", "hare = 1 at step 8") == 0
+    assert "this is a conditional forecast" in capsys.readouterr().out
+    medians = pd.read_csv(output).pivot(index="step", columns="variable", values="median")
+    assert (medians["lynx"] == 7.25).to_numpy().nonzero()[0].tolist() == [1, 2]
+    assert medians["hare"].iloc[7] == 1
+    output.unlink()
+    assert run("--set", "wolf = 7") == 2
+    assert "the NAMEs are hare, lynx" in capsys.readouterr().err
+    assert not output.exists()

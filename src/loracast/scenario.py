@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -40,10 +41,11 @@ def known_future(series: Sequence[Series], horizon: int, known: Known | None) ->
 
     Raises DataError where something does not fit or is missing; it names the series and the step.
     """
+    known = [known] if isinstance(known, Series) else known
     if known is None:
         future = np.full((len(series), horizon, series[0].variables), np.nan)
-    elif isinstance(known, Series) or (isinstance(known, Sequence) and any(isinstance(one, Series) for one in known)):
-        future = _of_series(series, horizon, [known] if isinstance(known, Series) else list(known))
+    elif isinstance(known, list | tuple) and all(isinstance(one, Series) for one in known):
+        future = _of_series(series, horizon, known)
     else:
         future = _of_array(series, horizon, known)
     for one, values in zip(series, future):
@@ -64,13 +66,31 @@ def known_future(series: Sequence[Series], horizon: int, known: Known | None) ->
     return future
 
 
+def split_known(series: Sequence[Series]) -> tuple[list[Series], list[Series] | None]:
+    """Series as a table holds them, each up to its last row with an observed value; and the rows that follow.
+
+    The latter are those of the variables known beforehand, for `predict`; None where there is no such variable.
+    """
+    if not series[0].known:
+        return list(series), None
+    pasts, futures = [], []
+    for one in series:
+        seen = np.flatnonzero(~np.isnan(one.values[:, len(one.known) :]).all(1))
+        end = int(seen[-1]) + 1 if len(seen) else one.steps
+        pasts.append(one.slice(0, end))
+        if end < one.steps:
+            rest, names = one.slice(end, one.steps), one.known
+            futures.append(replace(rest, values=rest.values[:, : len(names)], names=names, known=(), past=()))
+    return pasts, futures
+
+
 def known_of(windows: Sequence[Window]) -> NDArray[np.float64] | None:
     """The future [N, H, K] of the variables of windows that are known beforehand; None where there are none."""
     count = len(windows[0].series.known)
     return np.stack([window.future_values[:, :count] for window in windows]) if count else None
 
 
-def _of_series(series: Sequence[Series], horizon: int, known: list[Any]) -> NDArray[np.float64]:
+def _of_series(series: Sequence[Series], horizon: int, known: Sequence[Any]) -> NDArray[np.float64]:
     by_id = {one.id: one for one in known if isinstance(one, Series)}
     if len(by_id) < len(known):
         raise DataError("known= needs one series for each that is forecast, each with another id, or an array")
@@ -94,7 +114,7 @@ def _of_series(series: Sequence[Series], horizon: int, known: list[Any]) -> NDAr
 def _rows(series: Series, given: Series, horizon: int) -> NDArray[np.int64]:
     """The row of `given` [H] that tells each step which follows the series; -1 where there is none."""
     times = future_time(series, horizon)
-    if times is None or given.time is None:
+    if times is None or series.time is None or given.time is None:
         rows = np.arange(horizon)
         return np.where(rows < given.steps, rows, -1)
     if times.dtype != given.time.dtype:
@@ -114,7 +134,7 @@ def _rows(series: Series, given: Series, horizon: int) -> NDArray[np.int64]:
     return rows
 
 
-def _of_array(series: Sequence[Series], horizon: int, known: ArrayLike) -> NDArray[np.float64]:
+def _of_array(series: Sequence[Series], horizon: int, known: Any) -> NDArray[np.float64]:
     try:
         values = np.asarray(known, float)
     except (TypeError, ValueError) as error:
@@ -208,10 +228,9 @@ def _span(series: Series, horizon: int, text: str) -> tuple[int, int]:
         step = int(match[1]) - 1
         return step, step
     times = future_time(series, horizon)
-    if times is None:
+    if times is None or series.time is None or series.calendar is None:
         raise ValueError(f"series {series.id!r} has no times, so that {text!r} means none; say 'step 5'")
     if times.dtype.kind == "M":
-        assert series.calendar is not None
         local = to_local(times, series.calendar.zone)
         try:
             begin = np.datetime64(text.strip().replace(" ", "T"))

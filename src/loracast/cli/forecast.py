@@ -55,7 +55,7 @@ def forecast(
     from loracast.files import atomic_path, check_file
     from loracast.forecast import FRAMES, PICTURES, read_event, write_frame
     from loracast.forecaster import Forecaster
-    from loracast.scenario import set_values
+    from loracast.scenario import set_values, split_known
 
     for path, suffixes in ((output, FRAMES), (paths, FRAMES), (plot, PICTURES)):
         if path:
@@ -63,7 +63,8 @@ def forecast(
     series = columns.read(data)
     for text in event:
         read_event(text, series[0].names)
-    known = set_values(set_, series, horizon) if set_ else None
+    series, known = split_known(series)
+    known = set_values(set_, series, horizon, known) if set_ else known
     forecaster = Forecaster.from_pretrained(model.model, adapter, device=model.device, precision=model.precision)
     name = "tuned" if adapter else "zero-shot"
     with shown_warnings(), sampling_bar() as progress:

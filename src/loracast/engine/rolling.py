@@ -123,7 +123,7 @@ def _draw_alike(
         now = slice(begin, begin + steps)
         if stretch:
             read = _ends(contexts, values[:, :, :begin], plan.reread)  # [N·S, K, D]
-            prompts, scale = codec.encode_contexts(read, _refit(codec, read, scale))  # [N·S, D]
+            prompts, scale = codec.encode_contexts([*read], _refit(codec, read, scale))  # [N·S, D]
             names, numbers = [name for name in ids for _ in range(samples)], [*range(samples)] * series
         texts, cells, known = [prompt.ids for prompt in prompts], None, given[:, now]  # [N, h, D]
         if not np.isnan(known).all():
