@@ -832,7 +832,14 @@ def live(folder: Path, model: Path, protocol: dict[str, Any], death: Death | Non
 
     def forecasting(*arguments: Any, **options: Any) -> Any:
         reached("before forecasts", now_at)
-        return backtest(*arguments, **options, progress=lambda name, share: reached("forecasts", now_at))
+        told = options.pop("progress")
+
+        def progress(name: str, share: float) -> None:
+            told(name, share)
+            if share == 1:
+                reached("forecasts", now_at)
+
+        return backtest(*arguments, **options, progress=progress)
 
     def closing(self: SharedLedger, run: str, ledger: Any) -> None:
         close(self, run, ledger)
