@@ -125,9 +125,14 @@ def test_notes_stand_beside_the_share():
 
 def test_work_that_fails_is_not_said_to_be_done():
     bench = Bench()
-    with pytest.raises(KeyboardInterrupt), bench.display:
-        bench.work("forecast", 15, last=0.5)
-        raise KeyboardInterrupt
+
+    def stopped() -> None:
+        with bench.display:
+            bench.work("forecast", 15, last=0.5)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        stopped()
     assert not any("done" in line for line in bench.lines)
 
 

@@ -57,6 +57,12 @@ class Forecaster:
     def __init__(self, model: LanguageModel, codec: Codec, lora: LoraConfig | None = None, record: dict | None = None):
         self.model, self.codec, self.lora, self.record = model, codec, lora, record or {}
 
+    def __repr__(self) -> str:
+        parameters = f"{self.model.network.config.parameters():,} parameters"
+        on = f" tuned on {', '.join(self.record['variables'])}" if "variables" in self.record else ""
+        adapter = f"adapter of rank {self.lora.rank}{on}" if self.lora else "untouched"
+        return f"Forecaster({self.model.source!r}, {parameters}, {adapter}, {self.codec!r}, {self.model.precision})"
+
     @classmethod
     def from_pretrained(
         cls,

@@ -44,6 +44,11 @@ class Backtest:
     windows: tuple[Window, ...]
     settings: dict[str, Any]
 
+    def __repr__(self) -> str:
+        errors = ", ".join(f"{name} {scores.row()['mae']:.4g}" for name, scores in self.scores.items())
+        task = f"{self.settings['context']} → {self.settings['horizon']} steps"
+        return f"Backtest({len(self.windows)} windows, {task}; MAE: {errors})"
+
     @property
     def rows(self) -> list[dict[str, Any]]:
         """One record a forecaster, ready for JSON."""
