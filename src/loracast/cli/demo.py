@@ -45,7 +45,8 @@ def demo(
     Parameters
     ----------
     output
-        Folder for data, adapter, metrics, picture and summary. An earlier demo in it is replaced when this one has ended.
+        Folder for data, adapter, metrics, picture and summary. An earlier demo in it is replaced once this one has
+        ended.
     series
         Simulated series to tune on.
     held_out
@@ -97,7 +98,7 @@ def demo(
 
 @contextmanager
 def _replacing(output: Path) -> Iterator[Path]:
-    """A new folder beside `output` that takes its place when the block succeeds; until then, `output` stays as it is."""
+    """A new folder beside `output`, which takes its place when the block succeeds; else `output` stays as it is."""
     import shutil
     from secrets import token_hex
 
