@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import re
+from collections import Counter
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
@@ -12,6 +14,7 @@ import loracast
 from loracast.evaluation.backtest import backtest
 from loracast.forecaster import Forecaster
 from loracast.progress import Described, Display, Listener, about, displayed, displayed_share, duration
+from loracast.study.course import Course
 
 
 class Bench:
@@ -266,3 +269,71 @@ def test_fit_tells_a_function_of_both_phases():
         assert shares[-1] == 1.0
         assert shares == sorted(shares)
         assert len(set(shares)) > 3
+
+
+# -- a study -----------------------------------------------------------------------------------------------------
+
+
+class Told(Listener):
+    """Keeps what it is told."""
+
+    def __init__(self):
+        super().__init__(lambda name, share: self.shares.append(share))
+        self.shares: list[float] = []
+        self.notes: list[str] = []
+
+    def note(self, name: str, text: str) -> None:
+        self.notes.append(text)
+
+
+class StandIn:
+    """Of a study's bench: a plan, and the runs that have ended, of which the test decides."""
+
+    def __init__(self, convention: str = "hardware"):
+        self.plan = [
+            {"stage": "data", "runs": 0, "hardware": 0, "course": 0},
+            {"stage": "baseline", "runs": 2, "hardware": 20, "course": 40},
+            {"stage": "search", "runs": 3, "hardware": 60, "course": 90},
+            {"stage": "final", "runs": 1, "hardware": 100, "course": 150},
+        ]
+        self.done: Counter[str] = Counter()
+        self.protocol = SimpleNamespace(convention=convention)
+        self.folder = SimpleNamespace(record=lambda: {"plan": self.plan}, ended=lambda: self.done)
+
+
+def test_a_study_is_one_bar_by_the_flops_of_its_plan():
+    bench, told = StandIn(), Told()
+    course = Course(bench, told)
+    assert told.shares == [0.0]
+    course("baseline-2", {"event": "run", "stage": "baseline", "most": 10})
+    course("baseline-2", {"event": "forecast", "share": 0.5})
+    assert told.shares[-1] == pytest.approx(5 / 180)
+    assert told.notes[-1] == "run 1 of 6 · baseline-2"
+    bench.done["baseline"] = 2  # another process did the other one
+    course("baseline-2", {"event": "result"})
+    assert told.shares[-1] == pytest.approx(20 / 180)
+    course("search-0", {"event": "run", "stage": "search", "most": 20})
+    train = {"event": "train", "step": 3, "steps": 9, "loss": 1.0, "tokens_per_second": 10}
+    course("search-0", {**train, "flops": 15, "flops_course": 29})
+    assert told.shares[-1] == pytest.approx(35 / 180)
+    assert told.notes[-1] == "run 3 of 6 · search-0 · step 3 of 9 · loss 1.000 · 10 tok/s"
+    course("search-0", {"event": "forecast", "share": 0.5})
+    assert told.shares[-1] == pytest.approx((20 + 15 + 2.5) / 180)
+    bench.done["search"] = 3  # some ended early, which settles all that was planned for them
+    course("search-0", {"event": "result"})
+    course("final", {"event": "run", "stage": "final", "most": 400})  # what the search has left
+    assert told.shares[-1] == pytest.approx(80 / 480)
+    bench.done["final"] = 1
+    course("final", {"event": "result"})
+    assert told.shares[-1] == 1.0
+
+
+def test_a_study_counts_in_its_own_convention_and_up_to_its_last_stage():
+    bench, told = StandIn("course"), Told()
+    bench.done["baseline"] = 1
+    course = Course(bench, told, until="search")
+    assert told.shares == [pytest.approx(20 / 130)]
+    course("search-0", {"event": "run", "stage": "search", "most": 30})
+    course("search-0", {"event": "validation", "loss": 1.0, "flops": 15, "flops_course": 29})
+    assert told.shares[-1] == pytest.approx(49 / 130)
+    assert told.notes[-1].startswith("run 2 of 5")

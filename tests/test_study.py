@@ -329,7 +329,11 @@ def test_what_is_logged_is_reported_as_it_happens(study: Study):
     assert [event["event"] for event in of_default[:2]] == ["run", "validation"]
     assert of_default[-1]["event"] == "result"
     assert of_default[-1]["scores"]["mae"] == study.result("default")["scores"]["mae"]
-    told = [{key: value for key, value in event.items() if key != "tokens_per_second"} for event in of_default[1:-1]]
+    shares = [event["share"] for event in of_default if event["event"] == "forecast"]
+    assert shares == sorted(shares)
+    assert shares[-1] == 1
+    logged = [event for event in of_default[1:-1] if event["event"] != "forecast"]
+    told = [{key: value for key, value in event.items() if key != "tokens_per_second"} for event in logged]
     assert told == log(study.folder, "default")
 
 
