@@ -690,7 +690,7 @@ def test_a_folder_of_other_series_or_another_model_is_refused(study: Study, make
 
 def test_a_folder_of_something_else_is_refused(model: Path, tmp_path: Path):
     (tmp_path / "thesis.tex").write_text("chapter one")
-    with pytest.raises(ConfigError, match=r"something else than a study \(thesis\.tex\); choose another folder"):
+    with pytest.raises(ConfigError, match=r"holds thesis\.tex, which no study makes; choose another folder"):
         prepared(tmp_path, model)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 

@@ -109,7 +109,7 @@ def _replacing(output: Path) -> Iterator[Path]:
     target = output.resolve()
     check_folder(target.parent)
     if foreign := sorted(path.name for path in target.glob("*") if path.name not in WRITES):
-        raise DataError(f"{output} holds {foreign[0]}, which is not of a demo; choose another folder with -o")
+        raise DataError(f"{output} holds {foreign[0]}, which no demo makes; choose another folder with -o")
     mark = token_hex(4)
     new, old = (target.parent / f".{target.name}.{mark}.{state}" for state in ("partial", "replaced"))
     try:
@@ -149,7 +149,8 @@ LoRA of rank {tune["rank"]} on {tune["targets"]}: {result["trainable_parameters"
 
 - `adapter/`: the adapter in PEFT's format, its record and its log
 - `metrics.json`, `series.csv`: all scores, and the errors of each series
-- `forecasts.png`: fans before and after for series of low, middle and high error
+- `forecasts.png`: forecasts before and after of the series that the untouched model misses as the middle one, as one at
+  three quarters, and most; below them the errors of all series, step by step
 
 Next: tune on your own series with `loracast finetune YOUR.csv -o runs/mine`, then
 `loracast forecast YOUR.csv --horizon 20 --adapter runs/mine -o forecast.parquet`.

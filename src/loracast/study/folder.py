@@ -70,7 +70,7 @@ class StudyFolder:
                 )
             return stored
         if foreign:
-            raise ConfigError([f"{self.path} holds something else than a study ({foreign[0]}); choose another folder"])
+            raise ConfigError([f"{self.path} holds {foreign[0]}, which no study makes; choose another folder"])
         self.write_json(self.path / "study.json", record)
         return record
 
