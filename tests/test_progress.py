@@ -205,7 +205,7 @@ def test_a_terminal_gets_a_bar_with_the_time_left():
     bars = [line for line in bench.shown if line.startswith("forecast zero-shot")]
     assert any("50%" in line and "about 15 s left" in line for line in bars)
     assert "100%" in bars[-1]
-    assert "a note done in 30 s" in bars[-1]
+    assert "done in 30 s a note" in bars[-1]
 
 
 def test_a_terminal_shows_each_phase_on_a_line_of_its_own():
@@ -214,6 +214,16 @@ def test_a_terminal_shows_each_phase_on_a_line_of_its_own():
         bench.work("tuning", 5)
         bench.work("validation forecasts", 5)
     assert [line.split("━")[0].strip() for line in bench.shown[-2:]] == ["tuning", "validation forecasts"]
+
+
+def test_a_bar_takes_one_line_however_long_its_note():
+    bench = Bench(terminal=True)
+    with bench.display:
+        bench.display.note("tuning", "a very long note " * 12)
+        bench.work("tuning", 30)
+    assert max(len(line) for line in bench.shown) <= 120
+    assert all(line.startswith("tuning") for line in bench.shown)
+    assert bench.shown[-1].rstrip().endswith("…")
 
 
 # -- what an argument asks for -----------------------------------------------------------------------------------

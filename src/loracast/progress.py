@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rich.console import Console
 
+BAR_WIDTH = 10  # characters
 QUIET_SECONDS = 2.0  # a phase that ends sooner is never shown
 LINE_SECONDS = 10.0  # between two lines of a log
 BEAT_SECONDS = 0.25  # between two looks at the clock
@@ -145,17 +146,13 @@ class Display(Listener):
 
     def __enter__(self) -> Display:
         from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn
+        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
         self._console = self._console or Console(stderr=True, highlight=False, emoji=False)
         self._began = self._line = self._clock()
         if self._console.is_terminal or self._console.is_jupyter:
-            columns = (
-                TextColumn("{task.description}", markup=False),
-                BarColumn(12),
-                TextColumn("{task.percentage:3.0f}%"),
-            )
-            columns += TextColumn("{task.fields[said]}", markup=False), TextColumn("{task.fields[left]}", markup=False)
+            columns = TextColumn("{task.description}", markup=False), BarColumn(BAR_WIDTH), TaskProgressColumn()
+            columns += TextColumn("{task.fields[left]}", markup=False), TextColumn("{task.fields[said]}", markup=False)
             self._bars = Progress(*columns, console=self._console, auto_refresh=False)
         if self._heartbeat:
             self._thread = threading.Thread(target=self._run, daemon=True)
@@ -228,6 +225,7 @@ class Display(Listener):
             self._show_lines(now)
 
     def _show_bars(self, now: float) -> None:
+        assert self._console is not None
         for name, phase in self._phases.items():
             if not phase.shown and (phase.ended or now) - phase.began < QUIET_SECONDS:
                 continue
@@ -235,12 +233,14 @@ class Display(Listener):
                 phase.shown = True
                 self._bars.start()  # not before there is a bar to show
                 self._tasks[name] = self._bars.add_task(self._title(name), total=1.0, said="", left="")
+            left = self._time(phase, now)
+            room = self._console.width - len(self._title(name)) - BAR_WIDTH - len(left) - 9  # 9: the share and spaces
             self._bars.update(
                 self._tasks[name],
                 total=None if phase.share is None and phase.ended is None else 1.0,
                 completed=1.0 if phase.ended else phase.share or 0.0,
-                said=phase.note,
-                left=self._time(phase, now),
+                said=phase.note if len(phase.note) <= room else f"{phase.note[: max(0, room - 1)]}…",
+                left=left,
             )
         if self._tasks:
             self._bars.refresh()
