@@ -3,7 +3,7 @@
     python benchmarks/story.py [-o docs/forecasts.png]
 
 Above, the hare and lynx pelts of 1845-1935 that ship with loracast: the bundled model reads all but the last 20 years.
-Below, predator and prey with 10% observation noise: 200 series to tune on, 20 others to forecast, and of these the one
+Below, predator and prey with 10% observation noise: 200 series to tune on, 10 others to forecast, and of these the one
 whose error before tuning is the median. Nothing is chosen by how it looks. A few minutes on two processor cores.
 """
 
@@ -25,7 +25,7 @@ from loracast.forecaster import Forecaster
 from loracast.settings import SampleConfig, TuneConfig
 
 YEARS, PATHS = 20, 200  # forecast of the pelts
-NOISE, SERIES, HELD_OUT, SAMPLES = 0.1, 200, 20, 20
+NOISE, SERIES, HELD_OUT, SAMPLES = 0.1, 200, 10, 20
 TUNE = TuneConfig(steps=60, validation_windows=16, validation_series=0)
 COLOURS = {ZERO_SHOT: "tab:orange", TUNED: "tab:blue"}
 
@@ -34,7 +34,7 @@ def pelts(base: Forecaster) -> tuple[Forecast, np.ndarray]:
     """The forecast of the last years, and what they were [1, YEARS, 2]."""
     series = loracast.lynx_hare()
     known = series.slice(0, series.steps - YEARS)
-    forecast = base.predict(known, YEARS, samples=PATHS, context=known.steps, progress=True)
+    forecast = base.predict(known, YEARS, sample=SampleConfig(PATHS), context=known.steps, progress=True)
     return forecast, series.values[None, -YEARS:]
 
 

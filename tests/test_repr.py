@@ -30,9 +30,13 @@ DAYS = np.datetime64("2020-01-30") + np.arange(6)
         (Series(VALUES[:, 0], ("x",), "d", DAYS), "Series('d', 6 steps × x, 2020-01-30 to 2020-02-04)"),
         (
             Series(VALUES[:2, 0], ("x",), "h", np.array(["2020-01-01T00", "2020-01-01T06"], "datetime64[ns]")),
-            "Series('h', 2 steps × x, 2020-01-01 to 2020-01-01 06:00:00)",
+            "Series('h', 2 steps × x, 2020-01-01 00:00 to 2020-01-01 06:00)",
         ),
         (Series(np.ones((3, 9)), tuple("abcdefghi")), "Series('0', 3 steps × a, b, c and 6 more)"),
+        (
+            Series(np.ones((3, 3)), ("rain", "effort", "hare"), "k", known=("rain",), past=("effort",)),
+            "Series('k', 3 steps × rain (known), effort (past), hare)",
+        ),
         (Series(VALUES, ("x", "y"), "s", np.linspace(0, 0.5, 6)), "Series('s', 6 steps × x, y, 0 to 0.5)"),
     ],
 )

@@ -94,8 +94,8 @@ def simulate(
 
     Trajectory i depends on (`seed`, i) alone: the first k of n are the same for any n. `steps` counts the observations
     and `duration` is the time of the last; both default to the system's own. `noise` multiplies every observed value by
-    exp(noise·ε), ε standard normal, and leaves the trajectory below it as it is without; what is known has none. `progress=True`
-    shows how far it is; a function is called with the share that is done.
+    exp(noise·ε), ε standard normal, and leaves the trajectory below it as it is without; what is known has none.
+    `progress=True` shows how far it is; a function is called with the share that is done.
 
     A trajectory that cannot be integrated is drawn anew, from the same random stream; DataError after ten such draws.
     """
