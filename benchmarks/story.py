@@ -70,12 +70,13 @@ def draw(real: Forecast, followed: np.ndarray, result: Backtest) -> tuple[Figure
     for axis, (name, forecast) in zip(axes[1], result.forecasts.items()):
         levels = forecast.quantiles([0.1, 0.25, 0.5, 0.75, 0.9])[window, :, :, 1]
         draw_fan(axis, forecast, window, 1, levels, list(truth), COLOURS[name])
-        axis.set_ylim(0, 1.15 * np.nanmax(result.windows[window].values[:, 1]))
+        axis.set_ylim(0, 1.2 * np.nanmax(result.windows[window].values[:, 1]))
         told[name] = {"mae": float(distances[name].mean()), "inside_80": inside(forecast, truth)}
         when = "before tuning" if name == ZERO_SHOT else f"after {TUNE.steps} tuning steps"
         axis.set_title(f"noisy predator, {when}", loc="left", fontsize="medium", color=COLOURS[name])
         text = f"{HELD_OUT} series: MAE {told[name]['mae']:.3f}, {told[name]['inside_80']:.0%} inside the 80% band"
-        axis.text(0.0, 0.99, text, transform=axis.transAxes, fontsize="small", color="0.3", va="top")
+        white = {"facecolor": "white", "edgecolor": "none", "pad": 1}
+        axis.text(0.02, 0.99, text, transform=axis.transAxes, fontsize="small", color="0.3", va="top", bbox=white)
         axis.set_xlabel("time")
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
