@@ -26,16 +26,16 @@ import pytest
 import torch
 
 import loracast
-from loracast.cli import main
+from loracast.cli import demo, main
 from loracast.engine.pretrain import initialise
 from loracast.errors import ModelError
 from loracast.files import check_folder
 from loracast.flops import TERMS, PassCost
 from loracast.model.checkpoint import load_model, write_model
-from loracast.model.config import Qwen2Config
+from loracast.model.config import Qwen2Config, stored_shape
 from loracast.model.tokenizer import NUMERIC_VOCABULARY, write_numeric_tokenizer
 from loracast.series import read_series
-from loracast.settings import LoraConfig
+from loracast.settings import LoraConfig, TuneConfig
 
 COMMANDS = ("demo", "simulate", "inspect", "flops", "finetune", "forecast", "evaluate", "merge", "pretrain")
 PROGRAM = Path(sys.executable).parent / "loracast"
@@ -381,6 +381,26 @@ def test_inspect_shows_qwen(run: Run):
     assert "7 : 1" in said
 
 
+def test_inspect_shows_an_adapter(workplace: Path, tmp_path: Path, run: Run, refused):
+    said = run("inspect", workplace / "adapter").ok()
+    record = json.loads((workplace / "adapter" / "loracast.json").read_text())
+    shown = {name.strip(): value.strip() for name, value in (line.split("  ", 1) for line in said.splitlines())}
+    assert shown["base"] == record["base"]["model"]
+    assert shown["rank"] == str(record["tune"]["rank"])
+    assert shown["variables"] == ", ".join(record["variables"])
+    assert shown["context"] == f"{record['tune']['context']} steps"
+    assert shown["horizon"] == f"{record['tune']['horizon']} steps"
+    assert shown["parameters"] == f"{record['result']['trainable_parameters']:,}"
+    assert f"{record['flops']['hardware']['total']:.3e} (hardware)" in shown["FLOPs"]
+    assert shown["tuned on"].startswith(f"{record['result']['data']['series']} series")
+    assert record["made"]["date"] in shown["made"]
+    verdict = record["validation_forecasts"]
+    assert ("tuning helped" if verdict["improved"] else "TUNING DID NOT HELP") in said.replace("\n", " ")
+    refused("inspect", workplace / "adapter", "--rank", 4, mentions=("is an adapter", "leave --rank out"))
+    shutil.copytree(workplace / "adapter", tmp_path / "foreign", ignore=shutil.ignore_patterns("loracast.json"))
+    assert "was not tuned by loracast" in run("inspect", tmp_path / "foreign").ok().replace("\n", " ")
+
+
 # -- what it will cost -------------------------------------------------------------------------------------------
 
 
@@ -418,7 +438,8 @@ def cost_table(said: str) -> dict[str, list[tuple[float, float]]]:
 
 def test_costs_are_told_of_a_shape_alone(tmp_path: Path, run: Run):
     write_shape(tmp_path / "shape")
-    said = run("flops", tmp_path / "shape", "--vocabulary", "full").ok()
+    published = ("--targets", "attention", "--batch", 4)
+    said = run("flops", tmp_path / "shape", "--vocabulary", "full", *published).ok()
     for mention in ("494,032,768 parameters", "151,936 rows", "rank 8 on q, v: 540,672", "4 windows × 512 tokens"):
         assert mention in said
     rows = cost_table(said)
@@ -448,8 +469,8 @@ def test_costs_are_told_term_by_term(tmp_path: Path, run: Run, vocabulary: str):
 @pytest.mark.parametrize("convention", ["hardware", "course"])
 def test_a_budget_is_told_in_steps_and_forecasts(tmp_path: Path, run: Run, convention: Any):
     config = write_shape(tmp_path / "shape")
-    cost = PassCost(config, 15, LoraConfig(8, targets=("q", "v")))
-    step, forecast = cost.training(4, 512).total.of(convention), cost.decode(1, 20, 400, 400).total.of(convention)
+    cost = PassCost(config, 15, LoraConfig(8))
+    step, forecast = cost.training(8, 512).total.of(convention), cost.decode(1, 20, 400, 400).total.of(convention)
     for budget in (1e17, 3.0 * step, 3.0 * step - 1, 1.0):
         said = run("flops", tmp_path / "shape", "--budget", budget, "--convention", convention).ok()
         found = re.search(r"FLOPs \((\w+)\) allow ([\d,]+) training steps, or ([\d,]+) such forecasts", said)
@@ -461,11 +482,34 @@ def test_a_budget_is_told_in_steps_and_forecasts(tmp_path: Path, run: Run, conve
     assert "allow" not in run("flops", tmp_path / "shape").ok()
 
 
+def test_the_costs_of_qwen_need_no_network(run: Run, monkeypatch):
+    def download(*_: object, **__: object) -> None:
+        raise AssertionError("nothing is to be downloaded")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    said = run("flops", "Qwen/Qwen2.5-0.5B-Instruct").ok()
+    assert "494,032,768 parameters" in said
+    assert "as it is stored in loracast" in said
+
+
+def test_the_stored_shape_is_that_of_qwen():
+    if not (QWEN / "config.json").is_file():
+        pytest.skip("needs Qwen2.5-0.5B-Instruct's config.json beside the repository")
+    assert stored_shape("Qwen/Qwen2.5-0.5B-Instruct") == Qwen2Config.read(QWEN / "config.json")[0]
+    assert stored_shape("somebody/model") is None
+
+
+def test_costs_are_by_default_those_of_a_tuning_by_default(run: Run):
+    tune = TuneConfig()
+    words = ("flops", "--rank", tune.rank, "--targets", tune.targets, "--batch", tune.batch)
+    assert run("flops").ok() == run(*words).ok()
+
+
 def test_costs_are_told_without_torch(tmp_path: Path):
     write_shape(tmp_path / "shape")
     code = f"""
 import sys
-from loracast.cli import main
+from loracast.cli import demo, main
 for words in ([], [{str(tmp_path / "shape")!r}, "--budget", "1e17"]):
     sys.argv = ["loracast", "flops", *words]
     try:
@@ -549,7 +593,7 @@ def test_help_starts_without_torch_or_pandas():
 import sys
 import loracast
 assert not {{"torch", "pandas", "numpy"}} & sys.modules.keys(), "import loracast"
-from loracast.cli import main
+from loracast.cli import demo, main
 for words in (["--version"], ["--help"], *([command, "--help"] for command in {COMMANDS!r})):
     sys.argv = ["loracast", *words]
     try:
@@ -947,6 +991,49 @@ def test_a_demo_only_replaces_a_demo(tmp_path: Path, refused):
     (tmp_path / "training.h5").touch()
     (tmp_path / "thesis.tex").touch()
     refused("demo", "-o", tmp_path, mentions=(tmp_path, "thesis.tex", "choose another folder"))
+
+
+SMALL_DEMO = ("--series", 6, "--held-out", 2, "--samples", 2, "--batch", 2, "--context", 10, "--horizon", 10)
+
+
+def test_a_demo_replaces_an_earlier_one_only_when_it_has_ended(tmp_path: Path, run: Run, monkeypatch):
+    words = ("demo", "-o", tmp_path / "demo", *SMALL_DEMO, "--steps", 2)
+    said = run(*words).ok()
+    assert {path.name for path in (tmp_path / "demo").iterdir()} == set(demo.WRITES)
+    assert str(tmp_path / "demo" / "forecasts.png") in said
+    first = contents(tmp_path)
+
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    places = ("systems.simulate", "forecaster.Forecaster.from_pretrained", "forecaster.Forecaster.predict")
+    for place in (*places, "evaluation.backtest.Backtest.save", "evaluation.figures.before_and_after"):
+        with monkeypatch.context() as patch:
+            patch.setattr(f"loracast.{place}", stop)
+            outcome = run(*words, "--seed", 1)
+        assert outcome.status == 130, place
+        assert "the earlier demo" in outcome.err
+        assert "The same command starts again" in outcome.err
+        assert "--resume" not in outcome.err  # which a demo does not have
+        assert contents(tmp_path) == first, place
+    run(*words, "--seed", 1).ok()
+    assert contents(tmp_path).keys() == first.keys()
+    assert contents(tmp_path) != first
+
+
+def test_ctrl_c_in_a_demo_s_tuning_leaves_the_earlier_demo(tmp_path: Path, run: Run):
+    words = ("demo", "-o", tmp_path / "demo", *SMALL_DEMO)
+    process = spawn(*words, "--steps", 5000)
+    deadline = time.monotonic() + 60
+    while not (logs := list(tmp_path.glob(".demo.*.partial/adapter/metrics.jsonl"))):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    outcome = interrupt(process, logs[0], after=3)
+    assert outcome.status == 130, outcome.err
+    assert "nothing of it is kept. The same command starts again" in outcome.err
+    assert list(tmp_path.iterdir()) == []
+    run(*words, "--steps", 1).ok()
 
 
 # -- Ctrl-C ------------------------------------------------------------------------------------------------------

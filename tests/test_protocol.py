@@ -201,12 +201,37 @@ def test_all_problems_are_told_at_once():
         "context.tokens",
         "search:",
         "search.rank",
-        "targets:",
+        "tuning.targets:",
         "baseline",
     ]
     for part in parts:
         assert sum(problem.startswith(f"the protocol: {part}") for problem in senseless) == 1, part
     assert len(senseless) == len(parts)
+
+
+def test_wrong_values_hide_no_clashes():
+    content = {
+        "convention": "corse",
+        "budget": -5,
+        "seeed": 3,
+        "data": {"train": 0.9, "test": 0.3},
+        "default": {"rnk": 4},
+        "tuning": {"learning_rate": 0, "targets": "q,x"},
+        "search": {"rank": []},
+    }
+    found = problems_of(content)
+    starts = ("convention", "budget", "tuning.learning_rate", "unknown setting 'seeed'", "data:", "default:")
+    for start in (*starts, "tuning.targets", "search.rank"):
+        assert sum(problem.startswith(f"the protocol: {start}") for problem in found) == 1, start
+    assert len(found) == 8
+    assert "did you mean 'seed'?" in "\n".join(found)
+
+
+def test_what_a_wrong_value_clashes_with_is_not_told():
+    """The default that would stand in its place says nothing of what the file means."""
+    assert len(problems_of({"tuning": {"validate_every": 0}, "search": {"first_rung": 5}})) == 1
+    assert len(problems_of({"data": {"train": 2, "validation": 0.4}})) == 1
+    assert len(problems_of({"tuning": {"validate_every": 3, "rank": 0}})) == 2
 
 
 def test_rungs_only_matter_to_halving():

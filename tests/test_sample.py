@@ -206,8 +206,9 @@ def test_the_memory_for_a_batch_does_not_matter(numeric_model, together, monkeyp
     done: list[float] = []
     others = draw(numeric_model, texts, NAMES, codec.grammar(2), 6, CONFIG, progress=done.append)
     assert np.array_equal(others, paths)
-    assert len(done) == {1: 12, 2: 8, 7: 2}[most_paths]
+    assert len([share for share in done if (12 * share).is_integer()]) >= {1: 12, 2: 8, 7: 2}[most_paths]
     assert done == sorted(done)
+    assert len(done) > 12  # also within a batch
     assert done[-1] == 1.0
 
 
@@ -216,10 +217,10 @@ def test_a_batch_that_does_not_fit_is_halved(numeric_model, together, monkeypatc
     codec, texts, paths = together
     constrained = sample.PathBatch.constrained
 
-    def short_of_memory(self: sample.PathBatch, horizon: int):
+    def short_of_memory(self: sample.PathBatch, horizon: int, told):
         if len(self.streams) > most_paths:
             raise torch.OutOfMemoryError
-        return constrained(self, horizon)
+        return constrained(self, horizon, told)
 
     monkeypatch.setattr(sample.PathBatch, "constrained", short_of_memory)
     done: list[float] = []

@@ -329,7 +329,11 @@ def test_what_is_logged_is_reported_as_it_happens(study: Study):
     assert [event["event"] for event in of_default[:2]] == ["run", "validation"]
     assert of_default[-1]["event"] == "result"
     assert of_default[-1]["scores"]["mae"] == study.result("default")["scores"]["mae"]
-    told = [{key: value for key, value in event.items() if key != "tokens_per_second"} for event in of_default[1:-1]]
+    shares = [event["share"] for event in of_default if event["event"] == "forecast"]
+    assert shares == sorted(shares)
+    assert shares[-1] == 1
+    logged = [event for event in of_default[1:-1] if event["event"] != "forecast"]
+    told = [{key: value for key, value in event.items() if key != "tokens_per_second"} for event in logged]
     assert told == log(study.folder, "default")
 
 
@@ -686,7 +690,7 @@ def test_a_folder_of_other_series_or_another_model_is_refused(study: Study, make
 
 def test_a_folder_of_something_else_is_refused(model: Path, tmp_path: Path):
     (tmp_path / "thesis.tex").write_text("chapter one")
-    with pytest.raises(ConfigError, match=r"something else than a study \(thesis\.tex\); choose another folder"):
+    with pytest.raises(ConfigError, match=r"holds thesis\.tex, which no study makes; choose another folder"):
         prepared(tmp_path, model)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
@@ -832,7 +836,14 @@ def live(folder: Path, model: Path, protocol: dict[str, Any], death: Death | Non
 
     def forecasting(*arguments: Any, **options: Any) -> Any:
         reached("before forecasts", now_at)
-        return backtest(*arguments, **options, progress=lambda name, share: reached("forecasts", now_at))
+        told = options.pop("progress")
+
+        def progress(name: str, share: float) -> None:
+            told(name, share)
+            if share == 1:
+                reached("forecasts", now_at)
+
+        return backtest(*arguments, **options, progress=progress)
 
     def closing(self: SharedLedger, run: str, ledger: Any) -> None:
         close(self, run, ledger)

@@ -150,3 +150,9 @@ def test_lynx_hare_ships():
     if not (path := REFERENCE / "lynx_hare_1845_1935.csv").exists():
         pytest.skip("the reference data are not here")
     np.testing.assert_array_equal(series.values, np.loadtxt(path, delimiter=",", skiprows=1)[:, 1:])
+
+
+def test_simulating_tells_how_far_it_is():
+    told: list[float] = []
+    assert len(simulate("lotka-volterra", 4, steps=5, progress=told.append)) == 4
+    assert told == [0.25, 0.5, 0.75, 1.0]

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -105,6 +105,12 @@ class Codec:
             problems.append(f"headroom must be finite and at least 1, not {self.headroom}")
         if problems:
             raise ConfigError(problems)
+
+    def __repr__(self) -> str:
+        """The settings that are not the defaults, after the layout and its digits."""
+        settings = [(field, getattr(self, field.name)) for field in fields(self)[2:]]
+        changed = [f"{field.name}={value!r}" for field, value in settings if value != field.default]
+        return f"Codec({', '.join((repr(self.layout), f'digits={self.digits}', *changed))})"
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)

@@ -18,6 +18,7 @@ from loracast.errors import ConfigError
 from loracast.files import atomic_path, check_file
 from loracast.flops import Flops
 from loracast.series import Series
+from loracast.series.types import listed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -57,6 +58,11 @@ class Forecast:
     available: tuple[int, ...] = ()
     stretches: tuple[tuple[int, ...], ...] = ()
     conditional: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        series, samples, horizon, _ = self.samples.shape
+        whose = f"{series} series" if series > 1 else f"series {self.ids[0]!r}"
+        return f"Forecast({whose}, {horizon} steps of {listed(self.names)}, {samples} paths)"
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -20,7 +20,7 @@ from loracast.context import Reach, reading_order
 from loracast.engine.batch import encode_batch
 from loracast.engine.likelihood import log_density
 from loracast.engine.rolling import Plan, draw_paths, most_flops
-from loracast.engine.train import CHECKPOINT, evenly, hold_out, judging
+from loracast.engine.train import CHECKPOINT, JUDGEMENT, evenly, hold_out, judging
 from loracast.engine.train import tune as tune_adapter
 from loracast.errors import ConfigError, DataError, ModelError
 from loracast.flops import Flops, PassCost
@@ -35,6 +35,7 @@ from loracast.model.checkpoint import (
     recorded_base,
 )
 from loracast.model.lora import ADAPTER_CONFIG, adapter_state, attach, load_adapter_state, save_adapter
+from loracast.progress import Told, displayed, displayed_share
 from loracast.scenario import Known, conditions, known_future, known_of
 from loracast.series import Series, Window, leave_out_short, windows
 from loracast.series.checks import check_observed, constant_level, different_ids, not_known, same_variables
@@ -55,6 +56,12 @@ class Forecaster:
 
     def __init__(self, model: LanguageModel, codec: Codec, lora: LoraConfig | None = None, record: dict | None = None):
         self.model, self.codec, self.lora, self.record = model, codec, lora, record or {}
+
+    def __repr__(self) -> str:
+        parameters = f"{self.model.network.config.parameters():,} parameters"
+        on = f" tuned on {', '.join(self.record['variables'])}" if "variables" in self.record else ""
+        adapter = f"adapter of rank {self.lora.rank}{on}" if self.lora else "untouched"
+        return f"Forecaster({self.model.source!r}, {parameters}, {adapter}, {self.codec!r}, {self.model.precision})"
 
     @classmethod
     def from_pretrained(
@@ -114,6 +121,7 @@ class Forecaster:
         ledger: Ledger | None = None,
         stop: Callable[[int, float], str | None] = lambda step, nats: None,
         report: Report = lambda event: None,
+        progress: bool | Told | None = None,
     ) -> Forecaster:
         """A new forecaster with an adapter tuned on `series`. This one, and its base, stay as they are.
 
@@ -128,6 +136,8 @@ class Forecaster:
             stop: asked before a step that follows a validation, with the steps so far and the validation loss in nats a
                 value; a reason to stop ends training there.
             report: called with each event of the training.
+            progress: True shows how far the work is, as bars in a terminal or a notebook and as lines in a log; a
+                function is called with `tuning` or `validation forecasts` and the share of it that is done.
 
         Warns:
             UserWarning: the tuned forecaster is no better than the untouched one on the validation series.
@@ -163,36 +173,34 @@ class Forecaster:
         reserve = Flops.sum(
             untouched.forecast_flops(contexts, config.horizon, paths, lora) for lora in (None, config.lora)
         )
-        result = tune_adapter(
-            self.model,
-            training,
-            evenly(seen, config.validation_windows),
-            codec,
-            config,
-            ledger,
-            reserve=reserve,
-            stop=stop,
-            directory=directory,
-            resume=resume,
-            report=report,
-        )
-        network = attach(self.model.network, config.lora, config.seed)
-        load_adapter_state(network, result.state, "the tuned adapter")
-        tuned = Forecaster(self.model.with_network(network), codec, config.lora)
+        with displayed(progress) as display:
+            result = tune_adapter(
+                self.model,
+                training,
+                evenly(seen, config.validation_windows),
+                codec,
+                config,
+                ledger,
+                reserve=reserve,
+                stop=stop,
+                directory=directory,
+                resume=resume,
+                report=report,
+                display=display,
+            )
+            network = attach(self.model.network, config.lora, config.seed)
+            load_adapter_state(network, result.state, "the tuned adapter")
+            tuned = Forecaster(self.model.with_network(network), codec, config.lora)
+            maes = [
+                _mae(one, judged, paths, config.seed, ledger, lambda share, n=n: display(JUDGEMENT, (n + share) / 2))
+                for n, one in enumerate((untouched, tuned) if judged else ())
+            ]
         verdict = {}
         if judged:
-            maes = [_mae(forecaster, judged, paths, config.seed, ledger) for forecaster in (untouched, tuned)]
             improved = bool(maes[1] < maes[0])
             verdict = {"windows": len(judged), "untouched_mae": maes[0], "tuned_mae": maes[1], "improved": improved}
-            report(
-                {
-                    "event": "verdict",
-                    "step": result.record["steps"],
-                    **verdict,
-                    "flops": ledger.total.hardware,
-                    "flops_course": ledger.total.course,
-                }
-            )
+            spent = {"flops": ledger.total.hardware, "flops_course": ledger.total.course}
+            report({"event": "verdict", "step": result.record["steps"], **verdict, **spent})
         tuned.record = {
             "loracast": loracast.__version__,
             "base": {"model": self.model.source, "fingerprint": self.model.fingerprint},
@@ -243,7 +251,7 @@ class Forecaster:
         known: Known | None = None,
         constrained: bool = True,
         ledger: Ledger | None = None,
-        progress: Callable[[float], None] | None = None,
+        progress: bool | Callable[[float], None] | None = None,
     ) -> Forecast:
         """Sample paths of the `horizon` steps that follow each series.
 
@@ -259,7 +267,8 @@ class Forecaster:
                 another is a what-if, on which the forecast is conditional. Given values come back exactly.
             constrained: whether only text that parses may be written; False needs the full vocabulary.
             ledger: asked before the forecast begins whether it holds the most that it may cost, then charged.
-            progress: called with the share of the work that is done.
+            progress: True shows how far the work is, as a bar in a terminal or a notebook and as lines in a log; a
+                function is called with the share that is done.
 
         A series whose targets never vary is forecast to stay as it is, without asking the model, unless a value is set.
 
@@ -297,18 +306,19 @@ class Forecaster:
             cost, chosen = self._forecast_cost(self.lora, constrained), [plans[index] for index in asked]
             if ledger:
                 ledger.check("forecasts", self._most_flops(read, chosen, sample.samples, cost))
-            drawn = draw_paths(
-                self.model,
-                self.codec,
-                read,
-                [contexts[index].id for index in asked],
-                chosen,
-                sample,
-                cost,
-                given=np.take(given[asked], order, 2),
-                constrained=constrained,
-                progress=progress,
-            )
+            with displayed_share(progress, "forecast") as told:
+                drawn = draw_paths(
+                    self.model,
+                    self.codec,
+                    read,
+                    [contexts[index].id for index in asked],
+                    chosen,
+                    sample,
+                    cost,
+                    given=np.take(given[asked], order, 2),
+                    constrained=constrained,
+                    progress=told,
+                )
             values[asked], valid[asked] = drawn.values[..., np.argsort(order)], drawn.valid
             saturated, flops = drawn.saturated, drawn.flops
             if ledger:
@@ -391,11 +401,22 @@ def _check_unused(directory: Path) -> None:
         raise ConfigError([f"{directory} holds an adapter already; choose another folder or remove this one"])
 
 
-def _mae(forecaster: Forecaster, judged: Sequence[Window], samples: int, seed: int, ledger: Ledger) -> float:
+def _mae(
+    forecaster: Forecaster,
+    judged: Sequence[Window],
+    samples: int,
+    seed: int,
+    ledger: Ledger,
+    progress: Callable[[float], None],
+) -> float:
     """Mean absolute error of the median over windows, as the tuned and the untouched forecaster are compared."""
     contexts = [replace(window.context_series, id=window.id) for window in judged]
     context, horizon = judged[0].context, judged[0].horizon
     sample, known = SampleConfig(samples, seed=seed), known_of(judged)
-    forecast = forecaster.predict(contexts, horizon, sample=sample, context=context, known=known, ledger=ledger)
+    progress(0.0)
+    forecast = forecaster.predict(
+        contexts, horizon, sample=sample, context=context, known=known, ledger=ledger, progress=progress
+    )
+    progress(1.0)  # also of series that never vary, which the model is not asked about
     truth = np.stack([window.future_values[:, window.series.target_columns] for window in judged])
     return float(np.nanmean(np.abs(forecast.median() - truth)))

@@ -30,6 +30,11 @@ class Ledger:
     convention: Convention = "hardware"
     spent: dict[str, Flops] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        limit = "no budget" if self.budget is None else f"a budget of {self.budget:.3e}"
+        purposes = "".join(f", {purpose} {flops.of(self.convention):.3e}" for purpose, flops in self.spent.items())
+        return f"Ledger({self.total.of(self.convention):.3e} FLOPs ({self.convention}) of {limit}{purposes})"
+
     @property
     def total(self) -> Flops:
         return Flops.sum(self.spent.values())

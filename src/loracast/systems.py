@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loracast.errors import ConfigError, DataError
+from loracast.progress import displayed_share
 from loracast.series import Series, read_series
 
 Range = tuple[float, float]  # low, high of a uniform distribution
@@ -87,12 +88,14 @@ def simulate(
     steps: int | None = None,
     duration: float | None = None,
     noise: float = 0.0,
+    progress: bool | Callable[[float], None] | None = None,
 ) -> list[Series]:
     """`n` trajectories of `system`, called "0" to "n-1", integrated by LSODA at scipy's default tolerances.
 
     Trajectory i depends on (`seed`, i) alone: the first k of n are the same for any n. `steps` counts the observations
     and `duration` is the time of the last; both default to the system's own. `noise` multiplies every observed value by
     exp(noise·ε), ε standard normal, and leaves the trajectory below it as it is without; what is known has none.
+    `progress=True` shows how far it is; a function is called with the share that is done.
 
     A trajectory that cannot be integrated is drawn anew, from the same random stream; DataError after ten such draws.
     """
@@ -111,14 +114,16 @@ def simulate(
     time = np.linspace(0.0, duration, steps)  # [T]
     time.flags.writeable = False  # shared by all series
     series = []
-    for index in range(n):
-        random = np.random.default_rng([seed, index])
-        drivers = {name: draw(steps, random) for name, draw in system.known.items()}  # [T] each
-        values = _trajectory(system, time, drivers, random, index)  # [T, D]
-        if noise:
-            values = values * np.exp(noise * random.standard_normal(values.shape))
-        values = np.column_stack([*drivers.values(), values])
-        series.append(Series(values, (*drivers, *system.variables), str(index), time, known=tuple(drivers)))
+    with displayed_share(progress, f"simulating {n} series") as told:
+        for index in range(n):
+            random = np.random.default_rng([seed, index])
+            drivers = {name: draw(steps, random) for name, draw in system.known.items()}  # [T] each
+            values = _trajectory(system, time, drivers, random, index)  # [T, D]
+            if noise:
+                values = values * np.exp(noise * random.standard_normal(values.shape))
+            values = np.column_stack([*drivers.values(), values])
+            series.append(Series(values, (*drivers, *system.variables), str(index), time, known=tuple(drivers)))
+            told((index + 1) / n)
     return series
 
 

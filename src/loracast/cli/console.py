@@ -1,15 +1,14 @@
-"""What commands print with: tables, progress bars and the one place where warnings become visible."""
+"""What commands print with: lines, tables and the one place where warnings become visible."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 if TYPE_CHECKING:
@@ -32,45 +31,6 @@ def note(text: str) -> None:
 def complain(kind: str, message: object) -> None:
     """Prints a problem, after a bold word that says which kind it is."""
     errors.print(f"[bold red]{kind}:[/] {escape(str(message))}", soft_wrap=True)
-
-
-@contextmanager
-def training_bar(title: str, steps: int) -> Iterator[Callable[[dict[str, Any]], None]]:
-    """A progress bar with loss, tokens per second and FLOPs, fed with the events of a training of so many steps."""
-    shape = TextColumn(title), BarColumn(bar_width=6), MofNCompleteColumn()  # so that 80 columns hold the rest, too
-    columns = *shape, TextColumn("{task.fields[state]}"), TimeRemainingColumn()
-    with Progress(*columns, console=errors, disable=not errors.is_terminal) as progress:
-        bar = progress.add_task(title, total=steps, state="", visible=False)  # until there is something to tell
-        state = {"loss": "", "validation": ""}
-
-        def report(event: dict[str, Any]) -> None:
-            if event["event"] == "train":
-                state["loss"] = f"loss {event['loss']:.3f}"
-                state["pace"] = f"{event['tokens_per_second']:,} tok/s · {event['flops']:.1e} FLOPs"
-                progress.update(bar, total=event["steps"], completed=event["step"])
-            elif event["event"] == "validation":
-                state["validation"] = f"val {event['loss']:.3f}"
-                if not errors.is_terminal:
-                    known = " · ".join(part for part in state.values() if part)
-                    errors.print(f"step {event['step']}: {known}", markup=False, soft_wrap=True)
-            progress.update(bar, visible=True, state=" · ".join(part for part in state.values() if part))
-
-        yield report
-
-
-@contextmanager
-def sampling_bar() -> Iterator[Callable[[str, float], None]]:
-    """A progress bar a forecaster, fed with names and shares of the work."""
-    columns = TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=errors, disable=not errors.is_terminal) as progress:
-        bars: dict[str, Any] = {}
-
-        def report(name: str, share: float) -> None:
-            if name not in bars:
-                bars[name] = progress.add_task(f"forecast {name}", total=1.0)
-            progress.update(bars[name], completed=share)
-
-        yield report
 
 
 @contextmanager

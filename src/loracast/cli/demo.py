@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -43,7 +45,8 @@ def demo(
     Parameters
     ----------
     output
-        Folder for data, adapter, metrics, picture and summary; an earlier demo in it is replaced.
+        Folder for data, adapter, metrics, picture and summary. An earlier demo in it is replaced once this one has
+        ended.
     series
         Simulated series to tune on.
     held_out
@@ -51,53 +54,80 @@ def demo(
     samples
         Sample paths a forecast.
     """
-    import shutil
     import time
 
-    from loracast.cli.console import sampling_bar, say, show_scores, shown_warnings, training_bar
-    from loracast.errors import DataError
+    from loracast.cli.console import say, show_scores, shown_warnings
     from loracast.evaluation.backtest import TUNED, ZERO_SHOT, backtest
     from loracast.evaluation.figures import before_and_after
-    from loracast.files import atomic_path, check_folder, write_text
+    from loracast.files import atomic_path, write_text
     from loracast.forecaster import Forecaster
+    from loracast.progress import Display
     from loracast.series import write_series
     from loracast.settings import SampleConfig
     from loracast.systems import simulate
 
     began = time.perf_counter()
-    check_folder(output)
-    if foreign := sorted(path.name for path in output.glob("*") if path.name not in WRITES):
-        raise DataError(f"{output} holds something else than a demo ({foreign[0]}); choose another folder with -o")
-    training = simulate("predator-prey", series, seed=tune.seed)
-    unseen = simulate("predator-prey", held_out, seed=tune.seed + 1)
-    shutil.rmtree(output, ignore_errors=True)
-    write_series(training, output / "training.h5")
-    write_series(unseen, output / "held-out.h5")
-    say(f"1. simulated {series} predator–prey series to tune on and {held_out} to forecast")
+    with _replacing(output) as folder:
+        training = simulate("predator-prey", series, seed=tune.seed)
+        unseen = simulate("predator-prey", held_out, seed=tune.seed + 1)
+        write_series(training, folder / "training.h5")
+        write_series(unseen, folder / "held-out.h5")
+        say(f"1. simulated {series} predator–prey series to tune on and {held_out} to forecast")
 
-    base = Forecaster.from_pretrained("bundled")
-    size = base.model.network.config.parameters()
-    say(f"2. tuning the bundled model ({size:,} parameters, never shown predators or prey)")
-    with shown_warnings(), training_bar("tune", tune.steps) as report:
-        tuned = base.fit(training, tune=tune, directory=output / "adapter", report=report)
-    say(f"3. forecasting steps {tune.context + 1}–{tune.context + tune.horizon} of the held-out series")
-    with sampling_bar() as progress:
-        forecasters = {ZERO_SHOT: base, TUNED: tuned}
-        result = backtest(
-            forecasters, unseen, tune.context, tune.horizon, sample=SampleConfig(samples), progress=progress
-        )
-    result.save(output)
-    with atomic_path(output / "forecasts.png") as temporary:
-        before_and_after(result).savefig(temporary, dpi=130)
+        base = Forecaster.from_pretrained("bundled")
+        size = base.model.network.config.parameters()
+        say(f"2. tuning the bundled model ({size:,} parameters, never shown predators or prey)")
+        with shown_warnings(), Display() as display:
+            tuned = base.fit(training, tune=tune, directory=folder / "adapter", progress=display)
+        say(f"3. forecasting steps {tune.context + 1}–{tune.context + tune.horizon} of the held-out series")
+        forecasters, sample = {ZERO_SHOT: base, TUNED: tuned}, SampleConfig(samples)
+        result = backtest(forecasters, unseen, tune.context, tune.horizon, sample=sample, progress=True)
+        result.save(folder)
+        with atomic_path(folder / "forecasts.png") as temporary:
+            before_and_after(result).savefig(temporary, dpi=130)
+        seconds = time.perf_counter() - began
+        errors = {row["forecaster"]: row["mae"] for row in result.rows}
+        write_text(folder / "summary.md", _summary(errors, tuned.record, held_out, seconds))
     show_scores(result)
-    seconds = time.perf_counter() - began
-    errors = {row["forecaster"]: row["mae"] for row in result.rows}
-    summary = _summary(errors, tuned.record, held_out, seconds)
-    write_text(output / "summary.md", summary)
     say(
         f"tuned MAE is {errors[TUNED] / errors[ZERO_SHOT]:.2f} of zero-shot's and "
-        f"{errors[TUNED] / errors['best-period']:.2f} of best period's · {seconds:.0f} s → {output}"
+        f"{errors[TUNED] / errors['best-period']:.2f} of best period's · {seconds:.0f} s → {output}\n"
+        f"look at {output / 'forecasts.png'}, then read {output / 'summary.md'}"
     )
+
+
+@contextmanager
+def _replacing(output: Path) -> Iterator[Path]:
+    """A new folder beside `output`, which takes its place when the block succeeds; else `output` stays as it is."""
+    import shutil
+    from secrets import token_hex
+
+    from loracast.errors import DataError, Interrupted
+    from loracast.files import check_folder
+
+    check_folder(output)
+    target = output.resolve()
+    check_folder(target.parent)
+    if foreign := sorted(path.name for path in target.glob("*") if path.name not in WRITES):
+        raise DataError(f"{output} holds {foreign[0]}, which no demo makes; choose another folder with -o")
+    mark = token_hex(4)
+    new, old = (target.parent / f".{target.name}.{mark}.{state}" for state in ("partial", "replaced"))
+    try:
+        new.mkdir(parents=True)
+        yield new
+        if target.exists():
+            target.rename(old)
+        new.rename(target)
+    except (KeyboardInterrupt, Interrupted):
+        kept = f"; the earlier demo in {output} is as it was" if target.exists() or old.exists() else ""
+        raise Interrupted(
+            f"the demo was stopped and nothing of it is kept{kept}. The same command starts again"
+        ) from None
+    finally:
+        if old.exists() and not target.exists():  # stopped between the two renames
+            old.rename(target)
+        for folder in (new, old):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _summary(errors: dict[str, float], record: dict, held_out: int, seconds: float) -> str:
@@ -119,7 +149,8 @@ LoRA of rank {tune["rank"]} on {tune["targets"]}: {result["trainable_parameters"
 
 - `adapter/`: the adapter in PEFT's format, its record and its log
 - `metrics.json`, `series.csv`: all scores, and the errors of each series
-- `forecasts.png`: fans before and after for series of low, middle and high error
+- `forecasts.png`: forecasts before and after of the series that the untouched model misses as the middle one, as one at
+  three quarters, and most; below them the errors of all series, step by step
 
 Next: tune on your own series with `loracast finetune YOUR.csv -o runs/mine`, then
 `loracast forecast YOUR.csv --horizon 20 --adapter runs/mine -o forecast.parquet`.

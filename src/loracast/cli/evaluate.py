@@ -56,7 +56,7 @@ def evaluate(
     stride
         Steps between two windows of a series; the horizon unless given.
     """
-    from loracast.cli.console import note, sampling_bar, say, show_scores
+    from loracast.cli.console import note, say, show_scores
     from loracast.evaluation.backtest import TUNED, ZERO_SHOT, backtest
     from loracast.evaluation.figures import before_and_after
     from loracast.files import atomic_path, check_folder
@@ -75,8 +75,7 @@ def evaluate(
     if adapter:
         tuned = base.with_adapter(adapter)
         forecasters = {ZERO_SHOT: Forecaster(base.model, tuned.codec), TUNED: tuned}
-    with sampling_bar() as progress:
-        result = backtest(forecasters, series, context, horizon, stride=stride, sample=sample, progress=progress)
+    result = backtest(forecasters, series, context, horizon, stride=stride, sample=sample, progress=True)
     result.save(output)
     with atomic_path(output / "forecasts.png") as temporary:
         before_and_after(result).savefig(temporary, dpi=150)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from cyclopts import Parameter
 
@@ -66,11 +66,12 @@ def finetune(
     resume
         Continue an interrupted run in the output folder.
     """
-    from loracast.cli.console import say, shown_warnings, training_bar
+    from loracast.cli.console import say, shown_warnings
     from loracast.engine.train import CHECKPOINT
     from loracast.errors import Interrupted
     from loracast.files import check_folder
     from loracast.forecaster import Forecaster
+    from loracast.progress import Display
     from loracast.tracking import TensorBoard
 
     check_folder(output)
@@ -85,14 +86,10 @@ def finetune(
         f"(rank {tune.rank} on {', '.join(tune.lora.targets)}) · {len(series)} series of {', '.join(series[0].names)}"
     )
     try:
-        with shown_warnings(), training_bar("tune", tune.steps) as bar:
-            listeners = [bar, TensorBoard(output)] if log else [bar]
-
-            def report(event: dict[str, Any]) -> None:
-                for listener in listeners:
-                    listener(event)
-
-            tuned = base.fit(series, tune=tune, validation=validation, directory=output, resume=resume, report=report)
+        with shown_warnings(), Display() as display:
+            report = TensorBoard(output) if log else lambda event: None
+            given = {"directory": output, "resume": resume, "report": report, "progress": display}
+            tuned = base.fit(series, tune=tune, validation=validation, **given)
     except KeyboardInterrupt:  # not during the steps, which save their own: while the result was judged, say
         if (output / CHECKPOINT).is_file():
             raise Interrupted(f"continue with --resume from {output / CHECKPOINT}") from None

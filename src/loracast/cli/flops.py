@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from loracast.cli.options import Data, DataOptions
 from loracast.flops import Convention
-from loracast.settings import Vocabulary, resolve_targets
+from loracast.settings import TuneConfig, Vocabulary, resolve_targets
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -19,9 +19,9 @@ def flops(
     model: str = "bundled",
     /,
     *,
-    rank: int = 8,
-    targets: str = "attention",
-    batch: int = 4,
+    rank: int = TuneConfig.rank,
+    targets: str = TuneConfig.targets,
+    batch: int = TuneConfig.batch,
     tokens: int = 512,
     vocabulary: Vocabulary = "numeric",
     series: int = 1,
@@ -43,7 +43,8 @@ def flops(
     Parameters
     ----------
     model
-        `bundled`, a Hugging Face directory or a repository of its hub; its config.json is all that is read.
+        `bundled`, a Hugging Face directory or a repository of its hub; its config.json is all that is read. The shape
+        of Qwen/Qwen2.5-0.5B-Instruct comes with the package, so that it needs no network.
     rank
         Rank of the adapter's matrices.
     targets
@@ -81,7 +82,7 @@ def flops(
     from loracast.errors import ConfigError
     from loracast.flops import PassCost
     from loracast.grammar import SYMBOLS
-    from loracast.model.config import Qwen2Config
+    from loracast.model.config import Qwen2Config, stored_shape
     from loracast.model.locate import locate
     from loracast.settings import LoraConfig
 
@@ -98,12 +99,14 @@ def flops(
     if problems:
         raise ConfigError(problems)
 
-    config, _ = Qwen2Config.read(locate(model, weights=False) / "config.json")
+    shape = None if Path(model).exists() else stored_shape(model)
+    config = shape or Qwen2Config.read(locate(model, weights=False) / "config.json")[0]
     rows = len(SYMBOLS) if vocabulary == "numeric" else config.vocab_size
     cost = PassCost(config, rows, LoraConfig(rank, targets=chosen))
     training, forecast = cost.training(batch, tokens), cost.decode(series, samples, prompt_tokens, new_tokens)
     say(
-        f"{model}: {config.parameters():,} parameters, {rows:,} rows of the head · adapter of rank {rank} on "
+        f"{model}{' (its shape as it is stored in loracast)' if shape else ''}: "
+        f"{config.parameters():,} parameters, {rows:,} rows of the head · adapter of rank {rank} on "
         f"{', '.join(chosen)}: {config.lora_parameters(rank, chosen):,} parameters\n"
         f"training step: forward and backward pass over {batch} windows × {tokens} tokens\n"
         f"forecast: {series} series × {samples} paths, {prompt_tokens} tokens read a series and {new_tokens} written a "

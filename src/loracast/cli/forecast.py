@@ -51,7 +51,7 @@ def forecast(
     plot
         Picture of the first series: .png, .pdf or .svg.
     """
-    from loracast.cli.console import sampling_bar, say, shown_warnings
+    from loracast.cli.console import say, shown_warnings
     from loracast.files import atomic_path, check_file
     from loracast.forecast import FRAMES, PICTURES, read_event, write_frame
     from loracast.forecaster import Forecaster
@@ -67,15 +67,8 @@ def forecast(
     known = set_values(set_, series, horizon, known) if set_ else known
     forecaster = Forecaster.from_pretrained(model.model, adapter, device=model.device, precision=model.precision)
     name = "tuned" if adapter else "zero-shot"
-    with shown_warnings(), sampling_bar() as progress:
-        result = forecaster.predict(
-            series,
-            horizon,
-            sample=sample,
-            context=context,
-            known=known,
-            progress=lambda share: progress(name, share),
-        )
+    with shown_warnings():
+        result = forecaster.predict(series, horizon, sample=sample, context=context, known=known, progress=True)
     chances = {text: result.probability(text) for text in event}
     write_frame(result.to_frame(), output)
     spent = f"{result.flops.hardware:.3e} FLOPs (hardware), {result.flops.course:.3e} (course)"

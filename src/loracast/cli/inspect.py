@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 from loracast.settings import resolve_targets
 
 
 def inspect(model: str = "bundled", /, *, rank: int | None = None, targets: str = "all-linear") -> None:
     """Show a model: its shape, how its tokenizer treats numbers, and an adapter's size. Weights are not needed.
 
+    Given an adapter's folder, shows the adapter: its base, its size, what it was tuned on, and whether that helped.
+
     Parameters
     ----------
     model
-        `bundled`, a Hugging Face directory or a repository of its hub.
+        `bundled`, a Hugging Face directory, a repository of its hub, or the folder of a tuned adapter.
     rank
         Also show the trainable parameters of an adapter of this rank.
     targets
@@ -31,6 +36,11 @@ def inspect(model: str = "bundled", /, *, rank: int | None = None, targets: str 
 
     if rank is not None and rank < 1:
         raise ConfigError([f"rank must be at least 1, not {rank}"])
+    if (Path(model) / "adapter_config.json").is_file():
+        if rank is not None:
+            raise ConfigError([f"{model} is an adapter and has a rank of its own; leave --rank out"])
+        _show(_adapter_rows(Path(model)))
+        return
     directory = locate(model, weights=False)
     config, stored = Qwen2Config.read(directory / "config.json")
     queries, keys = config.num_attention_heads, config.num_key_value_heads
@@ -61,12 +71,7 @@ def inspect(model: str = "bundled", /, *, rank: int | None = None, targets: str 
         trainable = config.lora_parameters(rank, chosen)
         share = trainable / config.parameters()
         rows[f"trainable, rank {rank}"] = f"{trainable:,} ({share:.3%}) on {', '.join(chosen)}"
-    overview = Table(box=None, show_header=False, pad_edge=False)
-    overview.add_column(style="bold")
-    overview.add_column(overflow="fold")
-    for name, value in rows.items():
-        overview.add_row(name, escape(str(value)))
-    out.print(overview)
+    _show(rows)
 
     tokens = NumericTokens.read(directory / "tokenizer.json")
     out.print("\n[bold]tokens of numbers[/]  (written by this table, so that symbols never merge)")
@@ -77,3 +82,65 @@ def inspect(model: str = "bundled", /, *, rank: int | None = None, targets: str 
     for text, pieces, ids in tokens.splits():
         splits.add_row(text, escape(" ".join(pieces)), " ".join(map(str, ids)))
     out.print(splits)
+
+
+def _adapter_rows(directory: Path) -> dict[str, Any]:
+    """What is worth knowing of an adapter; of one that loracast did not make, what its tensors say."""
+    from loracast.model.checkpoint import read_codec, recorded_base
+    from loracast.model.config import read_json
+    from loracast.model.lora import read_adapter
+
+    lora, state = read_adapter(directory)
+    record = read_json(directory / "loracast.json") if (directory / "loracast.json").is_file() else {}
+    size = sum(tensor.numel() for tensor in state.values())
+    rows: dict[str, Any] = {
+        "adapter": directory,
+        "base": recorded_base(directory),
+        "rank": lora.rank,
+        "alpha": f"{lora.alpha:g}",
+        "targets": ", ".join(lora.targets),
+        "parameters": f"{size:,}",
+    }
+    if not record:
+        return rows | {"record": "none (no loracast.json: this adapter was not tuned by loracast)"}
+    tune, result, verdict = record["tune"], record["result"], record["validation_forecasts"]
+    losses, flops, made = result["validation_loss"], record["flops"], record["made"]
+    stopped = f", ended early: {result['stopped']}" if result["stopped"] else ""
+    rows |= {
+        "variables": ", ".join(record["variables"]),
+        "context": f"{tune['context']} steps",
+        "horizon": f"{tune['horizon']} steps",
+        "codec": str(read_codec(record, directory)).removeprefix("Codec"),
+        "tuned on": f"{result['data']['series']} series (fingerprint {result['data']['fingerprint']})",
+        "training": f"{result['steps']} optimiser steps of {tune['batch']} windows{stopped}",
+        "best step": result["best_step"],
+        "validation loss": f"{losses['untouched']:.4f} untouched, {losses['tuned']:.4f} tuned",
+    }
+    if verdict:
+        judged = "tuning helped" if verdict["improved"] else "TUNING DID NOT HELP"
+        rows["validation MAE"] = (
+            f"{verdict['untouched_mae']:.4g} untouched, {verdict['tuned_mae']:.4g} tuned, on {verdict['windows']} "
+            f"windows: {judged}"
+        )
+    totals = [f"{flops[convention]['total']:.3e} ({convention})" for convention in ("hardware", "course")]
+    return rows | {
+        "FLOPs": ", ".join(totals),
+        "seed": tune["seed"],
+        "made": f"{made['date']} on {made['hardware']} in {made['precision']}",
+        "versions": f"loracast {record['loracast']}, torch {made['torch']}, Python {made['python']}",
+    }
+
+
+def _show(rows: dict[str, Any]) -> None:
+    """Prints names and values in two columns."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    from loracast.cli.console import out
+
+    overview = Table(box=None, show_header=False, pad_edge=False)
+    overview.add_column(style="bold", no_wrap=True)
+    overview.add_column(overflow="fold")
+    for name, value in rows.items():
+        overview.add_row(name, escape(str(value)))
+    out.print(overview)

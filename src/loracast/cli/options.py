@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter, Token
 
 from loracast.errors import DataError
+from loracast.progress import Display
 from loracast.series import Aggregate, Columns, Order, Reading, Series, read, read_split
 from loracast.settings import Device, Precision
 
@@ -72,7 +73,9 @@ class DataOptions:
             *(self.id, self.columns, self.known, self.past),
             *(self.every, self.aggregate, self.duplicates, self.dates, self.zone, self.missing),
         )
-        reading = read(path, columns, self.names or None)
+        with Display() as display:
+            display(f"reading {path.name}", None)
+            reading = read(path, columns, self.names or None)
         say(reading.understood())
         for notice in reading.notices:
             note(notice)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 
@@ -30,14 +30,25 @@ def pretrain(
     resume
         Continue an interrupted run in the output folder.
     """
-    from loracast.cli.console import say, training_bar
+    from loracast.cli.console import say
     from loracast.engine.pretrain import model_config
     from loracast.engine.pretrain import pretrain as run
     from loracast.files import check_folder
+    from loracast.progress import Described, Display
 
     check_folder(output)
     say(f"{model_config(config).parameters():,} parameters · {config.pool:,} synthetic series")
-    with training_bar("pretrain", config.steps) as report:
+    with Display() as display:
+        describe = Described()
+        display("making series", None)
+
+        def report(event: dict[str, Any]) -> None:
+            if event["event"] == "pool":
+                display("making series", 1.0)
+            if event["event"] == "train":
+                display("pretraining", event["step"] / event["steps"])
+            display.note("pretraining", describe(event))
+
         record = run(config, output, device=device, resume=resume, report=report)["pretraining"]
     say(
         f"validation loss {record['validation_loss']:.4f} · {record['tokens']:.3e} tokens · "

@@ -40,7 +40,7 @@ def simulate(
     from loracast.systems import simulate as run
 
     check_series_path(output)
-    series = run(system, n, seed=seed, steps=steps, duration=duration, noise=noise)
+    series = run(system, n, seed=seed, steps=steps, duration=duration, noise=noise, progress=True)
     write_series(series, output)
     first = series[0]
     say(f"{len(series)} series of {first.steps} steps of {', '.join(first.names)} → {output}")

@@ -5,20 +5,21 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from loracast.cli.options import Data, DataOptions, Model, ModelOptions, Output
 from loracast.errors import ConfigError
+from loracast.progress import Display
 from loracast.tracking import Log
 
 StageName = Literal["data", "baseline", "default", "search", "context", "final", "test"]
 
 if TYPE_CHECKING:
     from loracast.study.bench import Bench
+    from loracast.study.course import Course
+    from loracast.tracking import TensorBoard
 
 
 def study(
@@ -72,32 +73,35 @@ def study(
     if (data is None) == (rerun is None):
         raise ConfigError(["name a file of series to study, or a folder with --rerun, and not both"])
     given = {"device": model.device, "precision": model.precision}
-    with _progress(log, output) as report:
-        if rerun is not None:
-            changed = {"protocol": protocol, "budget": budget, "split": split, "model": model.model}
-            if clash := [f"--{name} cannot go with --rerun" for name, value in changed.items() if value is not None]:
-                raise ConfigError(clash)
-            if output.resolve() in (rerun.resolve(), rerun.resolve().parent.parent):
-                raise ConfigError([f"{output} holds what is to be done once more; choose another folder for --output"])
-            if (rerun / "run.json").is_file():
-                _rerun_one(rerun, output, given, report)
-                return
-            from loracast.study import conduct
+    report = _Reports(log, output)
+    if rerun is not None:
+        changed = {"protocol": protocol, "budget": budget, "split": split, "model": model.model}
+        if clash := [f"--{name} cannot go with --rerun" for name, value in changed.items() if value is not None]:
+            raise ConfigError(clash)
+        if output.resolve() in (rerun.resolve(), rerun.resolve().parent.parent):
+            raise ConfigError([f"{output} holds what is to be done once more; choose another folder for --output"])
+        if (rerun / "run.json").is_file():
+            _rerun_one(rerun, output, given, report)
+            return
+        from loracast.study import conduct
 
-            bench = conduct.rerun(rerun, output, report=report, **given)
-        else:
-            bench = _prepare(data, output, protocol, budget, split, model, columns, report)
-        record = bench.folder.record()
-        out.print(plan_table(record["plan"], record["budget"], record["convention"]))
-        others = _start_others(processes - 1, output)
-        try:
-            from loracast.study.conduct import conduct as run
+        bench = conduct.rerun(rerun, output, report=report, **given)
+    else:
+        bench = _prepare(data, output, protocol, budget, split, model, columns, report)
+    record = bench.folder.record()
+    out.print(plan_table(record["plan"], record["budget"], record["convention"]))
+    others = _start_others(processes - 1, output)
+    try:
+        from loracast.study.conduct import conduct as run
+        from loracast.study.course import Course
 
+        with Display() as display:
+            report.course = Course(bench, display, until)
             page = run(bench, until, lambda stage, state: say(f"{stage}: {state}") if state != "begun" else None)
-        except (LoracastError, KeyboardInterrupt):
-            for other in others:
-                other.terminate()
-            raise
+    except (LoracastError, KeyboardInterrupt):
+        for other in others:
+            other.terminate()
+        raise
     for number, other in enumerate(others, 1):
         if other.wait():
             complain("warning", f"process {number} failed, and others did its work; see {output}/process-{number}.log")
@@ -161,30 +165,33 @@ def _rerun_one(directory: Path, output: Path, given: dict[str, Any], report: Any
     say(f"{directory.name} → {bench.folder.run(directory.resolve().name)}")
 
 
-@contextmanager
-def _progress(log: Log | None, output: Path) -> Iterator[Any]:
-    """Bars and lines for the events of all runs."""
-    from loracast.cli.console import errors, say, training_bar
-    from loracast.tracking import TensorBoard
+class _Reports:
+    """Lines and a bar for the events of all runs."""
 
-    boards: dict[str, TensorBoard] = {}
-    if log:
-        TensorBoard(output)  # writes nothing yet, but would rather not find out late that its package is missing
-    with training_bar("tune", 1) as bar:
+    def __init__(self, log: Log | None, output: Path):
+        from loracast import tracking
 
-        def report(run: str, event: dict[str, Any]) -> None:
-            kind = event["event"]
-            if kind == "result" and run in boards:
-                boards.pop(run).close()
-            if kind == "result":
-                say(f"  {run}: {_state(event)} · {event['seconds']:.0f} s")
-            elif kind in ("train", "validation"):
-                if errors.is_terminal:
-                    bar(event)
-                if log:
-                    boards.setdefault(run, TensorBoard(output / "runs" / run))(event)
+        self.course: Course | None = None  # of a whole study
+        self._log, self._output = log, output
+        self._boards: dict[str, TensorBoard] = {}
+        if log:
+            tracking.TensorBoard(
+                output
+            )  # writes nothing yet, but would rather not find out late that its package is missing
 
-        yield report
+    def __call__(self, run: str, event: dict[str, Any]) -> None:
+        from loracast.cli.console import say
+        from loracast.tracking import TensorBoard
+
+        kind = event["event"]
+        if kind == "result":
+            if run in self._boards:
+                self._boards.pop(run).close()
+            say(f"  {run}: {_state(event)} · {event['seconds']:.0f} s")
+        elif kind in ("train", "validation") and self._log:
+            self._boards.setdefault(run, TensorBoard(self._output / "runs" / run))(event)
+        if self.course:
+            self.course(run, event)
 
 
 def _state(result: dict[str, Any]) -> str:

@@ -70,7 +70,7 @@ def sample_paths(
         given: [N, cells, W] what is written in place of what would be drawn, as `Codec.cells` has it. The random
             numbers of all other symbols stay as they are.
         constrained: whether the grammar decides what may be drawn; False needs the full vocabulary.
-        progress: called with the share of the work that is done.
+        progress: called with the share of the work that is done; on a CPU also within a batch.
     """
     if not constrained and model.vocabulary != "full":
         raise ConfigError(["unconstrained sampling needs the full vocabulary; load the model with vocabulary='full'"])
@@ -80,6 +80,12 @@ def sample_paths(
     order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))  # so that little is padded
     batches = list(_batches(model, [len(prompts[index]) for index in order], paths, length))[::-1]
     done = 0
+
+    def told(share: float) -> None:
+        """Of the batch that is drawn now; a GPU only begins what it is told to do."""
+        if progress and model.device.type == "cpu":
+            progress((done + share * len(series) * len(samples)) / tokens.size)
+
     while batches:
         series, samples = batches.pop()
         chosen = [order[index] for index in series]
@@ -97,7 +103,8 @@ def sample_paths(
             None if given is None else given[chosen],
         )
         try:
-            drawn, computed = batch.constrained(horizon) if constrained else batch.unconstrained(horizon)  # [N, S, L]
+            draw_batch = batch.constrained if constrained else batch.unconstrained
+            drawn, computed = draw_batch(horizon, told)  # [N, S, L]
         except torch.OutOfMemoryError:
             drawn, computed = None, 0
         if drawn is None:  # only here, where the error no longer holds what it was raised in
@@ -291,7 +298,9 @@ class PathBatch:
         return decoder, hidden, torch.from_numpy(uniforms).to(self.model.device)
 
     @torch.inference_mode()
-    def constrained(self, horizon: int) -> tuple[NDArray[np.int64], int]:
+    def constrained(
+        self, horizon: int, told: Callable[[float], None] = lambda share: None
+    ) -> tuple[NDArray[np.int64], int]:
         """Symbols [N, S, L] that the grammar accepts, `horizon` steps a path, and the tokens computed for each path."""
         grammar, length = self.grammar, horizon * self.grammar.step_tokens
         decoder, hidden, uniforms = self._begin(length)
@@ -307,6 +316,7 @@ class PathBatch:
             if not grammar.lockstep and position % 16 == 0 and bool((drawing.steps_left <= 0).all()):
                 break
             hidden = decoder.advance(tokens)
+            told(position / length)
         self._check_sound(drawing.unsound_from, drawing.symbols == SEMICOLON)
         return drawing.symbols.view(*self.shape, length).cpu().numpy().astype(np.int64), position
 
@@ -367,7 +377,9 @@ class PathBatch:
         return PlainDrawing(head, model.rows, uniforms, self.grammar, horizon, config, given)
 
     @torch.inference_mode()
-    def unconstrained(self, horizon: int) -> tuple[NDArray[np.int64], int]:
+    def unconstrained(
+        self, horizon: int, told: Callable[[float], None] = lambda share: None
+    ) -> tuple[NDArray[np.int64], int]:
         """Symbols [N, S, L] of whatever the full vocabulary writes, and the tokens computed for each path.
 
         What is no symbol becomes `OTHER`.
@@ -394,6 +406,7 @@ class PathBatch:
             feed = decoder.buffer(1)
             feed[:, 0] = token
             hidden = decoder.advance(feed)
+            told(len(drawn) / length)
         written = torch.stack(drawn, 1)  # [B, L]
         self._check_sound(unsound_from, closes[written])
         out = np.full((len(hidden), length), OTHER, np.int64)

@@ -34,6 +34,7 @@ from loracast.flops import Flops, PassCost
 from loracast.ledger import Ledger
 from loracast.model.checkpoint import LanguageModel
 from loracast.model.lora import adapter_layers, adapter_state, attach, load_adapter_state
+from loracast.progress import Described, Listener
 from loracast.series import Series, Window, split_series, windows
 from loracast.series.checks import not_known
 from loracast.settings import TuneConfig
@@ -41,6 +42,7 @@ from loracast.settings import TuneConfig
 Item = TypeVar("Item")
 
 CHECKPOINT = "training.safetensors"
+TUNING, JUDGEMENT = "tuning", "validation forecasts"  # the phases of a tuning, as its display names them
 FLOOR = 0.1  # of the peak learning rate, at the end of the cosine
 GAPS = 0.05, 0.6  # share of the numbers that are hidden where some are
 MEASURED_BATCHES = 8  # that the cost of a step is measured by
@@ -154,6 +156,7 @@ def tune(
     directory: Path | None = None,
     resume: bool = False,
     report: Callable[[dict[str, Any]], None] = lambda event: None,
+    display: Listener | None = None,
 ) -> TuneResult:
     """Tunes a new adapter of `model`, which is not changed.
 
@@ -168,6 +171,7 @@ def tune(
             the end, so that neither a crash nor an interruption of what the caller does next costs much training.
         resume: continue from that checkpoint; on a CPU the adapter is bit-identical to an undisturbed run's.
         report: called with every event that is logged.
+        display: told how far the tuning is, as the share of its FLOPs that is spent.
 
     Raises:
         Diverged: the loss or the gradient is no longer finite; the checkpoint of the last validation is kept.
@@ -204,11 +208,20 @@ def tune(
     else:
         progress = Progress(affordable_steps(config, costs, reserve, ledger))
     began = time.perf_counter() - progress.seconds
+    display, describe = display or Listener(), Described()
+    planned_flops = costs.of(config, progress.planned).hardware
+    display.plan({TUNING: planned_flops, JUDGEMENT: reserve.hardware})
 
     def emit(event: dict[str, Any]) -> None:
         if log:
             log.write(event)
         report(event)
+        display.note(TUNING, describe(event))
+        tell()
+
+    def tell() -> None:
+        if progress.step < progress.planned:  # after the last step, a validation may be to come
+            display(TUNING, min(0.999, ledger.total.hardware / planned_flops))
 
     def validate() -> None:
         nonlocal best_state
@@ -275,6 +288,7 @@ def tune(
         JsonLines(directory / "metrics.jsonl", progress.step) if directory else nullcontext() as log,
         Interruption() as interruption,
     ):
+        tell()
         if progress.validated < 0:
             validate()
         since, stopped, batch = time.perf_counter(), None, draw(progress.step)
@@ -309,6 +323,7 @@ def tune(
                 raise Interrupted(f"stopped after step {progress.step} of {progress.planned}{where}")
         if progress.validated < progress.step:
             validate()
+    display(TUNING, 1.0)
     save()
     return TuneResult(best_state, record(stopped))
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import platform
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +26,7 @@ from loracast.flops import Flops
 from loracast.forecast import Forecast
 from loracast.forecaster import Forecaster
 from loracast.ledger import Ledger
+from loracast.progress import Told, displayed
 from loracast.scenario import known_of
 from loracast.series import Series, Window, windows
 from loracast.series.checks import same_variables
@@ -46,6 +47,11 @@ class Backtest:
     forecasts: dict[str, Forecast]
     windows: tuple[Window, ...]
     settings: dict[str, Any]
+
+    def __repr__(self) -> str:
+        errors = ", ".join(f"{name} {scores.row()['mae']:.4g}" for name, scores in self.scores.items())
+        task = f"{self.settings['context']} → {self.settings['horizon']} steps"
+        return f"Backtest({len(self.windows)} windows, {task}; MAE: {errors})"
 
     @property
     def rows(self) -> list[dict[str, Any]]:
@@ -95,7 +101,7 @@ def backtest(
     sample: SampleConfig | None = None,
     constrained: bool = True,
     ledger: Ledger | None = None,
-    progress: Callable[[str, float], None] = lambda name, share: None,
+    progress: bool | Told | None = None,
 ) -> Backtest:
     """Forecasts `horizon` steps from `context` ones in every window of every series, and scores all forecasters.
 
@@ -107,7 +113,8 @@ def backtest(
         sample: how paths are drawn; 20 a window unless given.
         constrained: whether only text that parses may be written; False needs the full vocabulary.
         ledger: charged for each forecaster's work.
-        progress: called with a forecaster's name and the share of its work that is done.
+        progress: True shows how far the work is, as bars in a terminal or a notebook and as lines in a log; a function
+            is called with a forecaster's name and the share of its work that is done.
     """
     sample = sample or SampleConfig(samples=20)
     clash = forecasters.keys() & {*BASELINES, SEASONAL, CLIMATOLOGY}
@@ -129,18 +136,24 @@ def backtest(
     shared = {"seed_unit": seed_unit, "scale": scale, "names": names, "series": [window.series.id for window in cut]}
 
     scores, forecasts = {}, {}
-    for name, forecaster in forecasters.items():
-        forecasts[name] = forecaster.predict(
-            [replace(window.context_series, id=window.id) for window in cut],
-            horizon,
-            sample=sample,
-            context=context,
-            known=known_of(cut),
-            constrained=constrained,
-            ledger=ledger,
-            progress=lambda share, name=name: progress(name, share),
-        )
-        scores[name] = score(forecasts[name].samples, truth, **shared)
+    read = [replace(window.context_series, id=window.id) for window in cut]
+    with displayed(progress, "forecast") as display:
+        display.plan(dict.fromkeys(forecasters, 1.0))
+        for name, forecaster in forecasters.items():
+            display(name, 0.0)
+            forecasts[name] = forecaster.predict(
+                read,
+                horizon,
+                sample=sample,
+                context=context,
+                known=known_of(cut),
+                constrained=constrained,
+                ledger=ledger,
+                progress=lambda share, name=name: display(name, share),
+            )
+            display(name, 1.0)
+    for name, forecast in forecasts.items():
+        scores[name] = score(forecast.samples, truth, **shared)
     for name, baseline in BASELINES.items():
         paths = np.stack([baseline(context, horizon) for context in contexts])  # [N, H, D]
         scores[name] = score(paths[:, None], truth, **shared)

@@ -9,6 +9,7 @@ from typing import Any
 
 from loracast.errors import ModelError
 
+SHAPES = Path(__file__).parent / "shapes.json"  # of well-known models, by their names on the hub
 CACHE_BLOCK = 64  # a path's own tokens whose keys and values are kept together in decoding
 
 
@@ -21,6 +22,12 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(stored, dict):
         raise ModelError(f"{path} holds a JSON {type(stored).__name__}, not an object; copy or download it again")
     return stored
+
+
+def stored_shape(name: str) -> Qwen2Config | None:
+    """The shape of a model that the package knows without its files, or None."""
+    stored = read_json(SHAPES).get(name)
+    return None if stored is None else Qwen2Config.from_dict(stored, name)
 
 
 def _is_size(value: Any) -> bool:

@@ -101,6 +101,15 @@ class Series:
                 f"there are {self.names} with {known} known and {past} past"
             )
 
+    def __repr__(self) -> str:
+        kinds = dict.fromkeys(self.known, " (known)") | dict.fromkeys(self.past, " (past)")
+        variables = listed([f"{name}{kinds.get(name, '')}" for name in self.names])
+        span = ""
+        if self.time is not None:
+            ends = self.time[[0, -1]]
+            span = ", {} to {}".format(*(self.calendar.texts(ends) if self.calendar else map(str, ends)))
+        return f"Series({self.id!r}, {self.steps} steps × {variables}{span})"
+
     @property
     def steps(self) -> int:
         """T."""
@@ -150,6 +159,10 @@ class Window:
                 f"series '{self.series.id}' has {self.series.steps} steps: a window from step {self.start} with "
                 f"context {self.context} and horizon {self.horizon} does not fit; both take at least 1 step"
             )
+
+    def __repr__(self) -> str:
+        steps = f"steps {self.start} to {self.start + self.context + self.horizon - 1}"
+        return f"Window({self.series.id!r}, {steps}: context {self.context}, horizon {self.horizon})"
 
     @property
     def id(self) -> str:
@@ -252,6 +265,13 @@ def _calendar(time: NDArray[Any], name: str) -> Calendar | None:
             f"first after {after}; give those steps with NaN as values, or let loracast.series_from_frame do it"
         )
     return calendar
+
+
+def listed(names: Sequence[str], most: int = 4) -> str:
+    """Names as a short list, such as `hare, lynx` or `a, b, c and 9 more`."""
+    return (
+        ", ".join(names) if len(names) <= most else f"{', '.join(names[: most - 1])} and {len(names) - most + 1} more"
+    )
 
 
 def _read_only(array: Any, dtype: np.dtype, what: str) -> NDArray[Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -69,7 +70,7 @@ class StudyFolder:
                 )
             return stored
         if foreign:
-            raise ConfigError([f"{self.path} holds something else than a study ({foreign[0]}); choose another folder"])
+            raise ConfigError([f"{self.path} holds {foreign[0]}, which no study makes; choose another folder"])
         self.write_json(self.path / "study.json", record)
         return record
 
@@ -107,6 +108,11 @@ class StudyFolder:
             if run["stage"] == stage:
                 found[path.parent.name] = {**self.read_json(path), "run": run}
         return found
+
+    def ended(self) -> Counter[str]:
+        """How many runs of each stage have ended."""
+        ended = (path.parent / "run.json" for path in (self.path / "runs").glob("*/result.json"))
+        return Counter(self.read_json(path)["stage"] for path in ended)
 
     # -- files -----------------------------------------------------------------------------------------------------
 

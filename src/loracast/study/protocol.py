@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -103,6 +104,17 @@ class Search:
         return tuple(rungs)
 
 
+Clash = tuple[tuple[str, ...], str]  # the settings that do not go together, and what to say of them
+
+
+class Clashes(ConfigError):
+    """Settings that do not go together."""
+
+    def __init__(self, clashes: list[Clash]):
+        self.clashes = clashes
+        super().__init__([problem for _, problem in clashes])
+
+
 @dataclass(frozen=True, config=STRICT)
 class Protocol:
     """A study: the published settings are `course`, `laptop` is a small one for two processor cores."""
@@ -129,35 +141,43 @@ class Protocol:
     """What the final run changes in the best settings so far; `steps` is the most, the budget may allow fewer."""
 
     def __post_init__(self):
-        problems = []
+        if clashes := list(self._clashes()):
+            raise Clashes(clashes)
+
+    def _clashes(self) -> Iterator[Clash]:
+        """What is wrong with settings each of which could hold by itself: the settings, and what to say of them."""
         shares = self.data.train + self.data.validation + self.data.test
         if abs(shares - 1) > 1e-9 or min(self.data.train, self.data.validation, self.data.test) == 0:
-            problems.append(f"data: train, validation and test must be positive and sum to 1, not {shares:g}")
+            yield ("data",), f"data: train, validation and test must be positive and sum to 1, not {shares:g}"
         for stage in ("default", "context", "final"):
-            problems += _unknown(stage, getattr(self, stage))
+            for problem in _unknown(stage, getattr(self, stage)):
+                yield (stage,), problem
         lengths = self.context.get("tokens", [])
         if not isinstance(lengths, list | tuple) or not all(isinstance(one, int) and one > 0 for one in lengths):
-            problems.append(f"context.tokens must be a list of token counts, not {lengths!r}")
+            yield ("context",), f"context.tokens must be a list of token counts, not {lengths!r}"
         off = [rung for rung in self.search.rungs if rung % self.tuning.validate_every]
         if off and self.search.method != "grid":
-            problems.append(
+            yield (
+                ("search.steps", "search.first_rung", "search.reduction", "search.method", "tuning.validate_every"),
                 f"search: runs are compared after {', '.join(map(str, off))} steps, which are no multiples of "
-                f"tuning.validate_every ({self.tuning.validate_every})"
+                f"tuning.validate_every ({self.tuning.validate_every})",
             )
         if not self.baseline:
-            problems.append("baseline is empty; give at least one number of decimals")
+            yield ("baseline",), "baseline is empty; give at least one number of decimals"
         for name in ("learning_rate", "rank", "decimals"):
             if not getattr(self.search, name):
-                problems.append(f"search.{name} is empty; give at least one value")
+                yield (f"search.{name}",), f"search.{name} is empty; give at least one value"
         try:
             resolve_targets(self.tuning.targets)
         except ConfigError as error:
-            problems += error.problems
-        if problems:
-            raise ConfigError(problems)
+            for problem in error.problems:
+                yield ("tuning.targets",), f"tuning.{problem}"
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
+
+
+SECTIONS = {"data": Data, "forecasts": Forecasts, "tuning": Tuning, "search": Search}
 
 
 def read_protocol(source: str | Path | dict[str, Any], **changes: Any) -> Protocol:
@@ -176,9 +196,35 @@ def read_protocol(source: str | Path | dict[str, Any], **changes: Any) -> Protoc
     try:
         return TypeAdapter(Protocol).validate_python({**stored, **changes})
     except ValidationError as error:
-        raise ConfigError([f"{name}: {_explain(problem)}" for problem in error.errors()]) from None
+        wrong = error.errors()
+        problems = [_explain(problem) for problem in wrong] + _further({**stored, **changes}, wrong)
     except ConfigError as error:
-        raise ConfigError([f"{name}: {problem}" for problem in error.problems]) from None
+        problems = error.problems
+    raise ConfigError([f"{name}: {problem}" for problem in problems])
+
+
+def _further(content: dict[str, Any], wrong: Sequence[Any]) -> list[str]:
+    """What else is wrong with a protocol, where these settings cannot hold by themselves."""
+    left, taken = dict(content), []
+    for place in [problem["loc"] for problem in wrong]:
+        section = left.get(place[0])
+        if len(place) > 1 and isinstance(section, dict):  # of a list, all of it
+            left[place[0]] = {key: value for key, value in section.items() if key != place[1]}
+        else:
+            left.pop(place[0], None)
+        taken.append(".".join(map(str, place[:2])))
+    try:
+        TypeAdapter(Protocol).validate_python(left)
+    except Clashes as error:
+        return [problem for settings, problem in error.clashes if not any(_concerns(taken, one) for one in settings)]
+    except ValidationError:  # of what was taken away
+        pass
+    return []
+
+
+def _concerns(taken: Sequence[str], setting: str) -> bool:
+    """Whether a setting, its section or a part of it is among those that were taken away."""
+    return any(f"{setting}.".startswith(f"{one}.") or f"{one}.".startswith(f"{setting}.") for one in taken)
 
 
 def with_changes(tuning: Tuning, changes: dict[str, Any]) -> Tuning:
@@ -220,5 +266,9 @@ def _unknown(stage: str, changes: dict[str, Any]) -> list[str]:
 def _explain(problem: Any) -> str:
     where = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "unexpected_keyword_argument":
-        return f"unknown setting {where!r}"
+        *sections, name = problem["loc"]
+        kind = SECTIONS.get(sections[0]) if sections else Protocol
+        known = [field.name for field in fields(kind)] if kind else []
+        close = difflib.get_close_matches(str(name), known, n=1)
+        return f"unknown setting {where!r}" + (f"; did you mean {close[0]!r}?" if close else "")
     return f"{where}: {problem['msg']}, not {problem['input']!r}"

@@ -112,7 +112,7 @@ class TuningRun:
         if found["stopped"] not in (None, "patience", "budget"):
             return result
         began = time.perf_counter()
-        scores, _ = _judge(bench, {TUNED: tuned}, "validation", ledger)
+        scores, _ = _judge(bench, self.name, {TUNED: tuned}, "validation", ledger)
         return {**result, "scores": scores[TUNED], "seconds": found["seconds"] + time.perf_counter() - began}
 
 
@@ -144,7 +144,7 @@ class ForecastRun:
         began = time.perf_counter()
         name = TUNED if self.adapter else ZERO_SHOT
         forecaster = self.forecaster(bench)
-        scores, forecast = _judge(bench, {name: forecaster}, self.subset, ledger, self.constrained)
+        scores, forecast = _judge(bench, self.name, {name: forecaster}, self.subset, ledger, self.constrained)
         write_frame(forecast.paths_frame(), bench.folder.run(self.name) / PATHS)
         baselines = {name: scores[name] for name in BASELINES}
         return {"scores": scores[name], "baselines": baselines, "seconds": time.perf_counter() - began}
@@ -176,8 +176,9 @@ def perform(bench: Bench, run: Run, stop: Stop = lambda step, nats: None) -> boo
             run = read_run(folder.read_json(settings))
         else:
             folder.write_json(settings, run.settings())
-        ledger = bench.ledger.open(run.name, run.most(bench))
-        bench.report(run.name, {"event": "run", "stage": run.stage})
+        most = run.most(bench)
+        ledger = bench.ledger.open(run.name, most)
+        bench.report(run.name, {"event": "run", "stage": run.stage, "most": most.of(bench.protocol.convention)})
         result = run.perform(bench, ledger, stop)
         bench.ledger.close(run.name, ledger)
         hardware = bench.forecaster(1).hardware
@@ -188,7 +189,14 @@ def perform(bench: Bench, run: Run, stop: Stop = lambda step, nats: None) -> boo
         return True
 
 
-def _judge(bench: Bench, forecasters: dict[str, Forecaster], subset: str, ledger: Ledger, constrained: bool = True):
+def _judge(
+    bench: Bench,
+    run: str,
+    forecasters: dict[str, Forecaster],
+    subset: str,
+    ledger: Ledger,
+    constrained: bool = True,
+):
     """Scores by forecaster's name, and the forecast of the first one."""
     task = bench.protocol.forecasts
     with warnings.catch_warnings():  # a study compares lengths of windows on purpose
@@ -201,5 +209,6 @@ def _judge(bench: Bench, forecasters: dict[str, Forecaster], subset: str, ledger
             sample=bench.sampling(subset),
             constrained=constrained,
             ledger=ledger,
+            progress=lambda name, share: bench.report(run, {"event": "forecast", "share": share}),
         )
     return {row["forecaster"]: row for row in result.rows}, next(iter(result.forecasts.values()))
