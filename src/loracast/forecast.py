@@ -5,7 +5,6 @@ Shapes: N series, S sample paths, H steps, D variables, Q quantiles.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loracast.errors import ConfigError
+from loracast.events import Outcome, Paths, outcomes
 from loracast.files import atomic_path, check_file
 from loracast.flops import Flops
 from loracast.series import Series
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-EVENT = re.compile(r"\s*(?P<name>.+?)\s*(?P<operator><=|>=|<|>)\s*(?P<threshold>\S+)\s*")
-COMPARE = {"<": np.less, "<=": np.less_equal, ">": np.greater, ">=": np.greater_equal}
 FRAMES, PICTURES = (".parquet", ".csv"), (".png", ".pdf", ".svg")
 QUANTILES = (0.05, 0.1, 0.25, 0.75, 0.9, 0.95)
 
@@ -106,20 +104,30 @@ class Forecast:
         """The share [N] of paths in which something happens.
 
         Args:
-            event: a text such as `predator < 0.1`, true of a path in which it holds at any step; or a function of
-                paths [N, S, H, D] that says which of them [N, S] count.
+            event: a text such as `predator < 0.1` or `prey < predator within 20 steps` (docs/events.md), or a function
+                of paths [N, S, H, D] that says which of them [N, S] count.
 
         Paths with a step that has no value count neither way.
         """
-        happened = self._event(event) if isinstance(event, str) else np.asarray(event(self.samples))
+        if isinstance(event, str):
+            return np.array([one.probability for one in self.events([event])])
+        happened = np.asarray(event(self.samples))
         whole = ~np.isnan(self.samples).any((2, 3))  # [N, S]
         count = whole.sum(1)
         share = (happened & whole).sum(1)
         return np.divide(share, count, out=np.full(len(count), np.nan), where=count > 0)
 
-    def _event(self, text: str) -> NDArray[np.bool_]:
-        variable, compare, threshold = read_event(text, self.names)
-        return compare(self.samples[..., variable], threshold).any(-1)  # [N, S]
+    def events(self, texts: Sequence[str]) -> list[Outcome]:
+        """What becomes of events, as docs/events.md tells them: one outcome an event and series.
+
+        Example: ``forecast.events(["when predator < 0.1", "highest prey within 20 steps"])[0].sentence``
+        """
+        return outcomes(texts, self.names, self.paths)
+
+    @property
+    def paths(self) -> Paths:
+        """The sample paths as events are judged on."""
+        return Paths(self.samples, self.ids, self.time, tuple(one.calendar for one in self.contexts))
 
     def to_frame(self, quantiles: Sequence[float] = QUANTILES) -> pd.DataFrame:
         """One row a series, step and variable: id, step (from 1), time, variable, mean, median and quantiles."""
@@ -232,21 +240,6 @@ def future_time(series: Series, horizon: int) -> NDArray[Any] | None:
     if series.time is None or series.calendar is None:
         return None
     return series.calendar.after(series.time[-1], horizon)
-
-
-def read_event(text: str, names: Sequence[str]) -> tuple[int, Callable[..., Any], float]:
-    """The position of the variable, the comparison and the threshold of a text such as `predator < 0.1`."""
-    match = EVENT.fullmatch(text)
-    if not match or match["name"] not in names:
-        known = ", ".join(names)
-        raise ConfigError([f"event {text!r} is not of the form 'NAME < NUMBER' with a NAME of: {known}"])
-    try:
-        threshold = float(match["threshold"])
-    except ValueError:
-        threshold = np.nan
-    if np.isnan(threshold):
-        raise ConfigError([f"event {text!r}: {match['threshold']!r} is not a number"])
-    return names.index(match["name"]), COMPARE[match["operator"]], threshold
 
 
 def write_frame(frame: pd.DataFrame, path: str | Path) -> None:

@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from loracast.errors import ConfigError, DataError
 from loracast.forecast import future_time
 from loracast.series import Series, Window
-from loracast.series.calendar import to_local
+from loracast.series.calendar import NEAR, moment_steps
 
 Known = Sequence[Series] | Series | ArrayLike
 
@@ -27,7 +27,6 @@ SETTING = re.compile(
     r"(?:\s+at\s+(?P<at>.+?)|\s+from\s+(?P<first>.+?)(?:\s+to\s+(?P<last>.+?))?)?\s*"
 )
 FORMS = "'NAME = NUMBER', with 'at WHEN', 'from WHEN' or 'from WHEN to WHEN' after it; WHEN is a time or 'step 5'"
-NEAR = 0.25  # share of a step by which a number may miss the time that it means
 
 
 def known_future(series: Sequence[Series], horizon: int, known: Known | None) -> NDArray[np.float64]:
@@ -216,34 +215,10 @@ def _chosen(series: Series, horizon: int, at: str | None, first: str | None, las
     chosen = np.ones(horizon, bool)
     for text, end in ((first, "first"), (last, "last")):
         if text is not None:
-            low, high = _span(series, horizon, text)
+            low, high = moment_steps(future_time(series, horizon), series.calendar, text)
             steps = np.arange(horizon)
             chosen &= steps >= low if end == "first" else steps <= high
     return chosen
-
-
-def _span(series: Series, horizon: int, text: str) -> tuple[int, int]:
-    """The first and the last step, from 0, of what a text such as "2027" or "step 5" means; ValueError for none."""
-    if match := re.fullmatch(r"step\s+(\d+)", text):
-        step = int(match[1]) - 1
-        return step, step
-    times = future_time(series, horizon)
-    if times is None or series.time is None or series.calendar is None:
-        raise ValueError(f"series {series.id!r} has no times, so that {text!r} means none; say 'step 5'")
-    if times.dtype.kind == "M":
-        local = to_local(times, series.calendar.zone)
-        try:
-            begin = np.datetime64(text.strip().replace(" ", "T"))
-            end = (begin + 1).astype("datetime64[ns]")
-        except ValueError:
-            raise ValueError(f"{text!r} is no date such as 2027, 2027-05 or 2027-05-31") from None
-        return int(np.searchsorted(local, begin.astype("datetime64[ns]"))), int(np.searchsorted(local, end)) - 1
-    try:
-        number = float(text)
-    except ValueError:
-        raise ValueError(f"{text!r} is no number, as the times of series {series.id!r} are; or say 'step 5'") from None
-    near = NEAR * (times[0] - series.time[-1])
-    return int(np.searchsorted(times, number - near)), int(np.searchsorted(times, number + near, "right")) - 1
 
 
 def _when(series: Series, horizon: int, step: int) -> str:

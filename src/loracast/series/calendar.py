@@ -9,6 +9,7 @@ Shapes: T times, R rows of a table, H steps of horizon.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import UTC, tzinfo
 from typing import TYPE_CHECKING, Any, Literal
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 Unit = Literal["number", "month", "day", "business day", "second"]
 
+NEAR = 0.25  # share of a step by which a number may miss the time that it means
 LAST = 31  # as the day of a month: its last, however long it is
 NAMED = {  # units and counts that have a name: (what it is called, one of them, season)
     ("month", 12): ("yearly", "year", 1),
@@ -168,6 +170,36 @@ def to_utc(local: NDArray[Any], zone: str | None) -> NDArray[Any]:
     first = np.ones(len(local), bool)
     aware = pd.DatetimeIndex(local).tz_localize(read_zone(zone), ambiguous=first, nonexistent="shift_forward")
     return aware.tz_convert("UTC").tz_localize(None).to_numpy()
+
+
+def moment_steps(times: NDArray[Any] | None, calendar: Calendar | None, text: str) -> tuple[int, int]:
+    """The first and the last step, counted from 0, of a forecast that a text means: "step 5", "2027" or "2027-05".
+
+    A date may be as short as a year: it means all steps in it. A text between two steps means none: the last is then
+    before the first. ValueError for what is no moment.
+
+    Args:
+        times: [H] of the forecast; None where it has none.
+    """
+    if match := re.fullmatch(r"step\s+(\d+)", text.strip(), re.IGNORECASE):
+        step = int(match[1]) - 1
+        return step, step
+    if times is None or calendar is None:
+        raise ValueError(f"there are no times, so that {text!r} means none; say 'step 5'")
+    if times.dtype.kind == "M":
+        local = to_local(times, calendar.zone)
+        try:
+            begin = np.datetime64(text.strip().replace(" ", "T"))
+            end = (begin + 1).astype("datetime64[ns]")
+        except ValueError:
+            raise ValueError(f"{text!r} is no date such as 2027, 2027-05 or 2027-05-31") from None
+        return int(np.searchsorted(local, begin.astype("datetime64[ns]"))), int(np.searchsorted(local, end)) - 1
+    try:
+        number = float(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is no number, as the times are; or say 'step 5'") from None
+    near = NEAR * calendar.count
+    return int(np.searchsorted(times, number - near)), int(np.searchsorted(times, number + near, "right")) - 1
 
 
 def in_month(month: NDArray[Any], day: int) -> NDArray[Any]:
