@@ -156,7 +156,7 @@ def test_what_cannot_be_tested_is_refused(base: Forecaster):
         backtest({"mine": base}, [], 8, 4)
     with pytest.raises(DataError, match="'alone' has 1 variables, series 's0' has 2"):
         backtest({"mine": base}, [*waves(), Series(np.arange(20.0), ("hare",), "alone")], 8, 4)
-    with pytest.raises(DataError, match="'s0' has 20 steps, fewer than context 18"):
+    with pytest.raises(DataError, match="every series is shorter than the 22 steps"):
         backtest({"mine": base}, waves(), 18, 4)
 
 
@@ -284,3 +284,20 @@ def test_missing_truth_dates_and_constants_are_drawn_without_warnings(base: Fore
         *("hare, series constant", "hare, series gone", "hare, series dates", ""),
     ]
     assert figure.axes[-3].get_xlabel() == "time"
+
+
+def test_months_have_a_season_and_a_baseline_of_it():
+    time = np.arange("2000-01", "2004-01", dtype="datetime64[M]")
+    month = np.arange(48) % 12.0
+    series = Series(month, "x", "lake", time)
+    rows = {row["forecaster"]: row for row in backtest({}, [series], 24, 12).rows}
+    assert rows["seasonal-naive"]["mae"] == 0
+    assert rows["last-value"]["mase"] is None  # the same season every year: no change to measure by
+    assert "seasonal-naive" not in {row["forecaster"] for row in backtest({}, [series], 10, 12).rows}
+
+
+def test_short_series_are_left_out_with_a_warning():
+    long, short = (Series(np.sin(np.arange(float(steps))), "x", name) for steps, name in ((30, "a"), (9, "b")))
+    with pytest.warns(UserWarning, match="1 of 2 series left out"):
+        result = backtest({}, [long, short], 10, 5)
+    assert {window.series.id for window in result.windows} == {"a"}

@@ -10,7 +10,14 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from loracast.errors import DataError
-from loracast.evaluation.baselines import BASELINES, best_period, context_mean, last_value
+from loracast.evaluation.baselines import (
+    BASELINES,
+    best_period,
+    climatology,
+    context_mean,
+    last_value,
+    seasonal_naive,
+)
 from loracast.evaluation.metrics import score
 
 NAN = float("nan")
@@ -141,3 +148,19 @@ def test_the_published_table(name: str, mae: float, mae_seed_units: float):
     ).row()
     assert (round(row["mae"], 4), round(row["mae_seed_units"], 3)) == (mae, mae_seed_units)
     assert (row["n_series"], row["n_windows"], row["n_unscored"]) == (150, 150, 0)
+
+
+def test_seasonal_naive_repeats_the_last_season():
+    context = np.array([1.0, 2, 3, 4, 5, NAN, 7])[:, None]
+    assert seasonal_naive(context, 5, 3)[:, 0].tolist() == [5, 3, 7, 5, 3]  # the missing step, from a season before
+    assert seasonal_naive(context, 3, 1)[:, 0].tolist() == [7, 7, 7]
+
+
+def test_climatology_draws_whole_steps_of_the_context():
+    context = np.array([[1.0, 10], [2, 20], [3, 30], [4, 40]])
+    paths = climatology(context, 50)
+    assert paths.shape == (100, 50, 2)
+    np.testing.assert_array_equal(paths[..., 1], 10 * paths[..., 0])
+    counts = np.unique(paths[..., 0], return_counts=True)[1]
+    assert len(counts) == 4
+    assert abs(counts / counts.sum() - 0.25).max() < 0.03

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from loracast.cli import console
 from loracast.errors import DataError
-from loracast.series import Series, long_enough
+from loracast.series import Series, leave_out_short, long_enough
 
 
 @pytest.mark.parametrize("width", [20, 80])
@@ -48,8 +48,11 @@ def test_short_series_are_left_out_by_name():
     kept, told = long_enough(series, 6, "context and horizon")
     assert [one.id for one in kept] == ["b"]
     assert told is not None
-    assert "2 of 3 series are shorter than the 6 steps of context and horizon" in told
+    assert "2 of 3 series left out, with fewer than the 6 steps of context and horizon" in told
     assert "'a' (5), 'c' (3)" in told
     assert long_enough(series[1:2], 6, "context and horizon") == (series[1:2], None)
+    with pytest.warns(UserWarning, match=r"2 of 3 series left out.*'a' \(5\), 'c' \(3\)"):
+        assert [one.id for one in leave_out_short(series, 6)] == ["b"]
+    assert leave_out_short(series[:1], 6) == series[:1]  # what is said of a lone series is said elsewhere
     with pytest.raises(DataError, match="every series"):
         long_enough(series, 10, "context and horizon")

@@ -368,8 +368,8 @@ def test_errors_name_the_argument_and_the_shape(changes: dict[str, Any], message
 
 @pytest.mark.parametrize("season", [1, 4])
 def test_scaled_and_relative_scores_are_those_of_utilsforecast(season: int):
-    losses = pytest.importorskip("utilsforecast.losses", reason="utilsforecast is for tests only")
     import pandas as pd
+    from utilsforecast import losses
 
     draws = np.random.default_rng(season)
     windows, context, horizon = 5, 16, 6
@@ -452,7 +452,9 @@ def test_relative_scores_with_gaps_are_those_of_plain_loops(data):
         assert found["mase"] == pytest.approx(found["mae"] / unit)
 
 
-def test_a_context_that_never_moves_has_no_scale():
+def test_a_context_that_never_moves_or_holds_no_season_has_no_scale():
+    assert np.isnan(seasonal_scale([np.arange(8.0)[:, None]], [8])).all()
+    assert seasonal_scale([np.arange(8.0)[:, None]], [7]).tolist() == [[7.0]]
     scale = seasonal_scale([np.ones((8, 1))], [1])
     assert scale.tolist() == [[0.0]]
     row = score(

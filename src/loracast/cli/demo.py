@@ -12,7 +12,8 @@ from cyclopts import Parameter
 
 from loracast.settings import TuneConfig
 
-WRITES = ("training.h5", "held-out.h5", "adapter", "metrics.json", "series.csv", "forecasts.png", "summary.md")
+WRITES = ("training.h5", "held-out.h5", "adapter", "forecasts.png", "summary.md")
+WRITES += ("scores.csv", "metrics.json", "series.csv")
 
 
 @dataclass(frozen=True)
@@ -148,7 +149,7 @@ LoRA of rank {tune["rank"]} on {tune["targets"]}: {result["trainable_parameters"
 {seconds:.0f} s in all on {made["hardware"]} in {made["precision"]}, seed {tune["seed"]}.
 
 - `adapter/`: the adapter in PEFT's format, its record and its log
-- `metrics.json`, `series.csv`: all scores, and the errors of each series
+- `scores.csv`, `metrics.json`, `series.csv`: all scores, and the errors of each series
 - `forecasts.png`: forecasts before and after of the series that the untouched model misses as the middle one, as one at
   three quarters, and most; below them the errors of all series, step by step
 

@@ -28,7 +28,7 @@ from loracast.forecaster import Forecaster
 from loracast.ledger import Ledger
 from loracast.progress import Told, displayed
 from loracast.scenario import known_of
-from loracast.series import Series, Window, windows
+from loracast.series import Series, Window, leave_out_short, windows
 from loracast.series.checks import same_variables
 from loracast.settings import SampleConfig
 
@@ -125,6 +125,7 @@ def backtest(
     if not series:
         raise DataError("there is no series to forecast")
     same_variables(series)
+    series = leave_out_short(series, context + horizon)
     names, columns = series[0].targets, series[0].target_columns
     cut = windows(series, context, horizon, stride=stride)
     truth = np.stack([window.future_values[:, columns] for window in cut])  # [N, H, D]
@@ -157,7 +158,7 @@ def backtest(
     for name, baseline in BASELINES.items():
         paths = np.stack([baseline(context, horizon) for context in contexts])  # [N, H, D]
         scores[name] = score(paths[:, None], truth, **shared)
-    if max(seasons) > 1:
+    if max(seasons) > 1 and max(seasons) <= context:
         paths = np.stack([seasonal_naive(one, horizon, season) for one, season in zip(contexts, seasons)])
         scores[SEASONAL] = score(paths[:, None], truth, **shared)
     drawn = np.stack([climatology(context, horizon) for context in contexts])  # [N, S, H, D]

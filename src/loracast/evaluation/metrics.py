@@ -53,8 +53,8 @@ class Scores:
 
         Keys: each of METRICS as the mean over series, the same with `_median` as the median over series, `r2`, `wql`,
         `valid_share` (share of sample steps that parsed), `n_series` and `n_windows` (those with at least one scored
-        value), `n_unscored` (observed values without one valid sample: in no figure, so read it beside them), and
-        `by_variable`, the same keys for each variable's name.
+        value), `n_scaled` (series with a MASE), `n_unscored` (observed values without one valid sample: in no figure,
+        so read it beside them), and `by_variable`, the same keys for each variable's name.
         """
         by_variable = {name: self._summary([index]) for index, name in enumerate(self.names)}
         return self._summary(list(range(len(self.names)))) | {"by_variable": by_variable}
@@ -90,6 +90,7 @@ class Scores:
             "valid_share": _json_number(observed_mean(self.valid_share[variables], axis=0)),
             "n_series": int(scored_series.sum()),
             "n_windows": int(self.scored_windows[:, variables].any(axis=1).sum()),
+            "n_scaled": int((~np.isnan(self.by_series["mase"][:, variables])).any(axis=1).sum()),
             "n_unscored": int(self.n_unscored[variables].sum()),
         }
 
@@ -271,12 +272,10 @@ def _pooled_wql(loss: FloatArray, truth: FloatArray) -> FloatArray:
 def seasonal_scale(contexts: Sequence[FloatArray], seasons: Sequence[int]) -> FloatArray:
     """The scale [N, D] of MASE: the mean of |x[t] - x[t - season]| over each context [C, D], missing values left out.
 
-    A season of 1 makes it the mean step; so does one that is as long as the context. NaN where nothing is left.
+    NaN where nothing is left, and where a context is no longer than its season.
     """
-    lags = [season if season < len(context) else 1 for context, season in zip(contexts, seasons)]
-    return np.stack(
-        [observed_mean(np.abs(context[lag:] - context[:-lag]), axis=0) for context, lag in zip(contexts, lags)]
-    )
+    changes = [np.abs(context[season:] - context[:-season]) for context, season in zip(contexts, seasons)]
+    return np.stack([observed_mean(change, axis=0) for change in changes])
 
 
 def _observed_median(values: FloatArray) -> float:

@@ -206,9 +206,8 @@ def long_enough(series: Sequence[Series], steps: int, what: str) -> tuple[list[S
         raise DataError(
             f"every series is shorter than the {steps} steps of {what}: {listed}; take a shorter context or horizon"
         )
-    verb = "is" if len(short) == 1 else "are"
     return [one for one in series if one.steps >= steps], (
-        f"{len(short)} of {len(series)} series {verb} shorter than the {steps} steps of {what} and left out: {listed}"
+        f"{len(short)} of {len(series)} series left out, with fewer than the {steps} steps of {what}: {listed}"
     )
 
 
