@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     series = simulate(SYSTEM, options.series, seed=SEED, steps=steps, duration=(steps - 1) * SPACING)
     contexts, values = [one.slice(0, CONTEXT) for one in series], np.stack([one.values for one in series])
     result: dict[str, Any] = {"benchmark": "horizons", **origin(options), "system": SYSTEM, "seed": SEED}
-    result |= {"series": options.series, "samples": options.samples, "context": CONTEXT, "rows": []}
+    result |= {"series": options.series, "samples": options.samples, "context": CONTEXT, "forecasts": {}}
     first: np.ndarray | None = None
     window = forecaster.model.network.config.max_position_embeddings // forecaster.codec.grammar(2).step_tokens
     unrolled = [(horizon, window - horizon) for horizon in HORIZONS if CONTEXT + horizon > window > horizon]
@@ -49,19 +49,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
         error = np.abs(forecast.median() - values[:, CONTEXT : CONTEXT + horizon])  # [N, H, D]
         first = forecast.samples[:, :, :NEAR] if first is None else first
         row = {
-            "horizon": horizon,
             "read": forecast.contexts[0].steps,
-            "stretches": forecast.stretches[0],
+            "stretches": len(forecast.stretches[0]),
             "mae_near": rounded(error[:, :NEAR].mean()),
             "mae_near_standard_error": rounded(error[:, :NEAR].mean((1, 2)).std(ddof=1) / options.series**0.5),
             "mae": rounded(error.mean()),
             "mae_median": rounded(float(np.median(error.mean((1, 2))))),
-            "near_paths_are_the_shortest_forecasts": bool(np.array_equal(forecast.samples[:, :, :NEAR], first)),
+            "same_near_paths": bool(np.array_equal(forecast.samples[:, :, :NEAR], first)),
             "flops": forecast.flops.hardware,
             "seconds": rounded(time.perf_counter() - began),
         }
-        note(str(row))
-        result["rows"].append(row)
+        note(f"{horizon}: {row}")
+        result["forecasts"][f"{horizon} steps" if context is None else f"{horizon} steps in one stretch"] = row
         keep(result, options.output)
     finish(result, options.output)
 
