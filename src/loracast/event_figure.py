@@ -13,7 +13,7 @@ import numpy as np
 
 from loracast.events import Extreme, FirstTime, Outcome, read_event, thresholds
 from loracast.events.outcome import interval
-from loracast.forecast import Forecast, draw_fan
+from loracast.forecast import Forecast, draw_fan, time_ticks
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -48,8 +48,6 @@ def draw_events(forecast: Forecast, found: Sequence[Outcome], row: int = 0) -> F
     for one in mine:
         for column, value in thresholds(read_event(one.event, forecast.names)):
             axes[column].axhline(value, color=INK, linewidth=1, linestyle=(0, (4, 2)))
-            axes[column].annotate(f"{value:g}", (0.01, value), ("axes fraction", "data"), color=INK, fontsize="x-small",
-                                  va="bottom")  # fmt: skip
     handles, labels = axes[0].get_legend_handles_labels()
     parts[0].legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize="small")
     if mine:
@@ -83,9 +81,4 @@ def _panel(axis: Any, forecast: Forecast, one: Outcome, row: int, width: int) ->
     axis.set_ylim(0, 102)
     axis.set_ylabel("chance so far, %" if not isinstance(event, FirstTime) else "happened by then, %", fontsize="small")
     axis.set_xlabel("step" if forecast.time[row] is None else "time", fontsize="small")
-    if np.issubdtype(time.dtype, np.datetime64):
-        from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
-
-        locator = AutoDateLocator(maxticks=6)
-        axis.xaxis.set_major_locator(locator)
-        axis.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+    time_ticks(axis, time)

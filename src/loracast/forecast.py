@@ -18,6 +18,7 @@ from loracast.events import Outcome, Paths, outcomes
 from loracast.files import atomic_path, check_file
 from loracast.flops import Flops
 from loracast.series import Series
+from loracast.series.calendar import common_calendar
 from loracast.series.types import listed
 
 if TYPE_CHECKING:
@@ -160,7 +161,7 @@ class Forecast:
             }
         )
         if (times := self._times()) is not None:
-            frame["time"] = np.concatenate([np.tile(time, samples) for time in times])
+            frame["time"] = self._column(times, lambda time: np.tile(time, samples))
         values = self.samples.reshape(-1, variables)
         return frame.assign(**{name: values[:, index] for index, name in enumerate(self.names)})
 
@@ -168,9 +169,15 @@ class Forecast:
         known = [time for time in self.time if time is not None]
         return known if len(known) == len(self.time) else None
 
-    def _time_column(self, repeats: int) -> dict[str, NDArray[Any]]:
+    def _time_column(self, repeats: int) -> dict[str, Any]:
         times = self._times()
-        return {} if times is None else {"time": np.concatenate([np.repeat(time, repeats) for time in times])}
+        return {} if times is None else {"time": self._column(times, lambda time: np.repeat(time, repeats))}
+
+    def _column(self, times: Sequence[NDArray[Any]], spread: Callable[[NDArray[Any]], NDArray[Any]]) -> Any:
+        """The times of all series as one column: years as whole numbers, dates in their time zone."""
+        calendar = common_calendar([one.calendar for one in self.contexts])
+        joined = np.concatenate([spread(time) for time in times])
+        return joined if calendar is None else calendar.index(joined)
 
     def plot(self, truth: Sequence[NDArray[np.float64]] | None = None, most: int = 4) -> Figure:
         """A fan a series (a row) and variable (a column): context, median, 50% and 80% bands, and the truth if given.
@@ -219,20 +226,31 @@ def draw_fan(
     last = before[-1:]
     levels = np.concatenate([np.repeat(last[None], len(levels), 0), levels], 1)  # [5, 1 + H]
     axis.axvline(past[-1], color="0.85", linewidth=0.8, zorder=0)
-    axis.plot(past, before, color="0.35", linewidth=1, label="context")
+    alone = np.isnan(before[:-2]) & np.isnan(before[2:])  # a value between two gaps has no line
+    marks = [index + 1 for index in np.flatnonzero(alone)]
+    axis.plot(past, before, color="0.35", linewidth=1, marker=".", markersize=3, markevery=marks, label="context")
     axis.fill_between(future, levels[0], levels[4], color=colour, alpha=0.2, linewidth=0, label="80% of paths")
     axis.fill_between(future, levels[1], levels[3], color=colour, alpha=0.35, linewidth=0, label="50% of paths")
     axis.plot(future, levels[2], color=colour, linewidth=1.4, label="median")
     if truth is not None:
         followed = np.concatenate([last, truth[row][:, column]])
         axis.plot(future, followed, color="black", linewidth=1, linestyle=(0, (1, 1.5)), label="truth")
-    if np.issubdtype(past.dtype, np.datetime64):
+    time_ticks(axis, past)
+    axis.spines[["top", "right"]].set_visible(False)
+
+
+def time_ticks(axis: Any, time: NDArray[Any]) -> None:
+    """Marks a time axis of matplotlib by dates where times [T] are dates, and by whole numbers where they are such."""
+    if np.issubdtype(time.dtype, np.datetime64):
         from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 
         locator = AutoDateLocator(maxticks=6)
         axis.xaxis.set_major_locator(locator)
         axis.xaxis.set_major_formatter(ConciseDateFormatter(locator))
-    axis.spines[["top", "right"]].set_visible(False)
+    elif np.all(time == np.rint(time)):
+        from matplotlib.ticker import MaxNLocator
+
+        axis.xaxis.set_major_locator(MaxNLocator(6, integer=True))
 
 
 def future_time(series: Series, horizon: int) -> NDArray[Any] | None:

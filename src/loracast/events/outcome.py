@@ -140,7 +140,7 @@ def _outcome(text: str, event: Event, judged: Judged, paths: Paths, row: int) ->
         probability=share,
         low=low,
         high=high,
-        never=1 - share if kind == "first time" else None,
+        never=(count - happened) / count if kind == "first time" else None,
         steps=steps,
         times=times,
         values=values,

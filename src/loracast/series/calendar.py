@@ -10,6 +10,7 @@ Shapes: T times, R rows of a table, H steps of horizon.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, tzinfo
 from typing import TYPE_CHECKING, Any, Literal
@@ -200,6 +201,11 @@ def moment_steps(times: NDArray[Any] | None, calendar: Calendar | None, text: st
         raise ValueError(f"{text!r} is no number, as the times are; or say 'step 5'") from None
     near = NEAR * calendar.count
     return int(np.searchsorted(times, number - near)), int(np.searchsorted(times, number + near, "right")) - 1
+
+
+def common_calendar(calendars: Sequence[Calendar | None]) -> Calendar | None:
+    """The calendar that all series have; None where they have several, or none."""
+    return calendars[0] if len(set(calendars)) == 1 else None
 
 
 def in_month(month: NDArray[Any], day: int) -> NDArray[Any]:
