@@ -38,7 +38,7 @@ def draw_events(forecast: Forecast, found: Sequence[Outcome], row: int = 0) -> F
     variables = len(forecast.names)
     wide = max(variables, len(mine))
     figure = Figure(figsize=(max(5.4, 4.2 * wide), 2.9 + 3.1 * bool(mine)), layout="constrained")
-    parts = figure.subfigures(2, 1, height_ratios=(1, 1.05)) if mine else [figure]
+    parts: Any = figure.subfigures(2, 1, height_ratios=(1, 1.05)) if mine else [figure]
     axes = parts[0].subplots(1, variables, squeeze=False)[0]
     levels = forecast.quantiles([0.1, 0.25, 0.5, 0.75, 0.9])[row]  # [5, H, D]
     for column, (axis, name) in enumerate(zip(axes, forecast.names)):

@@ -39,6 +39,7 @@ from loracast.progress import Told, displayed, displayed_share
 from loracast.scenario import Known, conditions, known_future, known_of
 from loracast.series import Series, Window, leave_out_short, windows
 from loracast.series.checks import check_observed, constant_level, different_ids, not_known, same_variables
+from loracast.series.seen import seen_record
 from loracast.settings import Device, LoraConfig, Precision, SampleConfig, TuneConfig, Vocabulary
 
 Report = Callable[[dict[str, Any]], None]
@@ -206,6 +207,7 @@ class Forecaster:
             "base": {"model": self.model.source, "fingerprint": self.model.fingerprint},
             "codec": codec.to_dict(),
             "variables": list(names),
+            "split": seen_record(training, [window.series for window in held_out]),
             "known": list(series[0].known),
             "past": list(series[0].past),
             "tune": asdict(config),

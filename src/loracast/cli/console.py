@@ -56,7 +56,7 @@ SCORES = {  # columns of the table: key, title
 }
 EXPLAINED = (
     "MAE: mean absolute error of the median, in the data's units; one path: of single paths; MASE: MAE over the mean "
-    "change from one season to the next in the context; sMAPE: error relative to forecast and truth, 0 to 2; CRPS, WQL: "
+    "change from one season to the next in the context; sMAPE: error relative to their sizes, 0 to 2; CRPS, WQL: "
     "error of the whole distribution, absolute and relative. All of these are better when lower. "
     "in 80%: share of the truth within the central 80% of paths, best near 80%. R²: 1 is perfect, 0 as the mean."
 )

@@ -31,6 +31,7 @@ def evaluate(
     split: Path | None = None,
     subset: Subset = "test",
     stride: int | None = None,
+    tuned_too: bool = False,
     sample: Annotated[EvaluationSamples, Parameter(name="*")] = EvaluationSamples(),
     model: Model = ModelOptions(),
     columns: Data = DataOptions(),
@@ -55,8 +56,10 @@ def evaluate(
         Which of those lists to forecast.
     stride
         Steps between two windows of a series; the horizon unless given.
+    tuned_too
+        Score the series that the adapter was tuned on, too; without --split they are left out where others are there.
     """
-    from loracast.cli.console import note, say, show_scores
+    from loracast.cli.console import note, say, show_scores, shown_warnings
     from loracast.evaluation.backtest import TUNED, ZERO_SHOT, backtest
     from loracast.evaluation.figures import before_and_after
     from loracast.files import atomic_path, check_folder
@@ -64,18 +67,25 @@ def evaluate(
     from loracast.forecaster import Forecaster
     from loracast.model.checkpoint import recorded_base
     from loracast.series import long_enough
+    from loracast.series.seen import unseen
 
     check_folder(output)
-    series, short = long_enough(columns.read_subset(data, split, subset), context + horizon, "context and horizon")
-    if short:
-        note(short)
+    series = columns.read_subset(data, split, subset)
     source = recorded_base(adapter) if adapter and not model.model else model.model
     base = Forecaster.from_pretrained(source, device=model.device, precision=model.precision)
     forecasters = {ZERO_SHOT: base}
     if adapter:
         tuned = base.with_adapter(adapter)
         forecasters = {ZERO_SHOT: Forecaster(base.model, tuned.codec), TUNED: tuned}
-    result = backtest(forecasters, series, context, horizon, stride=stride, sample=sample, progress=True)
+        if split is None and not tuned_too:
+            series, left_out = unseen(series, tuned.record.get("split", {}), context, horizon)
+            if left_out:
+                note(left_out)
+    series, short = long_enough(series, context + horizon, "context and horizon")
+    if short:
+        note(short)
+    with shown_warnings():
+        result = backtest(forecasters, series, context, horizon, stride=stride, sample=sample, progress=True)
     result.save(output)
     with atomic_path(output / "forecasts.png") as temporary:
         before_and_after(result).savefig(temporary, dpi=150)

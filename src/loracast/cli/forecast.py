@@ -94,9 +94,8 @@ def forecast(
         note(
             f"{result.saturated} values that were read or set lay beyond the codec's range and were written as its edge"
         )
-    say(
-        f"forecast of {len(series)} series by the {'tuned' if adapter else 'untouched'} model, {sample.samples} paths each → {output}"
-    )
+    which = "tuned" if adapter else "untouched"
+    say(f"forecast of {len(series)} series by the {which} model, {sample.samples} paths each → {output}")
     if event:
         table = output.with_suffix(".events.csv")
         write_frame(frame(found), table)

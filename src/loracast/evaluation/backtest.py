@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import platform
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -30,6 +31,8 @@ from loracast.progress import Told, displayed
 from loracast.scenario import known_of
 from loracast.series import Series, Window, leave_out_short, windows
 from loracast.series.checks import same_variables
+from loracast.series.seen import is_seen
+from loracast.series.types import listed
 from loracast.settings import SampleConfig
 
 if TYPE_CHECKING:
@@ -91,6 +94,17 @@ class Backtest:
         write_text(directory / "scores.csv", self.table().to_csv(index=False))
 
 
+def _warn_of_seen(name: str, cut: Sequence[Window], split: Mapping[str, Any]) -> None:
+    """Warns where the future of a window was tuned on."""
+    seen = list(dict.fromkeys(window.series.id for window in cut if is_seen(window, split)))
+    if seen:
+        warnings.warn(
+            f"{name!r} was tuned on {len(seen)} of the {len({one.series.id for one in cut})} series that it is judged "
+            f"by ({listed(seen)}): its scores there do not tell how it does on new ones",
+            stacklevel=3,
+        )
+
+
 def backtest(
     forecasters: Mapping[str, Forecaster],
     series: Sequence[Series],
@@ -128,6 +142,8 @@ def backtest(
     series = leave_out_short(series, context + horizon)
     names, columns = series[0].targets, series[0].target_columns
     cut = windows(series, context, horizon, stride=stride)
+    for name, forecaster in forecasters.items():
+        _warn_of_seen(name, cut, forecaster.record.get("split", {}))
     truth = np.stack([window.future_values[:, columns] for window in cut])  # [N, H, D]
     whole = np.stack([window.values[:, columns] for window in cut])  # [N, C+H, D]
     seed_unit = percentile(whole, 99) / 10  # [N, D]
