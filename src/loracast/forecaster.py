@@ -39,6 +39,7 @@ from loracast.progress import Told, displayed, displayed_share
 from loracast.scenario import Known, conditions, known_future, known_of
 from loracast.series import Series, Window, leave_out_short, windows
 from loracast.series.checks import check_observed, constant_level, different_ids, not_known, same_variables
+from loracast.series.seen import split_record
 from loracast.settings import Device, LoraConfig, Precision, SampleConfig, TuneConfig, Vocabulary
 
 Report = Callable[[dict[str, Any]], None]
@@ -160,6 +161,9 @@ class Forecaster:
             training, held_out = hold_out(series, config.context, config.horizon, config.seed)
         for one in (*training, *(window.context_series for window in held_out)):
             check_observed(one)
+        judging_series = validation or (
+            series if len(series) == 1 else list({id(w.series): w.series for w in held_out}.values())
+        )
         seen = judging(held_out)
         judged = seen[:: max(1, len(seen) // max(1, config.validation_series))][: config.validation_series]
         codec = self.codec
@@ -208,6 +212,7 @@ class Forecaster:
             "variables": list(names),
             "known": list(series[0].known),
             "past": list(series[0].past),
+            "split": split_record(training, judging_series),
             "tune": asdict(config),
             "result": result.record,
             "validation_forecasts": verdict,

@@ -37,6 +37,8 @@ def evaluate(
 ) -> None:
     """Score the untouched model, an adapter and naive baselines on the same windows of known series.
 
+    Series that the adapter was tuned on are left out where the file holds others.
+
     Parameters
     ----------
     data
@@ -64,6 +66,7 @@ def evaluate(
     from loracast.forecaster import Forecaster
     from loracast.model.checkpoint import recorded_base
     from loracast.series import long_enough
+    from loracast.series.seen import steps_seen
 
     check_folder(output)
     series, short = long_enough(columns.read_subset(data, split, subset), context + horizon, "context and horizon")
@@ -75,6 +78,15 @@ def evaluate(
     if adapter:
         tuned = base.with_adapter(adapter)
         forecasters = {ZERO_SHOT: Forecaster(base.model, tuned.codec), TUNED: tuned}
+        trained = steps_seen(tuned.record, series, "training")
+        held_out = [one for one, steps in zip(series, trained, strict=True) if steps < one.steps]
+        if held_out and len(held_out) < len(series):
+            chose = sum(steps > 0 for steps in steps_seen(tuned.record, held_out, "validation"))
+            say(
+                f"the adapter was tuned on {len(series) - len(held_out)} of the {len(series)} series; the other "
+                f"{len(held_out)} are scored, {chose} of which chose its best step"
+            )
+            series = held_out
     result = backtest(forecasters, series, context, horizon, stride=stride, sample=sample, progress=True)
     result.save(output)
     with atomic_path(output / "forecasts.png") as temporary:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import platform
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -30,6 +31,7 @@ from loracast.progress import Told, displayed
 from loracast.scenario import known_of
 from loracast.series import Series, Window, windows
 from loracast.series.checks import same_variables
+from loracast.series.seen import windows_tuned_on
 from loracast.settings import SampleConfig
 
 if TYPE_CHECKING:
@@ -115,6 +117,9 @@ def backtest(
         ledger: charged for each forecaster's work.
         progress: True shows how far the work is, as bars in a terminal or a notebook and as lines in a log; a function
             is called with a forecaster's name and the share of its work that is done.
+
+    Warns:
+        UserWarning: the adapter of a forecaster was tuned on what some of the windows ask for.
     """
     sample = sample or SampleConfig(samples=20)
     clash = forecasters.keys() & {*BASELINES, SEASONAL, CLIMATOLOGY}
@@ -140,6 +145,12 @@ def backtest(
     with displayed(progress, "forecast") as display:
         display.plan(dict.fromkeys(forecasters, 1.0))
         for name, forecaster in forecasters.items():
+            if tuned_on := windows_tuned_on(forecaster.record, cut):
+                warnings.warn(
+                    f"{name!r} was tuned on {len(tuned_on)} of the {len(cut)} windows (the first is of series "
+                    f"{tuned_on[0].series.id!r}), so that its scores are too good; evaluate on other series",
+                    stacklevel=2,
+                )
             display(name, 0.0)
             forecasts[name] = forecaster.predict(
                 read,
