@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 
 from loracast.codec import Codec, Scale
 from loracast.errors import BudgetError, ConfigError, DataError, LoracastError, ModelError, UnseenWarning
+from loracast.evaluation.backtest import backtest
 from loracast.flops import Flops, PassCost
 from loracast.forecast import Forecast, future_time, write_frame
 from loracast.forecaster import Forecaster, recorded_base
@@ -571,3 +572,10 @@ def test_a_fan_begins_where_its_context_ends(base: Forecaster):
 def test_a_forecast_with_holes_is_drawn_all_the_same():
     draw(broken_forecast().plot(truth=[np.full((3, 2), np.nan)] * 2))
     draw(made_forecast(np.full((1, 2, 3, 2), np.nan), np.zeros((1, 2, 3), bool)).plot())
+
+
+def test_the_record_keeps_the_split_and_a_backtest_of_the_same_series_warns(tuned):
+    split = tuned[0].record["split"]
+    assert split["training"]["n"] + split["validation"]["n"] == len(waves())
+    with pytest.warns(UserWarning, match="was tuned on"):
+        backtest({"tuned": tuned[0]}, waves(), TUNE.context, TUNE.horizon, sample=SampleConfig(samples=2))
