@@ -2,10 +2,13 @@ import re
 from collections.abc import Callable
 from itertools import combinations
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+from analogues import analogue_error
+from loracast import simulate
 from loracast.errors import ConfigError
 from loracast.synthetic import FAMILIES, FLOWS, Family, synthesise, synthesise_chunk
 from loracast.synthetic.family import FLAT, Draws
@@ -172,3 +175,49 @@ def test_flows_are_accurate_at_their_coarsest_sampling(flow: Flow):
     coarse, fine = path(flow.substeps), path(6 * flow.substeps)
     error = (coarse - fine).abs().amax((0, 1)) / fine.abs().amax((0, 1))  # [N]
     assert (error < 0.02).float().mean() > 0.95
+
+
+def predator_prey(n: int, seed: int) -> np.ndarray:
+    """Simulated trajectories [n, 100, 2] of Rosenzweig and MacArthur's equations."""
+    return np.stack([one.values for one in simulate("predator-prey", n=n, seed=seed)])[:, :100]
+
+
+def slower(rows: np.ndarray) -> np.ndarray:
+    """The same trajectories [N, T, D] at 0.7 of their speed, by linear interpolation."""
+    position = 0.7 * np.arange(rows.shape[1])
+    before = position.astype(int)
+    share = (position - before)[:, None]
+    return (1 - share) * rows[:, before] + share * rows[:, before + 1]
+
+
+PLANTS = {
+    "as it is": lambda rows: rows,
+    "logarithms": np.log,
+    "shifted by 1": lambda rows: rows + 1,
+    "logarithms after a shift": lambda rows: np.log(rows + 1),
+    "swapped": lambda rows: rows[:, :, ::-1],
+    "scaled and mirrored": lambda rows: 3 - 2 * rows,
+    "slower": slower,
+}
+NEAR = 0.25  # standard deviations; planted trajectories are below it, families have to be above it
+
+
+@pytest.fixture(scope="module")
+def queries() -> np.ndarray:
+    return predator_prey(60, seed=100)
+
+
+MISSED = pytest.mark.xfail(strict=True, reason="a pool at one speed does not reach series at another: 0.30")
+
+
+@pytest.mark.parametrize(
+    "plant", [pytest.param(plant, id=name, marks=MISSED if name == "slower" else ()) for name, plant in PLANTS.items()]
+)
+def test_planted_predator_prey_is_found_by_the_nearest_analogue(queries: np.ndarray, plant: Callable):
+    assert analogue_error(queries, plant(predator_prey(1000, seed=7)), 50) < NEAR
+
+
+@pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES)
+def test_no_family_forecasts_predator_prey_by_the_nearest_analogue(queries: np.ndarray, family: Family):
+    pool = family.make(1000, 100, 2, seeded(3)).double().numpy()
+    assert analogue_error(queries, pool, 50) > NEAR
