@@ -483,13 +483,13 @@ def test_broken_paths_count_neither_way():
 
 @pytest.mark.parametrize("event", ["predator", "fox < 1", "predator = 1", "< 1", "predator < "])
 def test_an_event_that_cannot_be_read_lists_the_names(event: str):
-    with pytest.raises(ConfigError, match=r"form 'NAME < NUMBER' with a NAME of: prey, predator"):
+    with pytest.raises(ConfigError, match=r"where .* should be. The variables are prey, predator"):
         broken_forecast().probability(event)
 
 
 @pytest.mark.parametrize("threshold", ["few", "nan"])
 def test_an_event_needs_a_number(threshold: str):
-    with pytest.raises(ConfigError, match=f"'{threshold}' is not a number"):
+    with pytest.raises(ConfigError, match=f"found '{threshold}' where a variable or a number should be"):
         broken_forecast().probability(f"prey < {threshold}")
 
 

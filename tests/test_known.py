@@ -301,7 +301,7 @@ def test_an_adapter_remembers_what_was_known(tuned: Forecaster):
         untold.predict(one, 4, sample=SAMPLES, known=future_of(one, 4))
 
 
-@pytest.mark.filterwarnings("ignore:TUNING DID NOT HELP")
+@pytest.mark.filterwarnings("ignore:TUNING DID NOT HELP", "ignore:.mine. was tuned on")
 def test_a_backtest_gives_what_is_known_and_scores_the_targets(tuned: Forecaster):
     series = [seasonal(str(index), 20) for index in range(2)]
     result = backtest({"mine": tuned}, series, 8, 4, sample=SAMPLES)
@@ -378,7 +378,7 @@ def test_settings_add_up():
         (None, ["fox = 1"], "the NAMEs are hare, lynx"),
         (None, ["lynx = many"], "'many' is no finite number"),
         (None, ["lynx = nan"], "'nan' is no finite number"),
-        (None, ["lynx = 1 at 2027"], "series '0' has no times"),
+        (None, ["lynx = 1 at 2027"], "there are no times, so that '2027' means none"),
         (
             None,
             ["lynx = 1 at step 9"],

@@ -182,10 +182,10 @@ def test_a_later_stretch_that_does_not_fit_the_memory_is_halved(fixed: Forecaste
     expected = fixed.predict([wave("a"), wave("b")], 21, sample=SAMPLES).samples
     constrained = sample.PathBatch.constrained
 
-    def short_of_memory(self: sample.PathBatch, horizon: int):
+    def short_of_memory(self: sample.PathBatch, horizon: int, told):
         if len(self.streams) > 2:
             raise torch.OutOfMemoryError
-        return constrained(self, horizon)
+        return constrained(self, horizon, told)
 
     monkeypatch.setattr(sample.PathBatch, "constrained", short_of_memory)
     np.testing.assert_array_equal(fixed.predict([wave("a"), wave("b")], 21, sample=SAMPLES).samples, expected)

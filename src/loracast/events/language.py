@@ -162,6 +162,7 @@ class _Reader:
 
     def __init__(self, text: str, names: Sequence[str]):
         self.text, self.at = text, 0
+        self.known = ", ".join(names)
         self.names = sorted(enumerate(names), key=lambda pair: -len(pair[1]))  # the longest name that fits is meant
 
     # -- events --------------------------------------------------------------------------------------------------
@@ -351,10 +352,9 @@ class _Reader:
         word = re.match(r"\w+", rest)
         close = difflib.get_close_matches(word[0], names, n=1) if word else []
         advice = f" (did you mean {close[0]!r}?)" if close else ""
-        known = ", ".join(sorted(names))
         return ConfigError(
             [
                 f"event {self.text!r}, character {self.at + 1}: found {found}{advice} where {wanted} should be. The "
-                f"variables are {known}; {FORMS}"
+                f"variables are {self.known}; {FORMS}"
             ]
         )
