@@ -14,6 +14,7 @@ from loracast.cli import main
 from loracast.codec import Codec
 from loracast.engine import sample
 from loracast.engine.batch import encode_batch
+from loracast.engine.drawing import draw
 from loracast.engine.likelihood import log_density
 from loracast.engine.sample import sample_paths
 from loracast.errors import ConfigError, DataError, LoracastError, UnseenWarning
@@ -86,7 +87,7 @@ def plain_path(
     while path.count(SEMICOLON) < horizon:
         logits = model.network(model.rows[torch.tensor([[*prompt, *path]])])[0, -1]
         logits = logits.masked_fill(torch.from_numpy(~grammar.sampled[state]), float("-inf"))[None]
-        symbol = int(sample.draw(logits / config.temperature, torch.tensor(uniforms[len(path)])[None], config.top_p))
+        symbol = int(draw(logits / config.temperature, torch.tensor(uniforms[len(path)])[None], config.top_p))
         symbol = symbol if given[cell, place] == DRAWN else int(given[cell, place])
         path.append(symbol)
         state = grammar.next_state[state, symbol]
@@ -242,6 +243,7 @@ def test_the_rows_after_the_last_observed_one_are_what_is_known():
     values[[3, *range(15, 20)], 1:] = np.nan
     table = [replace(one, values=values), seasonal("b")]
     (first, second), known = split_known(table)
+    assert known is not None
     assert (first.steps, second.steps, len(known)) == (15, 20, 1)
     assert (known[0].names, known[0].id) == (("season",), "a")
     np.testing.assert_array_equal(known_future([first], 5, known)[0, :, 0], values[15:, 0])
