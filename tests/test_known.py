@@ -316,6 +316,16 @@ def test_a_backtest_gives_what_is_known_and_scores_the_targets(tuned: Forecaster
     np.testing.assert_array_equal(alone.samples[0], result.forecasts["mine"].samples[1])
 
 
+@pytest.mark.filterwarnings("ignore:TUNING DID NOT HELP")
+def test_what_is_known_in_the_past_alone_is_tuned_on_and_dropped(fixed: Forecaster):
+    series = [seasonal(str(index), past=True) for index in range(6)]
+    tuned = fixed.fit(series, tune=TUNE)
+    assert (tuned.record["variables"], tuned.record["past"]) == (["season", "snow", "hare", "lynx"], ["snow"])
+    result = backtest({"mine": tuned}, series[:2], 8, 4, sample=SAMPLES)
+    assert result.forecasts["mine"].names == ("hare", "lynx")
+    assert np.isfinite(result.forecasts["mine"].samples).all()
+
+
 def test_series_of_one_call_have_the_same_roles(fixed: Forecaster):
     with pytest.raises(DataError, match="known beforehand"):
         fixed.predict([seasonal("a"), replace(seasonal("b"), known=())], 4, sample=SAMPLES)
