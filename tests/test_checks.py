@@ -21,9 +21,10 @@ from loracast.cli import main
 from loracast.codec import Codec
 from loracast.engine import pretrain as pretraining
 from loracast.engine import sample, train
+from loracast.engine.drawing import PlainDrawing
 from loracast.engine.likelihood import log_density
 from loracast.engine.pretrain import pretrain
-from loracast.engine.sample import PathBatch, PlainDrawing
+from loracast.engine.sample import PathBatch
 from loracast.engine.train import CHECKPOINT, tune
 from loracast.errors import ConfigError, Diverged, Interrupted, ModelError
 from loracast.forecaster import Forecaster

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from loracast.codec import Codec
 from loracast.engine.batch import loss_sum
-from loracast.engine.sample import PlainDrawing
+from loracast.engine.drawing import PlainDrawing
 from loracast.grammar import OTHER
 from loracast.model.checkpoint import load_model
 from loracast.model.decoder import PlainDecoder

@@ -14,6 +14,7 @@ from loracast.cli import main
 from loracast.codec import Codec
 from loracast.engine import sample
 from loracast.engine.batch import encode_batch
+from loracast.engine.drawing import draw
 from loracast.engine.likelihood import log_density
 from loracast.engine.sample import sample_paths
 from loracast.errors import ConfigError, DataError, LoracastError, UnseenWarning
@@ -86,7 +87,7 @@ def plain_path(
     while path.count(SEMICOLON) < horizon:
         logits = model.network(model.rows[torch.tensor([[*prompt, *path]])])[0, -1]
         logits = logits.masked_fill(torch.from_numpy(~grammar.sampled[state]), float("-inf"))[None]
-        symbol = int(sample.draw(logits / config.temperature, torch.tensor(uniforms[len(path)])[None], config.top_p))
+        symbol = int(draw(logits / config.temperature, torch.tensor(uniforms[len(path)])[None], config.top_p))
         symbol = symbol if given[cell, place] == DRAWN else int(given[cell, place])
         path.append(symbol)
         state = grammar.next_state[state, symbol]
@@ -242,6 +243,7 @@ def test_the_rows_after_the_last_observed_one_are_what_is_known():
     values[[3, *range(15, 20)], 1:] = np.nan
     table = [replace(one, values=values), seasonal("b")]
     (first, second), known = split_known(table)
+    assert known is not None
     assert (first.steps, second.steps, len(known)) == (15, 20, 1)
     assert (known[0].names, known[0].id) == (("season",), "a")
     np.testing.assert_array_equal(known_future([first], 5, known)[0, :, 0], values[15:, 0])
@@ -312,6 +314,16 @@ def test_a_backtest_gives_what_is_known_and_scores_the_targets(tuned: Forecaster
         replace(cut.context_series, id=cut.id), 4, sample=SAMPLES, known=cut.future_values[None, :, :1], context=8
     )
     np.testing.assert_array_equal(alone.samples[0], result.forecasts["mine"].samples[1])
+
+
+@pytest.mark.filterwarnings("ignore:TUNING DID NOT HELP")
+def test_what_is_known_in_the_past_alone_is_tuned_on_and_dropped(fixed: Forecaster):
+    series = [seasonal(str(index), past=True) for index in range(6)]
+    tuned = fixed.fit(series, tune=TUNE)
+    assert (tuned.record["variables"], tuned.record["past"]) == (["season", "snow", "hare", "lynx"], ["snow"])
+    result = backtest({"mine": tuned}, series[:2], 8, 4, sample=SAMPLES)
+    assert result.forecasts["mine"].names == ("hare", "lynx")
+    assert np.isfinite(result.forecasts["mine"].samples).all()
 
 
 def test_series_of_one_call_have_the_same_roles(fixed: Forecaster):

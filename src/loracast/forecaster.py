@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import platform
-import time
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-import loracast
 from loracast.codec import Codec
 from loracast.context import Reach, reading_order
 from loracast.engine.batch import encode_batch
@@ -34,12 +30,12 @@ from loracast.model.checkpoint import (
     read_codec,
     recorded_base,
 )
-from loracast.model.lora import ADAPTER_CONFIG, adapter_state, attach, load_adapter_state, save_adapter
+from loracast.model.lora import adapter_state, attach, load_adapter_state, save_adapter
 from loracast.progress import Told, displayed, displayed_share
+from loracast.record import adapter_record, check_unused
 from loracast.scenario import Known, conditions, known_future, known_of
 from loracast.series import Series, Window, leave_out_short, windows
 from loracast.series.checks import check_observed, constant_level, different_ids, not_known, same_variables
-from loracast.series.seen import seen_record
 from loracast.settings import Device, LoraConfig, Precision, SampleConfig, TuneConfig, Vocabulary
 
 Report = Callable[[dict[str, Any]], None]
@@ -146,13 +142,13 @@ class Forecaster:
         config = tune or TuneConfig()
         directory = Path(directory) if directory else None
         if directory and not resume:
-            _check_unused(directory)
+            check_unused(directory)
         if self.lora:
             raise ModelError("this forecaster has an adapter already; fit the untouched base")
         if not series:
             raise DataError("there is no series to train on")
-        names = same_variables([*series, *(validation or ())])
-        self._reach(len(names)).check(length := config.context + config.horizon)
+        same_variables([*series, *(validation or ())])
+        self._reach(series[0].variables).check(length := config.context + config.horizon)
         series = leave_out_short(series, length)
         if validation:
             training = series
@@ -202,26 +198,10 @@ class Forecaster:
             verdict = {"windows": len(judged), "untouched_mae": maes[0], "tuned_mae": maes[1], "improved": improved}
             spent = {"flops": ledger.total.hardware, "flops_course": ledger.total.course}
             report({"event": "verdict", "step": result.record["steps"], **verdict, **spent})
-        tuned.record = {
-            "loracast": loracast.__version__,
-            "base": {"model": self.model.source, "fingerprint": self.model.fingerprint},
-            "codec": codec.to_dict(),
-            "variables": list(names),
-            "split": seen_record(training, [window.series for window in held_out]),
-            "known": list(series[0].known),
-            "past": list(series[0].past),
-            "tune": asdict(config),
-            "result": result.record,
-            "validation_forecasts": verdict,
-            "flops": ledger.to_dict(),
-            "made": {
-                "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-                "hardware": self.hardware,
-                "precision": self.model.precision,
-                "python": platform.python_version(),
-                "torch": torch.__version__,
-            },
-        }
+        tuned.record = adapter_record(
+            *(self.model, codec, training, [window.series for window in held_out]),
+            *(config, result.record, verdict, ledger),
+        )
         if directory:
             tuned.save(directory)
             (directory / CHECKPOINT).unlink(missing_ok=True)
@@ -393,14 +373,6 @@ class Forecaster:
 
     def _reach(self, variables: int) -> Reach:
         return Reach.of(self.model.network.config, self.codec, variables, self.record)
-
-
-def _check_unused(directory: Path) -> None:
-    """Refuses a folder that holds an earlier run, before anything is computed or overwritten."""
-    if (directory / CHECKPOINT).exists():
-        raise ConfigError([f"{directory} holds an interrupted run; continue it with --resume or choose another folder"])
-    if (directory / ADAPTER_CONFIG).exists():
-        raise ConfigError([f"{directory} holds an adapter already; choose another folder or remove this one"])
 
 
 def _mae(
