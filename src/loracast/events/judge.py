@@ -58,7 +58,7 @@ class Paths:
     @property
     def whole(self) -> Bools:
         """Which paths [N, S] have all their values; the others count neither way."""
-        return ~np.isnan(self.samples).any(axis=(2, 3))
+        return np.asarray(~np.isnan(self.samples).any(axis=(2, 3)))
 
 
 @dataclass(frozen=True, eq=False)
