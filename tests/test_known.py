@@ -305,7 +305,7 @@ def test_an_adapter_remembers_what_was_known(tuned: Forecaster):
 
 @pytest.mark.filterwarnings("ignore:TUNING DID NOT HELP", "ignore:.mine. was tuned on")
 def test_a_backtest_gives_what_is_known_and_scores_the_targets(tuned: Forecaster):
-    series = [seasonal(str(index), 20) for index in range(2)]
+    series = [seasonal(name) for name in ("unseen", "another")]
     result = backtest({"mine": tuned}, series, 8, 4, sample=SAMPLES)
     assert result.forecasts["mine"].names == ("hare", "lynx")
     assert result.forecasts["mine"].samples.shape == (6, 3, 4, 2)
@@ -321,7 +321,8 @@ def test_what_is_known_in_the_past_alone_is_tuned_on_and_dropped(fixed: Forecast
     series = [seasonal(str(index), past=True) for index in range(6)]
     tuned = fixed.fit(series, tune=TUNE)
     assert (tuned.record["variables"], tuned.record["past"]) == (["season", "snow", "hare", "lynx"], ["snow"])
-    result = backtest({"mine": tuned}, series[:2], 8, 4, sample=SAMPLES)
+    unseen = [seasonal(name, past=True) for name in ("unseen", "another")]
+    result = backtest({"mine": tuned}, unseen, 8, 4, sample=SAMPLES)
     assert result.forecasts["mine"].names == ("hare", "lynx")
     assert np.isfinite(result.forecasts["mine"].samples).all()
 
