@@ -97,9 +97,9 @@ class Calendar:
         clock = local - date
         steps = (positions * int(self.count)).astype(np.int64)
         if self.unit == "month":
-            date = in_month(local.astype("datetime64[M]") + steps, self.day)
+            date = in_month(local.astype("datetime64[M]") + steps.astype("timedelta64[M]"), self.day)
         elif self.unit == "day":
-            date = date + steps
+            date = date + steps.astype("timedelta64[D]")
         else:
             date = np.busday_offset(date, steps, roll="forward")
         return to_utc(date.astype("datetime64[ns]") + clock, self.zone)
@@ -191,7 +191,7 @@ def moment_steps(times: NDArray[Any] | None, calendar: Calendar | None, text: st
         local = to_local(times, calendar.zone)
         try:
             begin = np.datetime64(text.strip().replace(" ", "T"))
-            end = (begin + 1).astype("datetime64[ns]")
+            end = (begin + np.timedelta64(1, np.datetime_data(begin.dtype)[0])).astype("datetime64[ns]")
         except ValueError:
             raise ValueError(f"{text!r} is no date such as 2027, 2027-05 or 2027-05-31") from None
         return int(np.searchsorted(local, begin.astype("datetime64[ns]"))), int(np.searchsorted(local, end)) - 1
@@ -211,8 +211,8 @@ def common_calendar(calendars: Sequence[Calendar | None]) -> Calendar | None:
 def in_month(month: NDArray[Any], day: int) -> NDArray[Any]:
     """That day of each month, or the month's last where it is shorter; dates of days."""
     first = month.astype("datetime64[D]")
-    last = (month + 1).astype("datetime64[D]") - 1
-    return np.minimum(first + (day - 1), last)
+    last = (month + np.timedelta64(1, "M")).astype("datetime64[D]") - np.timedelta64(1, "D")
+    return np.minimum(first + np.timedelta64(day - 1, "D"), last)
 
 
 def nanoseconds(seconds: float) -> np.timedelta64:

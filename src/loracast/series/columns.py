@@ -324,13 +324,13 @@ class Table:
             raise self.problem(names[1], wrong[0], f"{parts[1][wrong[0]]:g} is no {unit} of a year")
         number = parts[1].astype(np.int64) - 1
         if unit in ("month", "quarter"):
-            month = year.astype("datetime64[M]") + number * (1 if unit == "month" else 3)
+            month = year.astype("datetime64[M]") + (number * (1 if unit == "month" else 3)).astype("timedelta64[M]")
             day = parts[2].astype(np.int64) - 1 if len(parts) > 2 else np.zeros(len(self), np.int64)
-            date = month.astype("datetime64[D]") + day
+            date = month.astype("datetime64[D]") + day.astype("timedelta64[D]")
             if wrong := np.flatnonzero(date.astype("datetime64[M]") != month).tolist():
                 raise self.problem(names[2], wrong[0], f"that month has no day {day[wrong[0]] + 1}")
         else:
-            date = year.astype("datetime64[D]") + number * (7 if unit == "week" else 1)
+            date = year.astype("datetime64[D]") + (number * (7 if unit == "week" else 1)).astype("timedelta64[D]")
         clock = np.rint(parts[3] * 3.6e12).astype("timedelta64[ns]") if len(parts) > 3 else np.timedelta64(0, "ns")
         return date.astype("datetime64[ns]") + clock
 
