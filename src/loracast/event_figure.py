@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from loracast.events import Extreme, FirstTime, Outcome, read_event, thresholds
-from loracast.events.outcome import interval
+from loracast.events import Extreme, FirstTime, Outcome, interval, judge, read_event, thresholds
 from loracast.forecast import Forecast, draw_fan, time_ticks
 
 if TYPE_CHECKING:
@@ -62,9 +61,9 @@ def _panel(axis: Any, forecast: Forecast, one: Outcome, row: int, width: int) ->
     axis.set_title(textwrap.fill(one.sentence, width), loc="left", fontsize="small")
     axis.spines[["top", "right"]].set_visible(False)
     axis.tick_params(labelsize="small")
+    if not one.paths:
+        return
     if isinstance(event, Extreme):
-        from loracast.events import judge
-
         judged = judge(event, forecast.paths)
         values = judged.values[row] if judged.values is not None else np.array([])
         axis.hist(values[~np.isnan(values)], bins=min(30, max(5, len(values) // 5)), color="0.75")
