@@ -1,8 +1,10 @@
 """Events: the language against a plain-Python oracle, intervals against their formula, sentences, errors, pictures."""
 
 import math
+import re
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,7 +23,7 @@ from loracast.series.calendar import Calendar
 
 NAMES, HORIZON, BEGIN = ("prey", "predator"), 6, 2021  # the forecast has steps 1 to 6, the years 2021 to 2026
 YEARS = Calendar("number", 1)
-Path = list[list[float]]  # [H][D]
+Steps = list[list[float]]  # a path, [H][D]
 
 
 def paths_of(samples: Any, dated: bool = True, ids: tuple[str, ...] | None = None) -> Paths:
@@ -102,7 +104,7 @@ class Condition:
     def __init__(self, text: str, bound: int, holds: Callable[[Any], bool], of_path: bool = False):
         self.text, self.bound, self.holds, self.of_path = text, bound, holds, of_path
 
-    def on(self, path: Path) -> bool:
+    def on(self, path: Steps) -> bool:
         return self.holds(path) if self.of_path else any(self.holds(step) for step in path)
 
 
@@ -203,7 +205,7 @@ FEW = settings(max_examples=150, deadline=None)
 
 @FEW
 @given(STEPWISE, SAMPLES)
-def test_a_condition_is_judged_at_every_step(condition: Condition, samples: list[Path]):
+def test_a_condition_is_judged_at_every_step(condition: Condition, samples: list[Steps]):
     judged = judge(read_event(condition.text, NAMES), paths_of([samples]))
     held = [[condition.holds(step) for step in path] for path in samples]
     assert judged.happened[0].tolist() == [any(path) for path in held]
@@ -212,7 +214,7 @@ def test_a_condition_is_judged_at_every_step(condition: Condition, samples: list
 
 @FEW
 @given(PATHWISE, SAMPLES)
-def test_spans_and_what_is_made_of_them(condition: Condition, samples: list[Path]):
+def test_spans_and_what_is_made_of_them(condition: Condition, samples: list[Steps]):
     paths = paths_of([samples])
     judged = judge(read_event(condition.text, NAMES), paths)
     assert judged.happened[0].tolist() == [condition.on(path) for path in samples]
@@ -225,7 +227,7 @@ def test_spans_and_what_is_made_of_them(condition: Condition, samples: list[Path
 
 @FEW
 @given(STEPWISE, spans(), SAMPLES, st.sampled_from(["when", "when does", "first time that"]))
-def test_first_times(condition: Condition, span: tuple[str, list[int]], samples: list[Path], word: str):
+def test_first_times(condition: Condition, span: tuple[str, list[int]], samples: list[Steps], word: str):
     paths = paths_of([samples])
     text = f"{word} {condition.text} {span[0]}"
     first = [next((s + 1 for s in span[1] if condition.holds(path[s])), math.inf) for path in samples]
@@ -243,7 +245,7 @@ def test_first_times(condition: Condition, span: tuple[str, list[int]], samples:
 
 @FEW
 @given(QUANTITIES, spans(), SAMPLES, st.sampled_from(["highest", "max", "lowest", "minimum"]))
-def test_extremes(quantity: Quantity, span: tuple[str, list[int]], samples: list[Path], word: str):
+def test_extremes(quantity: Quantity, span: tuple[str, list[int]], samples: list[Steps], word: str):
     text = f"{word} {quantity.text} {span[0]}"
     judged = judge(read_event(text, NAMES), paths_of([samples]))
     best = min if word in ("lowest", "minimum") else max
@@ -260,6 +262,16 @@ def test_extremes(quantity: Quantity, span: tuple[str, list[int]], samples: list
             assert math.isinf(judged.steps[0, index])
     (one,) = outcomes([text], NAMES, paths_of([samples]))
     assert (one.kind, one.values is None) == ("extreme", not judged.happened.any())
+
+
+def test_an_extreme_may_be_infinite_and_passes_over_what_has_no_value():
+    path = [[0, 0], [1, 0], [3, 1]]  # nought by nought, one by nought, and three
+    lowest, highest = (
+        told("lowest prey / predator by 2022", [[path]]),
+        told("highest -prey / predator by 2022", [[path]]),
+    )
+    assert (lowest.values, lowest.steps) == ((math.inf,) * 3, (2, 2, 2))
+    assert (highest.values, highest.steps) == ((-math.inf,) * 3, (2, 2, 2))
 
 
 def test_both_at_one_step_or_each_on_its_own():
@@ -719,8 +731,39 @@ def test_a_picture_shows_thresholds_and_the_chance_by_year(variables: int):
     assert [line.get_xdata()[0] for line in panels[2].lines] == list(mine[2].values or ())
 
 
+def test_a_picture_of_infinite_extremes_and_of_too_many_events():
+    samples = np.ones((1, 4, HORIZON, 2))
+    samples[0, :3, :, 1] = 0
+    forecast = forecast_of(samples)
+    figure = draw_events(forecast, forecast.events(["highest prey / predator", *["prey > 2"] * 4]))
+    figure.canvas.draw()
+    bars = figure.axes[2].patches
+    assert sum(bar.get_height() for bar in bars) == 1  # the one path whose extreme is finite
+    assert not figure.axes[2].lines[1:]
+    assert "4 of 5 events are drawn" in [text.get_text() for part in figure.subfigs for text in part.texts]
+
+
 def test_a_picture_without_whole_paths():
     samples = np.ones((1, 3, HORIZON, 2))
     samples[:, :, 2] = np.nan
     forecast = forecast_of(samples)
     draw_events(forecast, forecast.events(["prey < 0.5", "highest prey"])).canvas.draw()
+
+
+# -- the page --------------------------------------------------------------------------------------------------------
+
+
+def test_the_page_tells_events_that_are_read():
+    page = (Path(__file__).parents[1] / "docs/events.md").read_text(encoding="utf-8")
+    prose = re.sub(r"```.*?```", "", page, flags=re.DOTALL)
+    texts = [text for text in re.findall(r"`([^`]+)`", prose) if re.search(r"\b(prey|predator)\b", text)]
+    assert len(texts) > 15
+    for text in texts:
+        read_event(text, NAMES)
+    spans = re.findall(r"`((?:within|at|before|after|from|by|in) (?:step )?\d[^`]*)`", prose)
+    assert len(spans) > 8
+    for span in spans:
+        read_event(f"prey < 1 {span}", NAMES)
+    (words,) = re.findall(r"in words (.*?)\. `falls", prose, flags=re.DOTALL)
+    for phrase in re.findall(r"`([^`]+)`", words):
+        read_event(f"prey {phrase} 1", NAMES)

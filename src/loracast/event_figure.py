@@ -68,11 +68,12 @@ def _panel(axis: Any, forecast: Forecast, one: Outcome, row: int, width: int) ->
     if not one.paths:
         return
     if isinstance(event, Extreme):
-        judged = judge(event, forecast.paths)
-        values = judged.values[row] if judged.values is not None else np.array([])
-        axis.hist(values[~np.isnan(values)], bins=min(30, max(5, len(values) // 5)), color="0.75")
+        values, whole = judge(event, forecast.paths).values, forecast.paths.whole[row]
+        counted = np.array([]) if values is None else values[row][whole & np.isfinite(values[row])]
+        axis.hist(counted, bins=min(30, max(5, len(counted) // 5)), color="0.75")
         for value, style in zip(one.values or (), (":", "-", ":")):
-            axis.axvline(value, color=INK, linestyle=style, linewidth=1.3)
+            if np.isfinite(value):
+                axis.axvline(value, color=INK, linestyle=style, linewidth=1.3)
         axis.set_xlabel(one.event, fontsize="small")
         axis.set_ylabel("paths", fontsize="small")
         return

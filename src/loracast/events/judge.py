@@ -87,10 +87,8 @@ def judge(event: Event, paths: Paths) -> Judged:
         inside = steps_of(event.span, paths)
         with np.errstate(divide="ignore", invalid="ignore"):
             values = np.where(inside[:, None], _quantity(event.quantity, paths), np.nan)  # [N, S, H]
-        worst = -np.inf if event.which == "highest" else np.inf
-        filled = np.where(np.isnan(values), worst, values)
-        at = filled.argmax(-1) if event.which == "highest" else filled.argmin(-1)
-        extreme = np.take_along_axis(values, at[..., None], -1)[..., 0]
+        extreme = (np.fmax if event.which == "highest" else np.fmin).reduce(values, -1)  # [N, S], passing over NaN
+        at = (values == extreme[..., None]).argmax(-1)
         known = ~np.isnan(extreme)  # nought divided by nought at every step has no extreme
         by_step = known[..., None] & (np.arange(values.shape[2]) >= at[..., None])
         return Judged(known, by_step, np.where(known, at + 1.0, np.inf), extreme)
