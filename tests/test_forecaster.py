@@ -483,7 +483,7 @@ def test_broken_paths_count_neither_way():
 
 @pytest.mark.parametrize("event", ["predator", "fox < 1", "predator = 1", "< 1", "predator < "])
 def test_an_event_that_cannot_be_read_lists_the_names(event: str):
-    with pytest.raises(ConfigError, match=r"where .* should be. The variables are prey, predator"):
+    with pytest.raises(ConfigError, match=r"character \d+: found .* The variables are prey, predator"):
         broken_forecast().probability(event)
 
 

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from loracast.events import Extreme, FirstTime, Outcome, read_event, thresholds
-from loracast.events.outcome import interval
+from loracast.events import Extreme, FirstTime, Outcome, interval, judge, read_event, thresholds
 from loracast.forecast import Forecast, draw_fan, time_ticks
 
 if TYPE_CHECKING:
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
 
 MOST = 4  # events that are drawn
 INK = "tab:red"
+LETTERS = 10.5  # of a title in an inch
 
 
 def draw_events(forecast: Forecast, found: Sequence[Outcome], row: int = 0) -> Figure:
@@ -34,7 +34,8 @@ def draw_events(forecast: Forecast, found: Sequence[Outcome], row: int = 0) -> F
     """
     from matplotlib.figure import Figure
 
-    mine = [one for one in found if one.id == forecast.ids[row]][:MOST]
+    asked = [one for one in found if one.id == forecast.ids[row]]
+    mine = asked[:MOST]
     variables = len(forecast.names)
     wide = max(variables, len(mine))
     figure = Figure(figsize=(max(5.4, 4.2 * wide), 2.9 + 3.1 * bool(mine)), layout="constrained")
@@ -51,8 +52,10 @@ def draw_events(forecast: Forecast, found: Sequence[Outcome], row: int = 0) -> F
     handles, labels = axes[0].get_legend_handles_labels()
     parts[0].legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize="small")
     if mine:
+        if len(asked) > len(mine):
+            parts[1].supxlabel(f"{len(mine)} of {len(asked)} events are drawn", fontsize="small")
         for axis, one in zip(parts[1].subplots(1, len(mine), squeeze=False)[0], mine):
-            _panel(axis, forecast, one, row, width=44 if len(mine) > 1 or variables == 1 else 80)
+            _panel(axis, forecast, one, row, width=int(LETTERS * figure.get_figwidth() / len(mine)))
     return figure
 
 
@@ -62,14 +65,15 @@ def _panel(axis: Any, forecast: Forecast, one: Outcome, row: int, width: int) ->
     axis.set_title(textwrap.fill(one.sentence, width), loc="left", fontsize="small")
     axis.spines[["top", "right"]].set_visible(False)
     axis.tick_params(labelsize="small")
+    if not one.paths:
+        return
     if isinstance(event, Extreme):
-        from loracast.events import judge
-
-        judged = judge(event, forecast.paths)
-        values = judged.values[row] if judged.values is not None else np.array([])
-        axis.hist(values[~np.isnan(values)], bins=min(30, max(5, len(values) // 5)), color="0.75")
+        values, whole = judge(event, forecast.paths).values, forecast.paths.whole[row]
+        counted = np.array([]) if values is None else values[row][whole & np.isfinite(values[row])]
+        axis.hist(counted, bins=min(30, max(5, len(counted) // 5)), color="0.75")
         for value, style in zip(one.values or (), (":", "-", ":")):
-            axis.axvline(value, color=INK, linestyle=style, linewidth=1.3)
+            if np.isfinite(value):
+                axis.axvline(value, color=INK, linestyle=style, linewidth=1.3)
         axis.set_xlabel(one.event, fontsize="small")
         axis.set_ylabel("paths", fontsize="small")
         return
@@ -80,5 +84,5 @@ def _panel(axis: Any, forecast: Forecast, one: Outcome, row: int, width: int) ->
     axis.step(time, 100 * one.by_step, where="mid", color=INK, linewidth=1.5)
     axis.set_ylim(0, 102)
     axis.set_ylabel("chance so far, %" if not isinstance(event, FirstTime) else "happened by then, %", fontsize="small")
-    axis.set_xlabel("step" if forecast.time[row] is None else "time", fontsize="small")
+    axis.set_xlabel("step of the forecast" if forecast.time[row] is None else "time", fontsize="small")
     time_ticks(axis, time)

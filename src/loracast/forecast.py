@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loracast.errors import ConfigError
-from loracast.events import Outcome, Paths, outcomes
+from loracast.events import Extreme, Outcome, Paths, outcomes, read_event
 from loracast.files import atomic_path, check_file
 from loracast.flops import Flops
 from loracast.series import Series
@@ -111,6 +111,10 @@ class Forecast:
         Paths with a step that has no value count neither way.
         """
         if isinstance(event, str):
+            if isinstance(read_event(event, self.names), Extreme):
+                raise ConfigError(
+                    [f"{event!r} has no probability; `events` tells how it is spread, or compare it: x > 9"]
+                )
             return np.array([one.probability for one in self.events([event])])
         happened = np.asarray(event(self.samples))
         whole = ~np.isnan(self.samples).any((2, 3))  # [N, S]

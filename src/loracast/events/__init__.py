@@ -1,8 +1,9 @@
 """Events: what is asked of a forecast in words, judged on its joint sample paths, and told as sentences and a table."""
 
 from loracast.events.judge import Paths, judge, thresholds
-from loracast.events.language import Event, Extreme, FirstTime, read_event
-from loracast.events.outcome import Outcome, frame, outcomes
+from loracast.events.language import read_event
+from loracast.events.outcome import Outcome, frame, interval, outcomes
+from loracast.events.tree import Event, Extreme, FirstTime
 
 __all__ = [
     "Event",
@@ -11,6 +12,7 @@ __all__ = [
     "Outcome",
     "Paths",
     "frame",
+    "interval",
     "judge",
     "outcomes",
     "read_event",

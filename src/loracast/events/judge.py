@@ -5,7 +5,6 @@ Shapes: N series, S sample paths, H steps, D variables. A condition of steps is 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,9 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loracast.errors import ConfigError
-from loracast.events.language import (
+from loracast.events.tree import (
     Always,
-    Arithmetic,
     Both,
     Chance,
     Comparison,
@@ -29,6 +27,7 @@ from loracast.events.language import (
     Span,
     Variable,
     Window,
+    of_path,
 )
 from loracast.series.calendar import Calendar, moment_steps
 
@@ -60,6 +59,11 @@ class Paths:
         """Which paths [N, S] have all their values; the others count neither way."""
         return np.asarray(~np.isnan(self.samples).any(axis=(2, 3)))
 
+    def series(self, row: int) -> Paths:
+        """The paths of one series."""
+        one = slice(row, row + 1)
+        return Paths(self.samples[one], self.ids[one], self.times[one], self.calendars[one])
+
 
 @dataclass(frozen=True, eq=False)
 class Judged:
@@ -69,38 +73,33 @@ class Judged:
     by_step: [N, S, H] whether it had happened by that step.
     steps: [N, S] the step, from 1, at which it first happened or an extreme was reached; infinite where it never did.
     values: [N, S] an extreme; None for other events.
-    inside: [N, H] the steps that are looked at.
     """
 
     happened: Bools
     by_step: Bools
     steps: Floats
     values: Floats | None
-    inside: Bools
 
 
 def judge(event: Event, paths: Paths) -> Judged:
     """An event on sample paths. ConfigError where it names steps that the forecast does not have."""
     if isinstance(event, Extreme):
-        inside = _inside(event.span, paths)
+        inside = steps_of(event.span, paths)
         with np.errstate(divide="ignore", invalid="ignore"):
             values = np.where(inside[:, None], _quantity(event.quantity, paths), np.nan)  # [N, S, H]
-        worst = -np.inf if event.which == "highest" else np.inf
-        filled = np.where(np.isnan(values), worst, values)
-        at = filled.argmax(-1) if event.which == "highest" else filled.argmin(-1)
-        extreme = np.take_along_axis(values, at[..., None], -1)[..., 0]
-        steps = np.arange(values.shape[2])
-        return Judged(~np.isnan(extreme), steps >= at[..., None], at + 1.0, extreme, inside)
+        extreme = (np.fmax if event.which == "highest" else np.fmin).reduce(values, -1)  # [N, S], passing over NaN
+        at = (values == extreme[..., None]).argmax(-1)
+        known = ~np.isnan(extreme)  # nought divided by nought at every step has no extreme
+        by_step = known[..., None] & (np.arange(values.shape[2]) >= at[..., None])
+        return Judged(known, by_step, np.where(known, at + 1.0, np.inf), extreme)
     if isinstance(event, FirstTime):
-        inside = _inside(event.span, paths)
-        held = _by_steps(event.condition, paths) & inside[:, None]
+        held = _by_steps(event.condition, paths) & steps_of(event.span, paths)[:, None]
     else:
-        inside = _looked_at(event.condition, paths)
         held = _by_steps(event.condition, paths)
     by_step = np.logical_or.accumulate(held, -1)
     happened = by_step[..., -1]
     steps = np.where(happened, held.argmax(-1) + 1.0, np.inf)
-    return Judged(happened, by_step, steps, None, inside)
+    return Judged(happened, by_step, steps, None)
 
 
 def _by_steps(condition: Condition, paths: Paths) -> Bools:
@@ -110,29 +109,20 @@ def _by_steps(condition: Condition, paths: Paths) -> Bools:
             left, right = _quantity(condition.left, paths), _quantity(condition.right, paths)
             return np.broadcast_to(COMPARE[condition.operator](left, right), paths.samples.shape[:3])
     if isinstance(condition, Window):
-        return _by_steps(condition.condition, paths) & _inside(condition.span, paths)[:, None]
+        return _by_steps(condition.condition, paths) & steps_of(condition.span, paths)[:, None]
     if isinstance(condition, Always):
-        inside = _inside(condition.span, paths)[:, None]
+        inside = steps_of(condition.span, paths)[:, None]
         held = (_by_steps(condition.condition, paths) | ~inside).all(-1, keepdims=True)
         return held & _last(inside)
     if isinstance(condition, Not):
-        if _of_path(condition.condition):
+        if of_path(condition.condition):
             inside = _looked_at(condition.condition, paths)[:, None]
             return ~_by_steps(condition.condition, paths).any(-1, keepdims=True) & _last(inside)
         return ~_by_steps(condition.condition, paths)
     left, right = _by_steps(condition.left, paths), _by_steps(condition.right, paths)
-    if _of_path(condition.left) or _of_path(condition.right):
+    if of_path(condition.left) or of_path(condition.right):
         left, right = np.logical_or.accumulate(left, -1), np.logical_or.accumulate(right, -1)
     return left & right if condition.operator == "and" else left | right
-
-
-def _of_path(condition: Condition) -> bool:
-    """Whether a condition is one of a whole path, not of each step."""
-    if isinstance(condition, Not):
-        return _of_path(condition.condition)
-    if isinstance(condition, Both):
-        return _of_path(condition.left) or _of_path(condition.right)
-    return isinstance(condition, Window | Always)
 
 
 def _last(inside: Bools) -> Bools:
@@ -151,7 +141,7 @@ def _quantity(quantity: Quantity, paths: Paths) -> Floats:
 def _looked_at(condition: Condition, paths: Paths) -> Bools:
     """The steps [N, H] that a condition looks at."""
     if isinstance(condition, Window | Always):
-        return _inside(condition.span, paths)
+        return steps_of(condition.span, paths)
     if isinstance(condition, Not):
         return _looked_at(condition.condition, paths)
     if isinstance(condition, Both):
@@ -159,7 +149,7 @@ def _looked_at(condition: Condition, paths: Paths) -> Bools:
     return np.ones((len(paths.ids), paths.samples.shape[2]), bool)
 
 
-def _inside(span: Span, paths: Paths) -> Bools:
+def steps_of(span: Span, paths: Paths) -> Bools:
     """The steps [N, H] of a span. ConfigError where a series has none of them, or the span goes beyond its forecast."""
     horizon = paths.samples.shape[2]
     inside = np.ones((len(paths.ids), horizon), bool)
@@ -170,9 +160,12 @@ def _inside(span: Span, paths: Paths) -> Bools:
                 low, high = moment_steps(times, calendar, span.first)
                 row &= steps > high if span.since else steps >= low
             if span.last is not None:
-                low, high = moment_steps(times, calendar, span.last)
+                known = times
+                if times is not None and calendar is not None and span.until:  # may name the step after the last
+                    known = np.append(times, calendar.after(times[-1], 1))
+                low, high = moment_steps(known, calendar, span.last)
                 row &= steps < low if span.until else steps <= high
-                if low >= horizon and not span.until:
+                if low >= horizon + span.until:
                     raise ValueError(f"{span.last} lies beyond the end of the forecast")
         except ValueError as error:
             raise ConfigError(
@@ -210,12 +203,3 @@ def thresholds(event: Event) -> list[tuple[int, float]]:
     if isinstance(event, Chance | FirstTime):
         visit(event.condition)
     return found
-
-
-def variables(quantity: Quantity) -> Sequence[int]:
-    """The columns that a quantity is made of."""
-    if isinstance(quantity, Variable):
-        return [quantity.column]
-    if isinstance(quantity, Arithmetic):
-        return [*variables(quantity.left), *variables(quantity.right)]
-    return []

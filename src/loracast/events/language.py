@@ -7,14 +7,32 @@ some step of a window of steps, which is the whole forecast unless it is told.
 from __future__ import annotations
 
 import difflib
+import math
 import re
+import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
 
 from loracast.errors import ConfigError
-
-Operator = Literal["<", "<=", ">", ">=", "==", "!="]
+from loracast.events.tree import (
+    Always,
+    Arithmetic,
+    Both,
+    Chance,
+    Comparison,
+    Condition,
+    Event,
+    Extreme,
+    FirstTime,
+    Not,
+    Number,
+    Operator,
+    Quantity,
+    Span,
+    Variable,
+    Window,
+    of_path,
+)
+from loracast.series.types import listed
 
 SYMBOLS: dict[str, Operator] = {
     "<=": "<=",
@@ -27,124 +45,25 @@ SYMBOLS: dict[str, Operator] = {
     ">": ">",
 }
 PHRASES: dict[str, Operator] = {
-    r"(first\s+)?(falls?|drops?|sinks?|goes|go|is|are)\s+below": "<",
-    r"(first\s+)?(rises?|climbs?|goes|go|is|are)\s+above": ">",
+    r"(first\s+)?(falls?|drops?|sinks?|goes|go|is|are)\s+(first\s+)?(below|under)": "<",
+    r"(first\s+)?(rises?|climbs?|goes|go|is|are)\s+(first\s+)?(above|over)": ">",
+    r"(is|are)\s+(less|lower|smaller)\s+than": "<",
+    r"(is|are)\s+(more|greater|higher|larger)\s+than": ">",
     r"(first\s+)?exceeds?": ">",
-    r"(is|are)\s+at\s+least": ">=",
-    r"(is|are)\s+at\s+most": "<=",
-    r"below": "<",
-    r"above": ">",
-    r"equals?": "==",
+    r"(first\s+)?(falls?|drops?|sinks?)\s+to": "<=",
+    r"(first\s+)?reach(es)?|((is|are)\s+)?at\s+least(?!\s+once)": ">=",
+    r"((is|are)\s+)?at\s+most": "<=",
+    r"below|under": "<",
+    r"above|over": ">",
+    r"equals?|(is|are)\s+equal\s+to": "==",
 }
 MOMENT = r"step\s+\d+|\d{4}-\d{2}(?:-\d{2})?(?:[T ]\d{1,2}:\d{2}(?::\d{2})?)?|-?\d+(?:\.\d+)?"
-NUMBER = re.compile(r"\d+(?:\.\d*)?(?:[eE][+-]?\d+)?|\.\d+(?:[eE][+-]?\d+)?")
+NUMBER = r"(?:\d+(?:\.\d*)?|\.\d+)(?:e[+-]?\d+)?"
+NEAR = 0.6  # how like a name is to what was written, from 0 to 1, for it to be proposed
 FORMS = (
     "an event is a comparison such as 'predator < 0.1', maybe with 'within 20 steps', 'at step 5' or 'by 2039' after "
     "it; 'when predator < 0.1' for a first time; or 'highest prey'"
 )
-
-
-@dataclass(frozen=True)
-class Number:
-    value: float
-
-
-@dataclass(frozen=True)
-class Variable:
-    column: int
-    name: str
-
-
-@dataclass(frozen=True)
-class Arithmetic:
-    operator: Literal["+", "-", "*", "/"]
-    left: Quantity
-    right: Quantity
-
-
-Quantity = Number | Variable | Arithmetic
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Holds at a step if the left quantity compares so with the right one."""
-
-    operator: Operator
-    left: Quantity
-    right: Quantity
-
-
-@dataclass(frozen=True)
-class Span:
-    """Steps of a forecast, from the first to the last moment, both included; a moment is "step 5" or a time.
-
-    `until` is whether the last moment itself is left out, and `since` whether the first one is.
-    """
-
-    first: str | None = None
-    last: str | None = None
-    since: bool = False
-    until: bool = False
-
-
-@dataclass(frozen=True)
-class Window:
-    """A condition at some step of a span."""
-
-    condition: Condition
-    span: Span
-
-
-@dataclass(frozen=True)
-class Always:
-    """A condition at every step of a span."""
-
-    condition: Condition
-    span: Span = Span()
-
-
-@dataclass(frozen=True)
-class Not:
-    condition: Condition
-
-
-@dataclass(frozen=True)
-class Both:
-    """Two conditions at one step; or, where either is of a whole path, both of the path."""
-
-    operator: Literal["and", "or"]
-    left: Condition
-    right: Condition
-
-
-Condition = Comparison | Window | Always | Not | Both
-
-
-@dataclass(frozen=True)
-class Chance:
-    """That something happens."""
-
-    condition: Condition
-
-
-@dataclass(frozen=True)
-class FirstTime:
-    """When something first happens."""
-
-    condition: Condition
-    span: Span
-
-
-@dataclass(frozen=True)
-class Extreme:
-    """How high or low something gets."""
-
-    which: Literal["highest", "lowest"]
-    quantity: Quantity
-    span: Span
-
-
-Event = Chance | FirstTime | Extreme
 
 
 def read_event(text: str, names: Sequence[str]) -> Event:
@@ -154,43 +73,67 @@ def read_event(text: str, names: Sequence[str]) -> Event:
 
     Example: ``read_event("predator < 0.1 within 20 steps", ("prey", "predator"))``
     """
-    return _Reader(text, names).event()
+    try:
+        return _Reader(text, names).event()
+    except RecursionError:
+        raise ConfigError([f"event {text[:40]!r}… has brackets in too many brackets; say it with fewer"]) from None
 
 
 class _Reader:
     """Reads a text from left to right; each method takes one form from where the reader stands."""
 
     def __init__(self, text: str, names: Sequence[str]):
-        self.text, self.at = text, 0
-        self.known = ", ".join(names)
-        self.names = sorted(enumerate(names), key=lambda pair: -len(pair[1]))  # the longest name that fits is meant
+        self.text, self.at = unicodedata.normalize("NFC", text), 0
+        named = [(column, unicodedata.normalize("NFC", name)) for column, name in enumerate(names)]
+        self.names = sorted(named, key=lambda pair: -len(pair[1]))  # the longest name that fits is meant
 
     # -- events --------------------------------------------------------------------------------------------------
 
     def event(self) -> Event:
         event: Event
-        if self.word(r"when(\s+(does|do|will))?|first\s+time(\s+that)?"):
-            event = FirstTime(self.condition(), self.span())
-        elif match := self.word("highest|maximum|max|peak|lowest|minimum|min"):
+        if self.keyword(r"when(\s+(does|do|will))?|first\s+time(\s+that)?"):
+            condition = self.condition()
+            before = self.at
+            span = self.span()
+            if self.at > before and of_path(condition):
+                raise self.spanned_twice(before)
+            event = FirstTime(condition, span)
+        elif match := self.keyword("highest|maximum|max|peak|lowest|minimum|min"):
             which = "lowest" if match.lower() in ("lowest", "minimum", "min") else "highest"
             event = Extreme(which, self.quantity(), self.span())
         else:
             event = Chance(self.qualified())
+        if self.peek(r"(and|or)(?!\w)"):
+            raise self.problem(
+                "the end (what has steps of its own stands in brackets, as in '(A within 5 steps) and (B by 2039)')"
+            )
         if self.rest():
             raise self.problem("nothing more, 'and', 'or', 'within … steps', 'at step …' or 'by …'")
         return event
 
     def qualified(self) -> Condition:
-        condition = self.condition()
-        return self.within(condition)
-
-    def within(self, condition: Condition) -> Condition:
         """A condition with the span that may follow it."""
+        condition = self.condition()
         before = self.at
         span = self.span()
-        if self.at == before:
-            return condition
-        return Always(condition.condition, span) if isinstance(condition, Always) else Window(condition, span)
+        return condition if self.at == before else self.within(condition, span, before)
+
+    def within(self, condition: Condition, span: Span, place: int) -> Condition:
+        """A condition of steps within a span that was read at a place in the text."""
+        if isinstance(condition, Always) and condition.span == Span():
+            return Always(condition.condition, span)
+        if isinstance(condition, Not) and of_path(condition):
+            return Not(self.within(condition.condition, span, place))
+        if of_path(condition):
+            raise self.spanned_twice(place)
+        return Window(condition, span)
+
+    def spanned_twice(self, place: int) -> ConfigError:
+        self.at = place
+        return self.problem(
+            "the end (a part before it names its steps already; each part with its own stands in brackets, as in '(A "
+            "within 5 steps) and (B by 2039)')"
+        )
 
     def condition(self) -> Condition:
         left = self.conjunction()
@@ -205,20 +148,31 @@ class _Reader:
         return left
 
     def negation(self) -> Condition:
-        if self.word("not"):
+        if self.keyword("not"):
             return Not(self.negation())
-        if self.word("always|at every step"):
-            return Always(self.negation())
-        start = self.at
+        if self.keyword("always|at every step"):
+            before = self.at
+            condition = self.negation()
+            if of_path(condition):
+                raise self.spanned_twice(before)
+            return Always(condition)
+        start, failure, reached = self.at, None, -1
         if self.take(r"\("):
             try:
                 inner = self.qualified()
-                if self.take(r"\)") and not self.peek(r"[-+*/<>=!≤≥]"):
+                if not self.take(r"\)"):
+                    raise self.problem("')'")
+                if not self.peek(r"[-+*/<>=!≤≥]"):
                     return inner
-            except ConfigError:
-                pass
+            except ConfigError as error:
+                failure, reached = error, self.at
             self.at = start  # the bracket holds a quantity
-        return self.comparison()
+        try:
+            return self.comparison()
+        except ConfigError:
+            if failure and reached > self.at:
+                raise failure from None
+            raise
 
     def comparison(self) -> Condition:
         left = self.quantity()
@@ -237,7 +191,7 @@ class _Reader:
             if self.take(re.escape(symbol)):
                 return operator
         if self.peek(r"=(?!=)"):
-            raise self.problem("'==' to compare; a value is set with --set")
+            raise self.problem("'=='")
         for phrase, operator in PHRASES.items():
             if self.word(phrase):
                 return operator
@@ -263,39 +217,50 @@ class _Reader:
             return Number(-inner.value) if isinstance(inner, Number) else Arithmetic("-", Number(0.0), inner)
         if (variable := self.variable()) is not None:
             return variable
-        self.skip()
-        if match := NUMBER.match(self.text, self.at):
-            self.at = match.end()
-            return Number(float(match[0]))
+        if self.peek(NUMBER):
+            written = self.take(NUMBER)
+            if not math.isfinite(number := float(written or "")):
+                raise ConfigError([f"event {self.text!r}: the number {written} is too large"])
+            return Number(number)
         if self.take(r"\("):
             inner = self.quantity()
             if not self.take(r"\)"):
                 raise self.problem("')'")
             return inner
-        raise self.problem("a variable or a number")
+        raise self.problem("a variable or a number", self.near())
 
     def variable(self) -> Variable | None:
+        """The known name that stands here, the longest one; as it is written rather than in another case."""
         self.skip()
+        fits: dict[tuple[int, bool], list[tuple[int, str]]] = {}  # by length and whether it is written just so
         for column, name in self.names:
             for written in (f'"{name}"', f"`{name}`", name):
-                end = self.at + len(written)
-                whole = not (written[-1:].isalnum() and self.text[end : end + 1].isalnum())
-                if (
-                    whole
-                    and self.text[self.at : end].casefold() == written.casefold()
-                    and self.text[end : end + 1] != "_"
-                ):
-                    self.at = end
-                    return Variable(column, name)
-        return None
+                found = self.text[self.at : self.at + len(written)]
+                if found.casefold() == written.casefold() and self.whole(written):
+                    fits.setdefault((len(written), found == written), []).append((column, name))
+        if not fits:
+            return None
+        best = max(fits)
+        if len(fits[best]) > 1:
+            raise self.problem(f"{' or '.join(repr(name) for _, name in fits[best])}, in small and capital letters,")
+        self.at += best[0]
+        return Variable(*fits[best][0])
+
+    def whole(self, written: str) -> bool:
+        """Whether a name that stands here ends where its letters do, and is not a number without quotes."""
+        end = self.text[self.at + len(written) :][:1]
+        cut = written[-1:].isalnum() and (end.isalnum() or end == "_")
+        return not cut and not re.fullmatch(NUMBER, written, re.IGNORECASE)
 
     # -- spans ---------------------------------------------------------------------------------------------------
 
     def span(self) -> Span:
         """The steps that follow a condition in the text; all steps where there is nothing of the kind."""
-        if self.word(r"(at some time\s+|at least once\s+)?within(\s+the)?(\s+next)?"):
+        self.word(r"at some (time|step)|at least once")
+        if self.word(r"within(\s+the)?(\s+next)?"):
             count = self.expect(r"\d+", "a number of steps")
-            self.word("steps?")
+            if not self.word("steps?") and self.peek(r"(second|minute|hour|day|week|month|quarter|year)s?(?!\w)"):
+                raise self.problem("'steps' (for a time, say 'by 2039' in place of 'within 20 years')")
             return Span(last=f"step {count}")
         if self.word("by|until"):
             return Span(last=self.moment())
@@ -339,22 +304,40 @@ class _Reader:
         """A keyword, which ends where its letters do."""
         return self.take(rf"(?:{pattern})(?!\w)")
 
+    def keyword(self, pattern: str) -> str | None:
+        """A keyword where a variable may stand as well: a longer name wins, and a name that is used."""
+        start = self.at
+        variable = self.variable()
+        end, used = self.at, variable and (self.peek(r"[-+*/]") or self.operator() is not None)
+        self.at = start
+        found = self.word(pattern)
+        if found and variable and (end > self.at or used):
+            self.at = start
+            return None
+        return found
+
     def expect(self, pattern: str, what: str) -> str:
         found = self.take(pattern)
         if found is None:
             raise self.problem(what)
         return found
 
-    def problem(self, wanted: str) -> ConfigError:
+    def near(self) -> str:
+        """The known name that is most like what stands here, as advice; nothing where none is."""
+        rest = self.rest().strip('"`').casefold()
+        alike = [
+            (difflib.SequenceMatcher(None, rest[: len(name)], name.casefold()).ratio(), name) for _, name in self.names
+        ]
+        share, name = max(alike)
+        return f" (did you mean {name!r}?)" if share >= NEAR else ""
+
+    def problem(self, wanted: str, advice: str = "") -> ConfigError:
         rest = self.rest()
         found = f"{rest[:20]!r}" if rest else "the end"
-        names = [name for _, name in self.names]
-        word = re.match(r"\w+", rest)
-        close = difflib.get_close_matches(word[0], names, n=1) if word else []
-        advice = f" (did you mean {close[0]!r}?)" if close else ""
+        known = listed([name for _, name in sorted(self.names)], 12)
         return ConfigError(
             [
                 f"event {self.text!r}, character {self.at + 1}: found {found}{advice} where {wanted} should be. The "
-                f"variables are {self.known}; {FORMS}"
+                f"variables are {known}; {FORMS}"
             ]
         )
