@@ -6,6 +6,7 @@ Shapes: N series, S sample paths, H steps, D variables. A condition of steps is 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -54,7 +55,7 @@ class Paths:
     times: tuple[NDArray[Any] | None, ...]
     calendars: tuple[Calendar | None, ...]
 
-    @property
+    @cached_property
     def whole(self) -> Bools:
         """Which paths [N, S] have all their values; the others count neither way."""
         return np.asarray(~np.isnan(self.samples).any(axis=(2, 3)))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -70,6 +71,7 @@ def outcomes(texts: Sequence[str], names: Sequence[str], paths: Paths) -> list[O
     return found
 
 
+@cache  # of many series, most have the same few counts
 def interval(happened: int, paths: int) -> tuple[float, float]:
     """Wilson's interval of a probability from so many paths of which so many count; (NaN, NaN) without paths."""
     if not paths:
