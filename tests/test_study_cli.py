@@ -317,7 +317,7 @@ def test_other_settings_are_refused_in_a_study_s_folder(workplace: Path, finishe
 )
 def test_packages_of_the_extra_are_asked_for_first(absent, asked: str, tmp_path: Path, refused, monkeypatch):
     monkeypatch.setattr("loracast.cli.study.find_spec", lambda name: None if name in absent else SimpleNamespace())
-    mentions = (f"studies need {asked}; install with pip install 'loracast[study]'",)
+    mentions = (f"studies need {asked}; install it with pip install '.[study]' in the clone",)
     refused("study", tmp_path / "no.h5", "-o", tmp_path / "study", mentions=mentions)
 
 

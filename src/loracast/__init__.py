@@ -7,13 +7,21 @@
     forecast = tuned.predict(loracast.simulate("predator-prey", n=1, seed=1), horizon=20)
     forecast.probability("predator < 0.1")
 
-Names are imported when they are first used, so that `import loracast` is quick.
+Names are imported when they are first used, so that `import loracast` is quick. Import it before torch: it then keeps
+waiting threads from spinning (GOMP_SPINCOUNT=1000, unless the environment says otherwise).
 """
 
 from __future__ import annotations
 
+import os
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+if "torch" not in sys.modules:
+    # Threads that spin for long while they wait are many times slower when anything else wants a core. OpenMP reads
+    # this once, when torch is imported.
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 __version__ = "0.1.0"
 

@@ -6,6 +6,11 @@ The command line prints them without a traceback and exits with status 2; anythi
 from typing import Any
 
 
+def install_advice(extra: str) -> str:
+    """How to install what an extra brings, for a clone and elsewhere."""
+    return f"install it with pip install '.[{extra}]' in the clone, or pip install 'loracast[{extra}]' from an index"
+
+
 class LoracastError(Exception):
     """Base of every error that the user's input, files or options cause."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from loracast.errors import ConfigError
+from loracast.errors import ConfigError, install_advice
 
 Log = Literal["tensorboard"]
 SCALARS = {"train": ("loss", "learning_rate", "gradient_norm", "tokens_per_second"), "validation": ("loss", "nats")}
@@ -18,7 +18,7 @@ class TensorBoard:
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
-            advice = "install it with pip install 'loracast[tensorboard]'"
+            advice = install_advice("tensorboard")
             raise ConfigError([f"--log tensorboard needs the package tensorboard; {advice}"]) from None
         self._open, self._directory, self._writer = SummaryWriter, Path(directory), None
 

@@ -78,6 +78,7 @@ app.command(
 )
 
 
+app.register_install_completion_command(help="Install completion of commands and options for your shell.")
 app.suppress_keyboard_interrupt = app.meta.suppress_keyboard_interrupt = False  # `main` says what became of the work
 
 
@@ -99,8 +100,6 @@ def main() -> None:
     """Runs a command: status 0 for success, 2 for what the user can mend, 130 when stopped from the keyboard."""
     from loracast.cli.console import complain
 
-    # before torch is imported: threads that spin for long are many times slower when anything else wants a core
-    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     try:
         app.meta(sys.argv[1:], exit_on_error=False, print_error=False)
     except Interrupted as stop:
@@ -126,7 +125,9 @@ def _explain(error: CycloptsError) -> str:
         problem = f"{error.keyword} needs a value" if error.keyword else f"{error.argument.name} is missing"
         problem += f", and {', '.join(unknown)} is unknown" if unknown else ""
     elif isinstance(error, UnusedCliTokensError):
-        problem = f"{' '.join(error.unused_tokens or ())} is too much; is an option's name missing before it?"
+        problem = (
+            f"nothing takes the value {' '.join(error.unused_tokens or ())}; give the name of its option before it"
+        )
     else:
         problem = str(error)
     return f"{problem.rstrip('.')} ({command} --help tells more)"

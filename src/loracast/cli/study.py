@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from loracast.cli.options import Data, DataOptions, Model, ModelOptions, Output
-from loracast.errors import ConfigError
+from loracast.errors import ConfigError, install_advice
 from loracast.progress import Display
 from loracast.tracking import Log
 
@@ -127,7 +127,7 @@ def check_installed() -> None:
     """Asks for the packages that only studies need, before anything is read."""
     missing = [name for name in ("optuna", "plotly", "pydantic") if find_spec(name) is None]
     if missing:
-        raise ConfigError([f"studies need {', '.join(missing)}; install with pip install 'loracast[study]'"])
+        raise ConfigError([f"studies need {', '.join(missing)}; {install_advice('study')}"])
 
 
 def _prepare(data, output, protocol, budget, split, model: ModelOptions, columns: DataOptions, report: Any) -> Bench:

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from loracast.errors import DataError
+from loracast.errors import DataError, install_advice
 from loracast.series.calendar import Calendar
 from loracast.series.cells import EITHER, MISSING, NumberStyle, as_texts, pc, strip, style_of
 from loracast.series.columns import Table
@@ -137,7 +137,7 @@ def read_excel(path: Path, columns: Columns) -> Reading:
         import openpyxl
     except ImportError as error:
         raise DataError(
-            f"{path}: Excel files need the package openpyxl; pip install openpyxl, or save as CSV"
+            f"{path}: Excel files need openpyxl; {install_advice('excel')}, or save the sheet as CSV"
         ) from error
     import warnings
     from zipfile import BadZipFile

@@ -10,7 +10,7 @@ from importlib.resources import files
 from string import Template
 from typing import Any
 
-from loracast.errors import ConfigError
+from loracast.errors import ConfigError, install_advice
 from loracast.study.charts import Band, Bars, Dots, Figure, Labelled, Line
 from loracast.study.drawing import plotly_text, to_plotly
 from loracast.study.palette import css_variables, light_to_dark
@@ -139,7 +139,7 @@ def whole_page(title: str, content: str, figures: Iterable[Figure]) -> str:
     try:
         from plotly.offline import get_plotlyjs
     except ImportError as error:
-        raise ConfigError(["the report needs plotly; install it with pip install 'loracast[study]'"]) from error
+        raise ConfigError([f"the report needs plotly; {install_advice('study')}"]) from error
     folder = files("loracast.study")
     style = (
         f":root {{ color-scheme: light dark; {css_variables(dark=False)} }}\n"

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from filelock import FileLock
 
-from loracast.errors import ConfigError
+from loracast.errors import ConfigError, install_advice
 from loracast.study.bench import Bench
 from loracast.study.protocol import Tuning, with_changes
 from loracast.study.runs import TuningRun, perform
@@ -68,7 +68,7 @@ class Halving:
         try:
             import optuna
         except ImportError:
-            advice = "install it with pip install 'loracast[study]'"
+            advice = install_advice("study")
             raise ConfigError([f"successive halving needs optuna; {advice}, or set search.method to grid"]) from None
         from optuna.storages import JournalStorage
         from optuna.storages.journal import JournalFileBackend

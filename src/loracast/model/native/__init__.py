@@ -1,4 +1,4 @@
-"""The C functions of `decode.c`, compiled where they run: once for a machine, in about half a second."""
+"""The C functions of `decode.c`: from the wheel or compiled where they run, once a machine, in half a second."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from functools import cache
 from pathlib import Path
 
 import torch  # noqa: F401, whose OpenMP the functions are linked with
+
+from loracast.model.native.packaged import packaged_library
 
 FLAGS = ("-O3", "-march=native", "-fno-strict-aliasing", "-fno-math-errno", "-fopenmp", "-fPIC", "-c")
 COMPILERS = ("cc", "gcc", "clang")
@@ -40,7 +42,13 @@ SIGNATURES = {
 
 @cache
 def library() -> ctypes.CDLL | None:
-    """The functions; None where there is no compiler that understands them, and whoever asks takes a slower way."""
+    """The functions; None where there is no compiler that understands them, and whoever asks takes a slower way.
+
+    Those that came with the package go first, where the processor has their instructions.
+    """
+    with suppress(OSError):
+        if came := packaged_library():
+            return _load(came)
     compiler = next(filter(None, map(shutil.which, (os.environ.get("CC", ""), *COMPILERS))), None)
     if compiler is None or platform.system() != "Linux":
         return None
