@@ -1,5 +1,9 @@
 # Every target sets itself up in .venv; the stamps say what is installed already.
 PYTHON ?= python3
+# Which torch: cpu (0.2 GB to fetch), cuda (PyPI's, which brings 3 GB of CUDA on Linux), or auto: cuda where an NVIDIA
+# GPU is there. The CPU build is taken from PyTorch's own index, where that answers; pip takes PyPI's otherwise.
+TORCH ?= auto
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 BIN := .venv/bin
 RUN := .venv/.runtime
 DEV := .venv/.development
@@ -60,16 +64,17 @@ lint: $(DEV)
 	$(BIN)/lint-imports
 
 $(BIN)/python:
-	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --upgrade pip
+	@echo "making .venv with $$($(PYTHON) --version)"
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --upgrade pip
 
 $(RUN): $(BIN)/python pyproject.toml constraints.txt
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
-	touch $@
+	@./install.sh $(TORCH) $(TORCH_INDEX) --editable .
+	@touch $@
 
 $(DEV): $(RUN)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[study,tensorboard]' --group check --group test
-	touch $@
+	@./install.sh $(TORCH) $(TORCH_INDEX) --editable '.[all]' --group check --group test
+	@touch $@
 
 clean:
 	rm -rf .venv runs
