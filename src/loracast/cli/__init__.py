@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from pathlib import Path
@@ -100,6 +101,7 @@ def main() -> None:
     """Runs a command: status 0 for success, 2 for what the user can mend, 130 when stopped from the keyboard."""
     from loracast.cli.console import complain
 
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # which tells where it keeps its fonts, and that it does
     try:
         app.meta(sys.argv[1:], exit_on_error=False, print_error=False)
     except Interrupted as stop:
