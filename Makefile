@@ -68,7 +68,7 @@ $(RUN): $(BIN)/python pyproject.toml constraints.txt
 	touch $@
 
 $(DEV): $(RUN)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[study,tensorboard]' --group check --group test
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[fev,sktime,study,tensorboard]' --group check --group test
 	touch $@
 
 clean:

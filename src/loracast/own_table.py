@@ -37,16 +37,23 @@ def as_series(data: Sequence[Series] | Series | Table) -> list[Series]:
         return [data]
     pandas = sys.modules.get("pandas")  # whoever has a table has imported it
     if pandas and isinstance(data, pandas.DataFrame):
-        return series_from_frame(data)
+        return series_from_frame(cast("pd.DataFrame", data))
     if pandas and isinstance(data, pandas.Series):
-        name = "value" if data.name is None else str(data.name)
-        if isinstance(data.index, pandas.RangeIndex) and data.index.name is None:
-            return series_from_frame(data.to_frame(name), Columns(targets=(name,)))
-        levels = [level or f"level {number}" for number, level in enumerate(data.index.names[:-1], 1)]
-        levels = [str(level) for level in (*levels, data.index.names[-1] or "time")]
-        table = data.rename_axis(index=levels).rename(name).reset_index()
-        return series_from_frame(table, Columns(time=levels[-1], id=tuple(levels[:-1]), targets=(name,)))
+        return _of_column(data)
     return list(cast("Sequence[Series]", data))
+
+
+def _of_column(column: Any) -> list[Series]:
+    import pandas as pd
+
+    name = "value" if column.name is None else str(column.name)
+    if isinstance(column.index, pd.RangeIndex) and column.index.name is None:
+        return series_from_frame(column.to_frame(name), Columns(targets=(name,)))
+    *ids, time = column.index.names
+    ids = [str(level or f"level {number}") for number, level in enumerate(ids, 1)]
+    time = str(time or "time")
+    table = column.rename_axis(index=[*ids, time]).rename(name).reset_index()
+    return series_from_frame(table, Columns(time=time, id=tuple(ids), targets=(name,)))
 
 
 @dataclass(frozen=True)
@@ -105,6 +112,7 @@ class OwnTable:
                     "another row, or leave the series out"
                 )
             parts.append((one.calendar, time))
+        index: Any
         common = common_calendar([calendar for calendar, _ in parts])
         if common is not None:
             index = common.index(np.concatenate([time for _, time in parts]))
@@ -112,8 +120,8 @@ class OwnTable:
             indexes = [calendar.index(time) for calendar, time in parts]
             index = indexes[0].append(indexes[1:])
         if isinstance(self.time, pd.PeriodDtype):
-            return cast("pd.DatetimeIndex", index).to_period(self.time.freq)
-        if isinstance(index, pd.DatetimeIndex):
+            return index.to_period(self.time.freq)
+        if _kind(index.dtype) == "M":
             if isinstance(self.time, pd.DatetimeTZDtype):
                 return index.tz_convert(self.time.tz).as_unit(self.time.unit)
             return index.as_unit(np.datetime_data(self.time)[0]) if _kind(self.time) == "M" else index
@@ -139,30 +147,30 @@ def read_own(
     """The series of a table of which it is said what its columns are."""
     import pandas as pd
 
-    frame = flat(df, id_column, time_column)
-    id_column = None if id_column == ID and ID not in frame else id_column
+    whole = flat(df, id_column, time_column)
+    id_column = None if id_column == ID and ID not in whole else id_column
     heads = [one for one in (id_column, time_column) if one is not None]
     wanted = [*heads, *known, *past, *targets]
     if not targets:
         raise ConfigError(["there is no target; name the columns to forecast with target="])
-    if absent := [one for one in wanted if one not in frame]:
+    if absent := [one for one in wanted if one not in whole]:
         role = "id_column" if absent[0] == id_column else "time_column" if absent[0] == time_column else "target"
         role = "known" if absent[0] in known else "past" if absent[0] in past else role
         raise DataError(
-            f"the table has no column {absent[0]!r}; it has {', '.join(map(str, frame.columns))}; choose one of them "
+            f"the table has no column {absent[0]!r}; it has {', '.join(map(str, whole.columns))}; choose one of them "
             f"with {role}="
         )
-    if spare := [str(one) for one in frame if one not in wanted]:
+    if spare := [str(one) for one in whole if one not in wanted]:
         warnings.warn(
             f"columns left out: {listed(spare, 8)}; name them in target=, past= or, with their future, in known=",
             stacklevel=3,
         )
-    if not len(frame):
+    if not len(whole):
         raise DataError("the table has no rows")
-    frame = frame[wanted]
+    frame: Any = whole[wanted]
     names = {str(one).strip(): one for one in wanted}
     labels: dict[str, int] = {}
-    ids = None
+    ids: Any = None
     if id_column is not None:
         codes, ids = pd.factorize(frame[id_column])
         if (codes < 0).any():

@@ -95,7 +95,8 @@ class LoracastForecaster(BaseForecaster):
         super().__init__()
 
     def _fit(self, y: pd.DataFrame, X: pd.DataFrame | None, fh: ForecastingHorizon | None) -> LoracastForecaster:
-        loaded = Forecaster.from_pretrained(self.model, self.adapter, device=self.device)
+        device: Any = self.device
+        loaded = Forecaster.from_pretrained(self.model, self.adapter, device=device)
         self._read_y, self._read_X = y, X
         self.forecaster_ = loaded.fit([self._series()], tune=self.tune) if self.tune else loaded
         return self
