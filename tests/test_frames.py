@@ -1,6 +1,8 @@
 """pandas tables in and out: values as of series, the owner's names and types, cross-validation without the future."""
 
 import itertools
+import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -324,3 +326,23 @@ def test_short_series_are_left_out_and_named(base: Forecaster):
 def test_everything_that_is_exported_is_there():
     for name in loracast.__all__:
         assert getattr(loracast, name) is not None
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:TUNING DID NOT HELP")
+def test_the_page_on_frames_runs_as_it_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    for extra in ("sktime", "fev"):
+        pytest.importorskip(extra, reason=f"needs {extra}: pip install 'loracast[{extra}]'")
+    import datasets
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    monkeypatch.chdir(tmp_path)
+    page = (Path(__file__).parents[1] / "docs" / "frames.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```(\w+)\n(.*?)```", page, re.DOTALL)
+    names: dict[str, Any] = {}
+    exec("\n".join(text for kind, text in blocks if kind == "python"), names)
+    shown = [text for kind, text in blocks if kind == "text"]
+    for text, name in zip(shown, ("forecast", "checked")):
+        assert text.splitlines()[0].split() == list(names[name].columns)
+    assert names["summary"]["num_forecasts"] == 6
+    assert len(names["given"]) == 36

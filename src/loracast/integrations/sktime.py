@@ -75,7 +75,8 @@ class LoracastForecaster(BaseForecaster):
         "requires-fh-in-fit": False,
     }
 
-    _config: ClassVar[dict[str, Any]] = {"remember_data": False}  # what was read is kept here as it is
+    _config: ClassVar[dict[str, Any]] = {"remember_data": False}  # what was read is kept in attributes of its own
+    _y = _X = None  # the base only sets these where it remembers
 
     def __init__(
         self,
