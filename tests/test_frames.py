@@ -23,6 +23,7 @@ SAMPLE = SampleConfig(4, seed=3)
 QUICK = TuneConfig(
     steps=2, batch=2, context=8, horizon=4, learning_rate=0.01, validate_every=1, validation_windows=2, gaps=0.0
 )
+AHEAD = pd.date_range("2021-09-30", periods=3, freq="ME", tz="Europe/Berlin", unit="us")
 MONTHS = pd.date_range("2020-01-31", periods=20, freq="ME", tz="Europe/Berlin", unit="us")
 
 
@@ -72,7 +73,7 @@ def test_a_table_is_forecast_as_its_series_are(base: Forecaster):
 @pytest.mark.parametrize(
     ("times", "following"),
     [
-        (MONTHS, pd.date_range("2021-09-30", periods=3, freq="ME", tz="Europe/Berlin", unit="us")),
+        (MONTHS, AHEAD),
         (pd.period_range("2020Q1", periods=20, freq="Q"), pd.period_range("2025Q1", periods=3, freq="Q")),
         (pd.Index(np.arange(1900, 1920, dtype=np.int32)), pd.Index(np.array([1920, 1921, 1922], np.int32))),
         (pd.Index(np.arange(20) * 0.5), pd.Index([10.0, 10.5, 11.0])),
@@ -82,11 +83,16 @@ def test_a_table_is_forecast_as_its_series_are(base: Forecaster):
         ),
         (pd.timedelta_range("0h", periods=20, freq="h"), pd.timedelta_range("20h", periods=3, freq="h")),
         (
+            pd.Index(MONTHS.astype("timestamp[us, tz=Europe/Berlin][pyarrow]")),
+            pd.Index(AHEAD.astype("timestamp[us, tz=Europe/Berlin][pyarrow]")),
+        ),
+        (pd.Index(range(1900, 1920), dtype="Int64"), pd.Index([1920, 1921, 1922], dtype="Int64")),
+        (
             pd.Index([f"2020-{month:02}-01" for month in range(1, 11)]),
             pd.date_range("2020-11-01", periods=3, freq="MS", unit="ns"),
         ),
     ],
-    ids=["zoned", "periods", "years", "numbers", "seconds", "durations", "texts"],
+    ids=["zoned", "periods", "years", "numbers", "seconds", "durations", "arrow", "nullable", "texts"],
 )  # fmt: skip
 def test_times_come_back_in_their_own_type(base: Forecaster, times: pd.Index, following: pd.Index):
     made = base.predict_df(table(times=times)[HARE_ONLY], 3, sample=SAMPLE, **HARE)
@@ -174,7 +180,7 @@ def test_absent_steps_are_filled_and_told(base: Forecaster):
 @pytest.mark.parametrize(
     ("change", "options", "message"),
     [
-        (lambda df: df, {"target": "wolf"}, "no column 'wolf'; it has site, month, hare; choose .* with target="),
+        (lambda df: df, {"target": "wolf"}, "no column 'wolf', which target= names; it has site, month, hare: name"),
         (lambda df: df, {"id_column": "plot"}, "no column 'plot'.*id_column="),
         (lambda df: df.rename(columns={"month": "when"}), {}, "no column 'month'.*time_column="),
         (lambda df: df.drop(columns="site"), {"id_column": None}, "row 21: the time 2020-01-31.* twice.*id_column="),
@@ -211,9 +217,17 @@ def test_predict_takes_tables_and_columns(base: Forecaster):
         np.testing.assert_array_equal(
             base.predict(given, 3, sample=SAMPLE).samples, base.predict(values, 3, sample=SAMPLE).samples
         )
+    twice = alone.set_axis(range(1900, 1920)).rename_axis("hare")  # its name and that of its times are one
+    assert base.predict(twice, 3, sample=SAMPLE).names == ("hare",)
     years = base.predict(alone.set_axis(range(1900, 1920)).rename_axis("year"), 3, sample=SAMPLE)
     assert years.time[0] is not None
     assert years.time[0].tolist() == [1920, 1921, 1922]
+
+
+def test_a_list_of_tables_is_refused(base: Forecaster):
+    frames: Any = [table()]
+    with pytest.raises(DataError, match="a DataFrame is no series"):
+        base.predict(frames, 3)
 
 
 @pytest.mark.filterwarnings("ignore:TUNING DID NOT HELP")
@@ -229,7 +243,7 @@ def test_fit_takes_tables(base: Forecaster):
     judged = base.fit_df(df[HARE_ONLY], validation=table(ids=("a", "b"))[HARE_ONLY], tune=QUICK, **HARE)
     direct = base.fit(df[HARE_ONLY], validation=table(ids=("a", "b"))[HARE_ONLY], tune=QUICK)
     assert len(judged.record["split"]["validation"]) == 2
-    assert judged.record["result"] == direct.record["result"]
+    assert judged.record["validation_forecasts"] == direct.record["validation_forecasts"]
 
 
 # -- cross-validation ------------------------------------------------------------------------------------------------

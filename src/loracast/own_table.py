@@ -40,7 +40,13 @@ def as_series(data: Sequence[Series] | Series | Table) -> list[Series]:
         return series_from_frame(cast("pd.DataFrame", data))
     if pandas and isinstance(data, pandas.Series):
         return _of_column(data)
-    return list(cast("Sequence[Series]", data))
+    series = list(cast("Sequence[Series]", data))
+    for one in series:
+        if not isinstance(one, Series):
+            raise DataError(
+                f"a {type(one).__name__} is no series; give a loracast.Series, a list of them, or one pandas table"
+            )
+    return series
 
 
 def _of_column(column: Any) -> list[Series]:
@@ -51,7 +57,7 @@ def _of_column(column: Any) -> list[Series]:
         return series_from_frame(column.to_frame(name), Columns(targets=(name,)))
     *ids, time = column.index.names
     ids = [str(level or f"level {number}") for number, level in enumerate(ids, 1)]
-    time = str(time or "time")
+    time = str(time or "time") + " of the index" * (time == column.name)
     table = column.rename_axis(index=[*ids, time]).rename(name).reset_index()
     return series_from_frame(table, Columns(time=time, id=tuple(ids), targets=(name,)))
 
@@ -121,19 +127,12 @@ class OwnTable:
             index = indexes[0].append(indexes[1:])
         if isinstance(self.time, pd.PeriodDtype):
             return index.to_period(self.time.freq)
-        if _kind(index.dtype) == "M":
-            if isinstance(self.time, pd.DatetimeTZDtype):
-                return index.tz_convert(self.time.tz).as_unit(self.time.unit)
-            return index.as_unit(np.datetime_data(self.time)[0]) if _kind(self.time) == "M" else index
-        if _kind(self.time) == "m":
-            return pd.to_timedelta(index.to_numpy(), unit="s").as_unit(np.datetime_data(self.time)[0])
-        whole = index.dtype.kind == "i"
-        return index.astype(self.time) if _kind(self.time) == "f" or (whole and _kind(self.time) in "iu") else index
-
-
-def _kind(dtype: Any) -> str:
-    """The kind of a type as numpy calls it; "O" for others."""
-    return getattr(dtype, "kind", "O")
+        if isinstance(self.time, pd.DatetimeTZDtype):
+            return index.tz_convert(self.time.tz).as_unit(self.time.unit)
+        if self.time.kind == "m" and index.dtype.kind in "if":  # durations are read as seconds
+            index = pd.to_timedelta(index.to_numpy(), unit="s")
+        alike = self.time.kind == index.dtype.kind or (self.time.kind, index.dtype.kind) in (("f", "i"), ("u", "i"))
+        return index.astype(self.time) if alike else index
 
 
 def read_own(
@@ -157,8 +156,8 @@ def read_own(
         role = "id_column" if absent[0] == id_column else "time_column" if absent[0] == time_column else "target"
         role = "known" if absent[0] in known else "past" if absent[0] in past else role
         raise DataError(
-            f"the table has no column {absent[0]!r}; it has {', '.join(map(str, whole.columns))}; choose one of them "
-            f"with {role}="
+            f"the table has no column {absent[0]!r}, which {role}= names; it has {', '.join(map(str, whole.columns))}: "
+            "name one of these"
         )
     if spare := [str(one) for one in whole if one not in wanted]:
         warnings.warn(
