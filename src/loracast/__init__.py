@@ -26,34 +26,52 @@ if "torch" not in sys.modules:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Backtest": "evaluation.backtest",
+    "Calendar": "series",
     "Codec": "codec",
+    "Columns": "series",
+    "Flops": "flops",
     "Forecast": "forecast",
     "Forecaster": "forecaster",
+    "Ledger": "ledger",
+    "LoraConfig": "settings",
     "LoracastError": "errors",
+    "Outcome": "events",
     "SampleConfig": "settings",
     "Series": "series",
     "TuneConfig": "settings",
+    "UnseenWarning": "errors",
     "Window": "series",
     "backtest": "evaluation.backtest",
     "lynx_hare": "systems",
     "read_series": "series",
+    "series_from_frame": "series",
     "simulate": "systems",
     "windows": "series",
     "write_series": "series",
 }
 __all__ = [
+    "Backtest",
+    "Calendar",
     "Codec",
+    "Columns",
+    "Flops",
     "Forecast",
     "Forecaster",
+    "Ledger",
+    "LoraConfig",
     "LoracastError",
+    "Outcome",
     "SampleConfig",
     "Series",
     "TuneConfig",
+    "UnseenWarning",
     "Window",
     "__version__",
     "backtest",
     "lynx_hare",
     "read_series",
+    "series_from_frame",
     "simulate",
     "windows",
     "write_series",
@@ -62,14 +80,23 @@ __all__ = [
 if TYPE_CHECKING:
     from loracast.codec import Codec as Codec
     from loracast.errors import LoracastError as LoracastError
+    from loracast.errors import UnseenWarning as UnseenWarning
+    from loracast.evaluation.backtest import Backtest as Backtest
     from loracast.evaluation.backtest import backtest as backtest
+    from loracast.events import Outcome as Outcome
+    from loracast.flops import Flops as Flops
     from loracast.forecast import Forecast as Forecast
     from loracast.forecaster import Forecaster as Forecaster
+    from loracast.ledger import Ledger as Ledger
+    from loracast.series import Calendar as Calendar
+    from loracast.series import Columns as Columns
     from loracast.series import Series as Series
     from loracast.series import Window as Window
     from loracast.series import read_series as read_series
+    from loracast.series import series_from_frame as series_from_frame
     from loracast.series import windows as windows
     from loracast.series import write_series as write_series
+    from loracast.settings import LoraConfig as LoraConfig
     from loracast.settings import SampleConfig as SampleConfig
     from loracast.settings import TuneConfig as TuneConfig
     from loracast.systems import lynx_hare as lynx_hare

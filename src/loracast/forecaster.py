@@ -21,6 +21,7 @@ from loracast.engine.train import tune as tune_adapter
 from loracast.errors import ConfigError, DataError, ModelError
 from loracast.flops import Flops, PassCost
 from loracast.forecast import Forecast, future_time
+from loracast.frames import FrameMethods
 from loracast.ledger import Ledger
 from loracast.model.checkpoint import (
     LanguageModel,
@@ -31,6 +32,7 @@ from loracast.model.checkpoint import (
     recorded_base,
 )
 from loracast.model.lora import adapter_state, attach, load_adapter_state, save_adapter
+from loracast.own_table import Table, as_series
 from loracast.progress import Told, displayed, displayed_share
 from loracast.record import adapter_record, check_unused
 from loracast.scenario import Known, conditions, known_future, known_of
@@ -41,7 +43,7 @@ from loracast.settings import Device, LoraConfig, Precision, SampleConfig, TuneC
 Report = Callable[[dict[str, Any]], None]
 
 
-class Forecaster:
+class Forecaster(FrameMethods):
     """A language model, with or without an adapter, that forecasts series.
 
     Attributes:
@@ -109,10 +111,10 @@ class Forecaster:
 
     def fit(
         self,
-        series: Sequence[Series],
+        series: Sequence[Series] | Series | Table,
         *,
         tune: TuneConfig | None = None,
-        validation: Sequence[Series] | None = None,
+        validation: Sequence[Series] | Series | Table | None = None,
         directory: str | Path | None = None,
         resume: bool = False,
         ledger: Ledger | None = None,
@@ -123,7 +125,7 @@ class Forecaster:
         """A new forecaster with an adapter tuned on `series`. This one, and its base, stay as they are.
 
         Args:
-            series: training series, all of the same variables.
+            series: training series, all of the same variables; or a pandas table, read as `series_from_frame` does.
             tune: settings of the tuning.
             validation: series that choose the best adapter and judge it; 15% of `series` are held out unless given
                 (the end of it, where there is only one).
@@ -145,6 +147,7 @@ class Forecaster:
             check_unused(directory)
         if self.lora:
             raise ModelError("this forecaster has an adapter already; fit the untouched base")
+        series, validation = as_series(series), None if validation is None else as_series(validation)
         if not series:
             raise DataError("there is no series to train on")
         same_variables([*series, *(validation or ())])
@@ -225,7 +228,7 @@ class Forecaster:
 
     def predict(
         self,
-        series: Sequence[Series] | Series,
+        series: Sequence[Series] | Series | Table,
         horizon: int,
         *,
         sample: SampleConfig | None = None,
@@ -238,7 +241,7 @@ class Forecaster:
         """Sample paths of the `horizon` steps that follow each series.
 
         Args:
-            series: one or many; their ends are the contexts.
+            series: one or many, or a pandas table, read as `series_from_frame` does; their ends are the contexts.
             sample: how many paths a series, and how they are drawn; 100 unless given. A series' paths depend on its
                 seed, the series' id and the path's number alone.
             context: steps that are read of each series; unless given, as many as the adapter was tuned on, or as many
@@ -263,7 +266,7 @@ class Forecaster:
         lengths = {"horizon": horizon, "context": 1 if context is None else context}
         if problems := [f"{name} must be at least 1, not {length}" for name, length in lengths.items() if length < 1]:
             raise ConfigError(problems)
-        series = [series] if isinstance(series, Series) else list(series)
+        series = as_series(series)
         if not series:
             raise DataError("there is no series to forecast")
         same_variables(series)

@@ -244,6 +244,8 @@ def _frame_column(column: pd.Series, name: str, zones: dict[str, str]) -> Cells:
 
     if isinstance(column.dtype, pd.PeriodDtype):
         column = column.dt.to_timestamp()
+    if isinstance(column.dtype, pd.ArrowDtype) and column.dtype.kind == "M":
+        column = pa.array(column).to_pandas()  # as pandas' own dates, with their time zone
     if isinstance(column.dtype, pd.DatetimeTZDtype):
         zones[name] = str(column.dt.tz)
         column = column.dt.tz_convert("UTC").dt.tz_localize(None)
