@@ -28,6 +28,7 @@ import functools
 import hashlib
 import json
 import time
+import warnings
 from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -41,14 +42,15 @@ from harness import bare_parser, keep, note, origin
 
 from loracast import Forecaster, Series, TuneConfig, read_series, simulate
 from loracast.cli.config import refuse_fractions, yaml_options
-from loracast.engine.train import CHECKPOINT, fingerprint
-from loracast.errors import LoracastError
+from loracast.engine.train import CHECKPOINT
+from loracast.errors import LoracastError, UnseenWarning
 from loracast.evaluation.backtest import TUNED, ZERO_SHOT, Backtest, backtest
 from loracast.evaluation.baselines import BASELINES
 from loracast.evaluation.breakdown import by_step, coverage, pit
 from loracast.evaluation.dynamics import describe
 from loracast.model.lora import ADAPTER_CONFIG
 from loracast.series import read_split
+from loracast.series.windows import fingerprint
 from loracast.settings import Device, SampleConfig
 from loracast.systems import Range, get_system, lynx_hare
 
@@ -234,7 +236,9 @@ def run(cell: Cell, base: Forecaster, data: Data, sample: SampleConfig, adapter:
         resume = (adapter / CHECKPOINT).is_file()
         tuned = base.fit(training, tune=cell.tune, validation=validation, directory=adapter, resume=resume)
     forecasters = {ZERO_SHOT: base, TUNED: tuned}
-    return backtest(forecasters, cell.judged(data), **cell.task, sample=sample), tuned
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UnseenWarning)  # how far it carries is what is asked
+        return backtest(forecasters, cell.judged(data), **cell.task, sample=sample), tuned
 
 
 def tuning_of(tuned: Forecaster) -> dict[str, Any]:

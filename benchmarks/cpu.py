@@ -35,11 +35,11 @@ from scipy.stats import ks_2samp, kstest
 import loracast
 from loracast.engine.batch import Batch, encode_batch, to_device
 from loracast.engine.step import TrainingStep
-from loracast.engine.train import WindowSource
 from loracast.flops import PassCost
 from loracast.forecaster import Forecaster
 from loracast.model.locate import locate
 from loracast.model.lora import attach
+from loracast.series.windows import WindowSource
 from loracast.settings import SampleConfig, TuneConfig
 
 TUNE = TuneConfig()  # batch 8, context and horizon 50, rank 8 on all linear layers

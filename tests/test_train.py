@@ -28,15 +28,12 @@ from loracast.engine.train import (
     CHECKPOINT,
     TuneResult,
     TuningCosts,
-    WindowSource,
     affordable_steps,
     draw_batch,
-    evenly,
-    fingerprint,
-    hold_out,
     tune,
     tuning_costs,
 )
+from loracast.series.windows import WindowSource, evenly, fingerprint, hold_out
 from loracast.errors import BudgetError, ConfigError, DataError, Interrupted, LoracastError, ModelError
 from loracast.flops import Convention, Flops, PassCost
 from loracast.forecaster import Forecaster

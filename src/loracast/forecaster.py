@@ -16,7 +16,7 @@ from loracast.context import Reach, reading_order
 from loracast.engine.batch import encode_batch
 from loracast.engine.likelihood import log_density
 from loracast.engine.rolling import Plan, draw_paths, most_flops
-from loracast.engine.train import CHECKPOINT, JUDGEMENT, evenly, hold_out, judging
+from loracast.engine.train import CHECKPOINT, JUDGEMENT
 from loracast.engine.train import tune as tune_adapter
 from loracast.errors import ConfigError, DataError, ModelError
 from loracast.flops import Flops, PassCost
@@ -38,6 +38,7 @@ from loracast.record import adapter_record, check_unused
 from loracast.scenario import Known, conditions, known_future, known_of
 from loracast.series import Series, Window, leave_out_short, windows
 from loracast.series.checks import check_observed, constant_level, different_ids, not_known, same_variables
+from loracast.series.windows import evenly, hold_out, judging
 from loracast.settings import Device, LoraConfig, Precision, SampleConfig, TuneConfig, Vocabulary
 
 Report = Callable[[dict[str, Any]], None]

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from loracast.codec import Codec
@@ -29,17 +27,16 @@ from loracast.engine.loop import (
     save_training,
 )
 from loracast.engine.step import TrainingStep
-from loracast.errors import BudgetError, ConfigError, DataError, Interrupted, ModelError
+from loracast.errors import BudgetError, ConfigError, Interrupted, ModelError
 from loracast.flops import Flops, PassCost
 from loracast.ledger import Ledger
 from loracast.model.checkpoint import LanguageModel
 from loracast.model.lora import adapter_layers, adapter_state, attach, load_adapter_state
 from loracast.progress import Described, Listener
-from loracast.series import Series, Window, split_series, windows
+from loracast.series import Series, Window
 from loracast.series.checks import not_known
+from loracast.series.windows import WindowSource, fingerprint
 from loracast.settings import TuneConfig
-
-Item = TypeVar("Item")
 
 CHECKPOINT = "training.safetensors"
 TUNING, JUDGEMENT = "tuning", "validation forecasts"  # the phases of a tuning, as its display names them
@@ -74,29 +71,6 @@ class Progress:
     stale: int = 0  # validations since the best one
 
 
-class WindowSource:
-    """Windows drawn from series at random positions, all positions alike. A step's windows depend on seed and step."""
-
-    def __init__(self, series: Sequence[Series], length: int, seed: int):
-        short = [one for one in series if one.steps < length]
-        if short:
-            raise DataError(
-                f"series {short[0].id!r} has {short[0].steps} steps, but a training window needs {length} "
-                f"(context + horizon); {len(short)} of {len(series)} are too short: shorten --context or --horizon"
-            )
-        self.series, self.length, self.seed, self.targets = series, length, seed, not_known(series[0])
-        self.ends = np.cumsum([one.steps - length + 1 for one in series])  # of each series' share of the positions
-
-    def draw(self, step: int, count: int) -> NDArray[np.float64]:
-        """Windows [count, length, D]."""
-        positions = np.random.default_rng([self.seed, step]).integers(self.ends[-1], size=count)
-        owners = np.searchsorted(self.ends, positions, side="right")
-        starts = self.ends[owners] - 1 - positions
-        return np.stack(
-            [self.series[owner].values[start : start + self.length] for owner, start in zip(owners, starts)]
-        )
-
-
 def draw_batch(source: WindowSource, codec: Codec, config: TuneConfig, step: int) -> Batch:
     """The windows of a step as text: some with gaps, all in sizes of their own and, as they are read, with noise.
 
@@ -111,36 +85,6 @@ def draw_batch(source: WindowSource, codec: Codec, config: TuneConfig, step: int
     stretch = None if codec.scale == "dataset" else stretch
     batch = encode_batch(codec, drawn, config.context, stretch, source.targets)
     return batch.noisy(config.noise, draws) if config.noise else batch
-
-
-def hold_out(
-    series: Sequence[Series], context: int, horizon: int, seed: int = 0, fraction: float = 0.15
-) -> tuple[list[Series], list[Window]]:
-    """Training series and validation windows: whole series where there are several, else the end of the only one.
-
-    The future of a validation window is never trained on.
-    """
-    if len(series) > 1:
-        split = split_series(len(series), (1 - fraction, fraction, 0.0), seed)
-        chosen = [series[index] for index in split.validation]
-        return [series[index] for index in split.train], windows(chosen, context, horizon)
-    only = series[0]
-    kept_back = max(horizon, round(fraction * only.steps))
-    end = only.steps - kept_back
-    if end < context + horizon:
-        raise DataError(
-            f"series {only.id!r} has {only.steps} steps; to train on it alone and validate on its end takes "
-            f"{context + 2 * horizon} (context + twice the horizon): shorten --context or --horizon, or add series"
-        )
-    return [only.slice(0, end)], windows([only.slice(end - context, only.steps)], context, horizon)
-
-
-def fingerprint(series: Sequence[Series]) -> str:
-    """Identifies the values of a list of series."""
-    digest = hashlib.sha256()
-    for one in series:
-        digest.update(repr((one.id, one.names, one.values.shape)).encode() + one.values.tobytes())
-    return digest.hexdigest()[:16]
 
 
 def tune(
@@ -376,23 +320,6 @@ def affordable_steps(config: TuneConfig, costs: TuningCosts, reserve: Flops, led
             "--validation-series"
         )
     return steps
-
-
-def judging(held_out: Sequence[Window]) -> list[Window]:
-    """The windows that can tell a good adapter from a bad one: those with an observed value after their context."""
-    found = [one for one in held_out if not np.isnan(one.future_values[:, one.series.target_columns]).all()]
-    if not found:
-        raise DataError(
-            "no validation window has an observed value after its context, so that nothing could tell which adapter is "
-            "best; validate by other series or lengthen --horizon"
-        )
-    return found
-
-
-def evenly(items: Sequence[Item], count: int) -> list[Item]:
-    """At most so many of the items, evenly spaced."""
-    spread = np.linspace(0, len(items) - 1, min(len(items), count)).round().astype(int)
-    return [items[index] for index in spread]
 
 
 def _nats_a_value(codec: Codec, validation: Sequence[Window], batch: Batch) -> Callable[[float], float]:

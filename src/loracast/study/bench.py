@@ -12,13 +12,13 @@ import numpy as np
 from loracast.codec import Codec
 from loracast.context import Reach
 from loracast.engine.rolling import most_flops
-from loracast.engine.train import evenly, judging
 from loracast.errors import DataError
 from loracast.flops import Flops, PassCost
 from loracast.forecaster import Forecaster
 from loracast.ledger import SharedLedger
 from loracast.model.checkpoint import LanguageModel, load_model
 from loracast.series import Series, Split, Window, windows
+from loracast.series.windows import evenly, judging
 from loracast.settings import Device, LoraConfig, Precision, SampleConfig, Vocabulary
 from loracast.study.folder import StudyFolder
 from loracast.study.protocol import Protocol
