@@ -50,7 +50,7 @@ from loracast.evaluation.breakdown import by_step, coverage, pit
 from loracast.evaluation.dynamics import describe
 from loracast.model.lora import ADAPTER_CONFIG
 from loracast.series import read_split
-from loracast.series.windows import fingerprint
+from loracast.series.training_windows import fingerprint
 from loracast.settings import Device, SampleConfig
 from loracast.systems import Range, get_system, lynx_hare
 

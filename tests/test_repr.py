@@ -72,6 +72,7 @@ def test_a_codec_says_what_is_not_the_default():
     assert eval(repr(Codec("fixed", 4, headroom=3.0))) == Codec("fixed", 4, headroom=3.0)
 
 
+@pytest.mark.filterwarnings("ignore:.mine. was tuned on")
 def test_a_forecaster_says_its_model_and_adapter():
     base = Forecaster.from_pretrained("bundled", precision="float32")
     size = f"{base.model.network.config.parameters():,}"

@@ -33,7 +33,6 @@ from loracast.engine.train import (
     tune,
     tuning_costs,
 )
-from loracast.series.windows import WindowSource, evenly, fingerprint, hold_out
 from loracast.errors import BudgetError, ConfigError, DataError, Interrupted, LoracastError, ModelError
 from loracast.flops import Convention, Flops, PassCost
 from loracast.forecaster import Forecaster
@@ -43,6 +42,7 @@ from loracast.model.checkpoint import LanguageModel
 from loracast.model.lora import adapter_layers, attach, load_adapter_state
 from loracast.model.qwen2 import Qwen2
 from loracast.series import Series, windows
+from loracast.series.training_windows import WindowSource, evenly, fingerprint, hold_out
 from loracast.settings import SampleConfig, TuneConfig
 
 FIXED, DECIMAL = Codec(digits=2), Codec(layout="decimal", digits=1)

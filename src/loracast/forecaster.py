@@ -38,7 +38,7 @@ from loracast.record import adapter_record, check_unused
 from loracast.scenario import Known, conditions, known_future, known_of
 from loracast.series import Series, Window, leave_out_short, windows
 from loracast.series.checks import check_observed, constant_level, different_ids, not_known, same_variables
-from loracast.series.windows import evenly, hold_out, judging
+from loracast.series.training_windows import evenly, hold_out, judging
 from loracast.settings import Device, LoraConfig, Precision, SampleConfig, TuneConfig, Vocabulary
 
 Report = Callable[[dict[str, Any]], None]

@@ -35,7 +35,7 @@ from loracast.model.lora import adapter_layers, adapter_state, attach, load_adap
 from loracast.progress import Described, Listener
 from loracast.series import Series, Window
 from loracast.series.checks import not_known
-from loracast.series.windows import WindowSource, fingerprint
+from loracast.series.training_windows import WindowSource, fingerprint
 from loracast.settings import TuneConfig
 
 CHECKPOINT = "training.safetensors"

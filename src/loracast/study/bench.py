@@ -18,7 +18,7 @@ from loracast.forecaster import Forecaster
 from loracast.ledger import SharedLedger
 from loracast.model.checkpoint import LanguageModel, load_model
 from loracast.series import Series, Split, Window, windows
-from loracast.series.windows import evenly, judging
+from loracast.series.training_windows import evenly, judging
 from loracast.settings import Device, LoraConfig, Precision, SampleConfig, Vocabulary
 from loracast.study.folder import StudyFolder
 from loracast.study.protocol import Protocol
