@@ -113,6 +113,8 @@ def test_the_main_cell_tells_errors_by_step_and_dynamics(done: Benchmark):
     main = done.cells["main"]
     maes = {row["forecaster"]: row["mae"] for row in main["rows"]}
     for name, mae in maes.items():
+        if name == CLIMATOLOGY:  # whose errors by step are not told
+            continue
         steps = [value for value, owner in zip(main["by_step"]["mae"], main["by_step"]["forecaster"]) if owner == name]
         assert len(steps) == 6 * 2
         assert np.mean(steps) == pytest.approx(mae, abs=1e-5)
