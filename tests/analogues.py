@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from loracast import simulate
 from loracast.synthetic import FAMILIES
 from loracast.synthetic.family import Draws
-from populations import SPACING, rosenzweig_macarthur
 from loracast.synthetic.flows import integrate
+from populations import SPACING, rosenzweig_macarthur
 
 Floats = NDArray[np.floating]
 
@@ -32,7 +32,8 @@ def population_pool(n: int, seed: int, speed: float = 1.0) -> Floats:
     """Trajectories [n, LENGTH, 2] of the same equations and ranges at `speed` times the published spacing."""
     start = rosenzweig_macarthur.start(Draws(torch.Generator().manual_seed(seed)), n)
     step = torch.full((n,), SPACING * speed)
-    path = integrate(lambda state: rosenzweig_macarthur.derivative(state, start.parameters), start.state, step, LENGTH, 8)
+    derivative = rosenzweig_macarthur.derivative
+    path = integrate(lambda state: derivative(state, start.parameters), start.state, step, LENGTH, 8)
     return path.permute(2, 0, 1).double().numpy()
 
 
@@ -106,7 +107,8 @@ def main() -> None:
     queries = population_queries(60, seed=100)
     for make, names in ((plant_pool, PLANTS), (family_pool, FAMILIES)):
         for name in names:
-            print(f"{name:28}", *(f"{analogue_error(queries, make(name, 1000, seed)):.3f}" for seed in (3, 4, 5)), flush=True)
+            errors = [analogue_error(queries, make(name, 1000, seed)) for seed in (3, 4, 5)]
+            print(f"{name:28}", *(f"{error:.3f}" for error in errors), flush=True)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,8 @@
 
 A flow is fitted by its parameters, its initial state and its step, each within the range that the family's own draws
 span, from several starts; what it shows is an affine map of its visible state, fitted by least squares. A family in
-closed form is fitted by the speed and the place of members of a pool, and an affine map. Both are generous to the family: a box
+closed form is fitted by the speed and the place of members of a pool, and an affine map. Both are generous to the
+family: a box
 holds combinations that it never draws. `python tests/fits.py` prints the errors of all families and of plants.
 
 Shapes: Q queries, M members of a pool, R fits in one batch, P unknowns, T steps, D components.
@@ -154,27 +155,20 @@ def _fit_error(search: Search, rows: Floats, starts: int, rounds: int) -> float:
 
 
 PLANTED = {"as it is": rosenzweig_macarthur, "in logarithms": rosenzweig_macarthur_in_logarithms}
-BY_NAME = {flow.name: flow for flow in FLOWS}
+BY_NAME = {**{flow.name: flow for flow in FLOWS}, **PLANTED}
 
 
-def family_search(name: str, members: int, seed: int) -> Search:
-    """The search that fits the family of that name: by its equation if it has one."""
+def search_of(name: str, members: int = 600, seed: int = 3) -> Search:
+    """The search that fits the family or the plant of that name: by its equation if it has one."""
     if name in BY_NAME:
         return flow_search(BY_NAME[name], members, seed)
     return pool_search(family_pool(name, members, seed), seed)
 
 
 def main() -> None:
-    import sys
-    import time
-    queries = population_queries(int(sys.argv[1]), seed=100)
-    members = int(sys.argv[2])
-    starts, rounds = int(sys.argv[3]), int(sys.argv[4])
-    for names, make in ((PLANTED, lambda name, *rest: flow_search(PLANTED[name], *rest)), (FAMILIES, family_search)):
-        for name in names:
-            begin = time.time()
-            error = fit_error(make(name, members, 3), queries, starts=starts, rounds=rounds)
-            print(f"{name:28} {error:.3f}  {time.time() - begin:.1f} s", flush=True)
+    queries = population_queries(20, seed=100)
+    for name in (*PLANTED, *FAMILIES):
+        print(f"{name:28} {fit_error(search_of(name), queries):.3f}", flush=True)
 
 
 if __name__ == "__main__":

@@ -786,7 +786,7 @@ DATA = "data.h5"  # refused before it is looked for
         (("forecast", DATA, "-o", "f.csv", "--horizon", "ten"), ("--horizon", '"ten"')),
         (("forecast", DATA, "-o", "f.csv", "--horizon", "2.5"), ("--horizon takes a whole number, not 2.5",)),
         (("forecast", DATA, "-o", "f.csv", "--horizon", "2", "--horizon", "3"), ("--horizon", "multiple times")),
-        (("forecast", DATA, "more.csv", "-o", "f.csv", "--horizon", "2"), ("nothing takes more.csv",)),
+        (("forecast", DATA, "more.csv", "-o", "f.csv", "--horizon", "2"), ("nothing takes the value more.csv",)),
         (("forecast", DATA, "-o", "f.csv", "--horizon", "2", "--samples", "0"), ("samples must be at least 1",)),
         (("forecast", DATA, "-o", "f.csv", "--horizon", "2", "--device", "tpu"), ('"tpu"', "cpu", "cuda")),
         (("forecast", DATA, "-o", "f.txt", "--horizon", "2"), ("f.txt", ".parquet or .csv")),

@@ -439,3 +439,10 @@ def test_the_command_line_sets_values(numeric_directory: Path, tmp_path: Path, m
     assert run("--set", "wolf = 7") == 2
     assert "the NAMEs are hare, lynx" in capsys.readouterr().err
     assert not output.exists()
+
+
+def test_rows_at_the_end_without_a_value_are_forecast_and_not_read():
+    values = np.concatenate([wave().values, np.full((2, 2), np.nan)])
+    (read,), known = split_known([Series(values, ("hare", "lynx"), "a")])
+    assert known is None
+    np.testing.assert_array_equal(read.values, wave().values)

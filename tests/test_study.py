@@ -243,7 +243,7 @@ def test_flops_add_up_to_the_ledger(study: Study):
             total = sum(part[convention] for part in spent.values())
             assert row[convention] == total
             assert study.result(row["run"])["flops"][convention]["total"] == total
-        assert row["share"] == row["hardware"] / TINY["budget"]
+        assert row["share"] == pytest.approx(row["hardware"] / TINY["budget"], rel=1e-12)
     assert (flops["hardware"] == flops[["training", "validation", "forecasts"]].sum(axis=1)).all()
     for stage in stages.to_dict("records"):
         of_stage = flops[flops["stage"] == stage["stage"]]

@@ -68,19 +68,18 @@ def known_future(series: Sequence[Series], horizon: int, known: Known | None) ->
 def split_known(series: Sequence[Series]) -> tuple[list[Series], list[Series] | None]:
     """Series as a table holds them, each up to its last row with an observed value; and the rows that follow.
 
-    The latter are those of the variables known beforehand, for `predict`; None where there is no such variable.
+    The latter are those of the variables known beforehand, for `predict`; None where there is no such variable. Rows at
+    the end of a table that hold no value, as for years that are still to come, are thus forecast and not read.
     """
-    if not series[0].known:
-        return list(series), None
     pasts, futures = [], []
     for one in series:
         seen = np.flatnonzero(~np.isnan(one.values[:, len(one.known) :]).all(1))
         end = int(seen[-1]) + 1 if len(seen) else one.steps
         pasts.append(one.slice(0, end))
-        if end < one.steps:
+        if one.known and end < one.steps:
             rest, names = one.slice(end, one.steps), one.known
             futures.append(replace(rest, values=rest.values[:, : len(names)], names=names, known=(), past=()))
-    return pasts, futures
+    return pasts, futures if series[0].known else None
 
 
 def known_of(windows: Sequence[Window]) -> NDArray[np.float64] | None:

@@ -71,12 +71,17 @@ def forecast(
     from loracast.forecast import FRAMES, PICTURES, write_frame
     from loracast.forecaster import Forecaster
     from loracast.scenario import set_values, split_known
+    from loracast.series.types import listed
 
     picture = None if no_plot else plot or output.with_suffix(".png")
     for path, suffixes in ((output, FRAMES), (paths, FRAMES), (picture, PICTURES)):
         if path:
             check_file(path, suffixes)
-    series, known = split_known(columns.read(data))
+    read = columns.read(data)
+    series, known = split_known(read)
+    ended = [whole for whole, part in zip(read, series) if part.steps < whole.steps]
+    if ended and known is None:
+        note(f"{listed([one.id for one in ended])}: the last rows hold no value, and are forecast")
     for text in event:
         read_event(text, series[0].targets)
     known = set_values(set_, series, horizon, known) if set_ else known
