@@ -3,8 +3,8 @@
 A flow is fitted by its parameters, its initial state and its step, each within the range that the family's own draws
 span, from several starts; what it shows is an affine map of its visible state, fitted by least squares. A family in
 closed form is fitted by the speed and the place of members of a pool, and an affine map. Both are generous to the
-family: a box
-holds combinations that it never draws. `python tests/fits.py` prints the errors of all families and of plants.
+family: a box holds combinations that it never draws. `python tests/fits.py` prints the errors of all families and of
+plants.
 
 Shapes: Q queries, M members of a pool, R fits in one batch, P unknowns, T steps, D components.
 """
@@ -135,7 +135,7 @@ def fit(search: Search, unknowns: Tensor, members: Tensor, queries: Tensor, roun
 def fit_error(search: Search, queries: Floats, *, starts: int = 3, rounds: int = 12) -> float:
     """Median over queries [Q, WINDOW, 2] of the mean absolute error after the context of what fits the context best.
 
-    In standard deviations of the context; queries are tried as they are and in logarithms, and the lesser median counts.
+    In standard deviations of the context; queries are tried as they are and in logarithms; the lesser median counts.
     """
     return min(_fit_error(search, form, starts, rounds) for form in (queries, np.log(queries)))
 
