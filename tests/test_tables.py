@@ -224,3 +224,40 @@ def test_what_could_be_read_otherwise_is_told(tmp_path: Path, content: str, firs
     reading = read(tmp_path / "table.csv")
     assert reading.series[0].time[0] == first
     assert any(says in notice for notice in reading.notices), reading.notices
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("year,hare,lynx\n2001,31,2,29,8\n2002,42,5,27,1\n2003,12,1,20,0\n", "where commas are decimal signs"),
+        ("years_BP,x\n1000,1\n2000,5\n3000,2\n", "counts back from the present"),
+        ("year,x\n2001,1\n2002,5\n2003,2\n20004,1\n2005,3\n2006,2\n", "between 2006 and 20004"),
+        ("year,x\n97,1\n98,5\n99,2\n0,1\n1,3\n2,2\n", "more than half of an even grid would be absent"),
+        (
+            "year,Jan,Feb,Mar,Apr,May,Jun,Jul,Aug,Sep,Oct,Nov,Dec\n" + "2001,1,2,3,4,5,6,7,8,9,8,7,6\n" * 3,
+            "a column a month",
+        ),
+        ("year,x\n2001,1\n2002,5\nTotal,6\n", "take that row out"),
+    ],
+)
+def test_what_would_be_read_wrongly_is_refused(tmp_path: Path, content: str, message: str):
+    (tmp_path / "table.csv").write_text(content)
+    with pytest.raises(DataError) as caught:
+        read(tmp_path / "table.csv")
+    assert message in str(caught.value)
+
+
+def test_weeks_of_years_are_iso_weeks_and_lists_are_text():
+    frame = pd.DataFrame({"year": [2020, 2020, 2021, 2021], "week": [52, 53, 1, 2], "x": [1.0, 5, 2, 3]})
+    reading = read_frame(frame, Columns())
+    assert reading.series[0].calendar.texts(reading.series[0].time)[1:3] == ["2020-12-28", "2021-01-04"]
+    assert not reading.notices
+    lists = pd.DataFrame({"year": [1, 2, 3], "x": [1.0, 5, 2], "note": [[1, 2], [3], []]})
+    assert read_frame(lists, Columns()).series[0].names == ("x",)
+
+
+def test_a_suspicious_number_is_told():
+    frame = pd.DataFrame({"year": range(2001, 2007), "x": [12.0, 31, 9999, 22, 18, 9999]})
+    assert any("--missing 9999" in notice for notice in read_frame(frame, Columns()).notices)
+    kept = read_frame(frame, Columns(missing=("9999",))).series[0].values
+    assert np.isnan(kept[[2, 5]]).all()

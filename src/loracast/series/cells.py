@@ -157,6 +157,19 @@ def missing_codes(numbers: NDArray[np.float64]) -> list[float]:
     return [code for code in found if code <= -999 and np.abs(others).max() < -code / 5]
 
 
+def suspected_code(numbers: NDArray[np.float64]) -> float | None:
+    """A number such as 9999 that is ten times as large as all others and may stand for a missing one."""
+    for code in (999.0, 9999.0, 99999.0, -999.0, -9999.0, -99999.0):
+        others = np.abs(numbers[(numbers != code) & ~np.isnan(numbers)])
+        if np.any(numbers == code) and len(others) and others.max() < abs(code) / 10:
+            return code
+    return None
+
+
 def as_texts(cells: Iterable[Any]) -> pa.Array:
     """Cells of any kind as a column of text."""
-    return strip(pa.array(["" if cell is None or cell != cell else str(cell) for cell in cells], pa.string()))
+    texts = ["" if cell is None or (isinstance(cell, float) and cell != cell) else str(cell) for cell in cells]
+    return strip(pa.array(texts, pa.string()))
+            pa.string(),
+        )
+    )

@@ -15,7 +15,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from loracast.errors import DataError
-from loracast.series.cells import NumberStyle, missing, missing_codes, parse_numbers, pc
+from loracast.series.cells import NumberStyle, missing, missing_codes, parse_numbers, pc, suspected_code
 from loracast.series.dates import Order, compact, orders_of, parse_dates, parse_ordered, seasons_of
 from loracast.series.grid import infer_calendar
 from loracast.series.text import Cells
@@ -119,6 +119,10 @@ class Table:
                 shown = ", ".join(f"{code:g}" for code in codes)
                 self.notices.append(f"{shown} in column '{name}' read as missing ({count} cell{'s' * (count > 1)})")
                 numbers = np.where(np.isin(numbers, codes), np.nan, numbers)
+            if (suspect := suspected_code(numbers)) is not None:
+                self.notices.append(
+                    f"column '{name}' holds {suspect:g}, far from all else: if it means missing, say --missing {suspect:g}"
+                )
             columns.append(numbers)
         return np.column_stack(columns)
 
@@ -264,7 +268,8 @@ class Table:
                 name,
                 row,
                 f"{texts[codes[row]]!r} is neither a number nor a date that can be read in one way; write dates as "
-                "2020-01-31 (years from 1678 to 2262; others as numbers), or choose the times with --time",
+                "2020-01-31 (years from 1678 to 2262; others as numbers), take that row out if it is none of the data, "
+                "or choose the times with --time",
             )
         return dates[codes], zone
 
@@ -330,7 +335,8 @@ class Table:
             if wrong := np.flatnonzero(date.astype("datetime64[M]") != month).tolist():
                 raise self.problem(names[2], wrong[0], f"that month has no day {day[wrong[0]] + 1}")
         else:
-            date = year.astype("datetime64[D]") + (number * (7 if unit == "week" else 1)).astype("timedelta64[D]")
+            date = _first_monday(year) if unit == "week" else year.astype("datetime64[D]")
+            date = date + (number * (7 if unit == "week" else 1)).astype("timedelta64[D]")
         clock = np.rint(parts[3] * 3.6e12).astype("timedelta64[ns]") if len(parts) > 3 else np.timedelta64(0, "ns")
         return date.astype("datetime64[ns]") + clock
 
@@ -350,3 +356,10 @@ class Table:
         if absent.any():
             row = int(np.argmax(absent))
             raise self.problem(name, row, "the time is missing; give every row a time, or choose the times with --time")
+
+
+def _first_monday(year: NDArray[Any]) -> NDArray[Any]:
+    """The Monday [R] of the first ISO week of each year: of the week that holds the fourth of January."""
+    fourth = year.astype("datetime64[D]") + np.timedelta64(3, "D")
+    weekday = (fourth.astype(np.int64) + 3) % 7  # Mondays are 0
+    return fourth - weekday.astype("timedelta64[D]")

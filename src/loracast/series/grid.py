@@ -116,14 +116,15 @@ def place(time: NDArray[Any], zone: str | None = None) -> tuple[Calendar, NDArra
     Returns:
         The calendar, each time's position [T] on it, the times [T] there, and the furthest move as a share of a step.
 
-    Raises DataError where a time would move by more than a quarter of a step, or two times meet.
+    Raises DataError where a time would move by more than a quarter of a step, two times meet, or most steps are absent.
     """
     calendar, fraction = _nearest(time, zone)
     angle = np.angle(np.exp(2j * np.pi * fraction).mean()) / (2 * np.pi)
     positions = np.rint(fraction - angle).astype(np.int64)
     moves = np.abs(fraction - angle - positions)
-    if moves.max() > MOST_MOVED or np.any(np.diff(positions) < 1):
-        raise DataError(_uneven(time, calendar))
+    sparse = positions[-1] - positions[0] + 1 > 2 * len(time)
+    if moves.max() > MOST_MOVED or np.any(np.diff(positions) < 1) or sparse:
+        raise DataError(_uneven(time, calendar, sparse))
     middle = int(np.argmin(moves))
     placed = calendar.times(time[middle], positions - positions[middle])
     return calendar, positions - positions[0], placed, float(moves.max())
@@ -157,8 +158,8 @@ def _nearest(time: NDArray[Any], zone: str | None) -> tuple[Calendar, NDArray[np
     return Calendar("second", count, 1, zone), (time - time[0]).astype(np.float64) / 1e9 / count
 
 
-def _uneven(time: NDArray[Any], calendar: Calendar) -> str:
-    """What to do about times [T] that lie on no even calendar."""
+def _uneven(time: NDArray[Any], calendar: Calendar, sparse: bool) -> str:
+    """What to do about times [T] that lie on no even calendar, or on one of which more than half is absent."""
     distances = np.diff(time)
     if time.dtype.kind != "M":
         low, middle, high = (f"{value:.4g}" for value in np.quantile(distances, [0, 0.5, 1]))
@@ -167,9 +168,17 @@ def _uneven(time: NDArray[Any], calendar: Calendar) -> str:
         days = distances.astype(np.float64) / 8.64e13
         low, middle, high = (_days(value) for value in np.quantile(days, [0, 0.5, 1]))
         every = _alias(calendar)
+    spread = f"the times are not evenly spaced: {low} to {high} apart, {middle} in the middle"
+    if sparse:
+        first = int(distances.argmax())
+        after, then = calendar.texts(time[first : first + 2])
+        return (
+            f"{spread}, so that more than half of an even grid would be absent, most of it between {after} and {then}; "
+            f"correct a time that is mistaken, or choose a grid with --every {every} --aggregate mean"
+        )
     return (
-        f"the times are not evenly spaced: {low} to {high} apart, {middle} in the middle, and some lie more than a "
-        f"quarter of a step from any even grid; choose one with --every {every} --aggregate mean"
+        f"{spread}, and some lie more than a quarter of a step from any even grid; choose one with --every {every} "
+        "--aggregate mean"
     )
 
 

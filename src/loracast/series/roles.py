@@ -83,7 +83,8 @@ class Roles:
 
 def find_roles(table: Table, columns: Columns) -> Roles:
     """What the columns of a table are for. A DataError where that is not clear, which says how to make it clear."""
-    _refuse_sideways(table)
+    if not columns.targets:
+        _refuse_sideways(table)
     for role, names in (("--time", [columns.time] if columns.time else []), ("--id", columns.id)):
         _present(table, role, names)
     for role, names in (("--columns", columns.targets), ("--known", columns.known), ("--past", columns.past)):
@@ -94,6 +95,12 @@ def find_roles(table: Table, columns: Columns) -> Roles:
     roles.id = columns.id or _find_ids(table, [name for name in free if name != columns.time], roles)
     free = [name for name in free if name not in roles.id]
     roles.time = (columns.time,) if columns.time else _find_time(table, free, roles, bool(columns.targets))
+    for name in roles.time:
+        if {*words.plain(name).split(" ")} & words.BACKWARDS and not columns.time:
+            raise DataError(
+                f"{table.source}: column '{name}' counts back from the present, so that larger is earlier; give years "
+                f"that grow, such as negative ones, or say --time {_quoted(name)} if they do"
+            )
     free = [name for name in free if name not in roles.time]
     if not columns.id and roles.time:
         _doubt_ids(table, roles)
@@ -113,6 +120,12 @@ def find_roles(table: Table, columns: Columns) -> Roles:
 
 def _refuse_sideways(table: Table) -> None:
     """A DataError for a table with a column a time and a row a variable."""
+    months = [name for name in table.names if words.month_number(name) and not words.is_time(name)]
+    if len(months) >= 6 and len(months) >= len(table.names) - 3:
+        raise DataError(
+            f"{table.source}: the table has a column a month ({months[0]}, {months[1]}, …); turn it, so that each row "
+            "is a month and each column a variable, or name the variables with --columns"
+        )
     named = [table.style.parse(name) for name in table.names]
     numbers = [number for number in named if number is not None]
     if len(numbers) >= 4 and len(numbers) >= len(named) - 4 and np.all(np.diff(numbers) > 0):

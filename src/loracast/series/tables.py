@@ -149,7 +149,9 @@ def read_excel(path: Path, columns: Columns) -> Reading:
             sheets = [(sheet.title, list(sheet.iter_rows(values_only=True))) for sheet in book.worksheets]
     except (BadZipFile, KeyError, ValueError, OSError) as error:
         raise DataError(f"{path}: not an Excel file (.xlsx): {error}; save it anew or as CSV") from error
-    filled = [(title, rows) for title, rows in sheets if any(cell is not None for row in rows for cell in row)]
+    sizes = [sum(any(cell is not None for cell in row) for row in rows) for _, rows in sheets]
+    least = 2 if max(sizes, default=0) > 1 else 1  # a sheet with a line of text alone is no table
+    filled = [sheet for sheet, size in zip(sheets, sizes) if size >= least]
     if not filled:
         raise DataError(f"{path}: the file is empty; its first row names the columns")
     title, rows = filled[0]

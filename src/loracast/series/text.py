@@ -220,6 +220,8 @@ def _slow(path: Path, text: str, delimiter: str, width: int) -> TextTable:
     title = 0
     while title < len(records) - 1 and len(records[title][1]) < width - 1 and len(records[title + 1][1]) <= width:
         title += 1
+    if title and all(_numeric(cell) for cell in records[title][1]):
+        title = 0  # what stands above numbers is their header
     if title:
         shown = " ".join(records[0][1])[:60]
         notices.append(f"{title} line{'s' * (title > 1)} above the header left out: {shown!r}")
@@ -236,9 +238,11 @@ def _slow(path: Path, text: str, delimiter: str, width: int) -> TextTable:
         while len(record) > len(header) and not record[-1].strip():
             record = record[:-1]
         if len(record) != len(header):
+            split = delimiter == "," and len(record) > len(header)
+            hint = " (where commas are decimal signs, separate cells by semicolons)" if split else ""
             raise DataError(
                 f"{path}, row {line}: {len(record)} cells, but the header has {len(header)}; correct that row, or "
-                "begin it with # if it is a remark"
+                f"begin it with # if it is a remark{hint}"
             )
         lines.append(line)
         for column, cell in zip(columns, record):

@@ -53,6 +53,7 @@ ID = {
     *("standort", "ort", "gebiet", "art", "nom", "nombre", "nome", "especie", "espece", "sitio", "sito", "lieu"),
     *("estacion", "stazione", "parcelle", "parcela", "pays", "pais", "land", "stad", "soort", "gatunek", "вид", "品种"),
 }
+BACKWARDS = {"bp", "ago", "ka", "kyr", "ma", "b2k"}  # words of times that count back from the present
 CORE_ID = {"id", "series", "series id", "unique id", "item id"}
 ROW_NUMBER = {"", "index", "row", "row id", "rownames", "row names", "row number", "rowid", "x1", "no", "nr", "#"}
 UNNAMED = re.compile(r"unnamed:? ?\d*( level \d+)?|column \d+|\.\.\.1")
