@@ -170,6 +170,3 @@ def as_texts(cells: Iterable[Any]) -> pa.Array:
     """Cells of any kind as a column of text."""
     texts = ["" if cell is None or (isinstance(cell, float) and cell != cell) else str(cell) for cell in cells]
     return strip(pa.array(texts, pa.string()))
-            pa.string(),
-        )
-    )
