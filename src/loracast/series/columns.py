@@ -121,7 +121,7 @@ class Table:
                 numbers = np.where(np.isin(numbers, codes), np.nan, numbers)
             if (suspect := suspected_code(numbers)) is not None:
                 self.notices.append(
-                    f"{suspect:g} in column '{name}' is far from all else: if it means missing, say --missing {suspect:g}"
+                    f"{suspect:g} in column '{name}' is far from all else; if it means missing: --missing {suspect:g}"
                 )
             columns.append(numbers)
         return np.column_stack(columns)
