@@ -70,6 +70,30 @@ def frame(times: Any, name: str = "date", **more: Any) -> pd.DataFrame:
     return pd.DataFrame({name: times, "hare": HARE, "lynx": LYNX, **more})
 
 
+def zoned_clock(start: str) -> list[str]:
+    return pd.date_range(start, periods=STEPS, freq="h", tz="Europe/Berlin").strftime("%Y-%m-%d %H:%M").tolist()
+
+
+def with_value(row: int, value: float) -> np.ndarray:
+    values = NUMBERS.copy()
+    values[row, 0] = value
+    return values
+
+
+POLISH = [
+    "styczeń",
+    "luty",
+    "marzec",
+    "kwiecień",
+    "maj",
+    "czerwiec",
+    "lipiec",
+    "sierpień",
+    "wrzesień",
+    "październik",
+    "listopad",
+    "grudzień",
+]
 YEARS = list(range(1900, 1900 + STEPS))
 MONTHS = dates("MS")
 GAP = [8, 9, 10, 11]
@@ -411,6 +435,175 @@ TABLES: list[Ordinary] = [
         refused="stands on its side",
     ),
     Ordinary("old-excel.xls", text("binary"), refused="save the sheet as .xlsx"),
+    # Refused, since a reading would be a guess.
+    Ordinary(
+        "bare-decimal-commas.csv",
+        text("year,hare\n" + "\n".join(f"{y},{comma(a)}" for y, a in zip(YEARS, HARE)) + "\n"),
+        refused="separate cells by semicolons",
+    ),
+    Ordinary(
+        "total-label.csv", text(lines([*YEARS[:-1], "Total"], header="year,hare,lynx")), refused="take that row out"
+    ),
+    Ordinary("years-bp.csv", text(lines(YEARS[::-1], header="years_BP,hare,lynx")), refused="years that grow"),
+    Ordinary(
+        "clock-alone.csv",
+        text(lines([f"{hour:02}:00" for hour in range(STEPS)])),
+        refused="'00:00' is a time of day without a date",
+    ),
+    Ordinary(
+        "months-alone.csv",
+        text(lines(dates("MS", form="%b"), header="month,hare,lynx")),
+        refused="'Jan' is a month without a year",
+    ),
+    Ordinary(
+        "spring-and-autumn.csv",
+        text(lines([f"{('spring', 'autumn')[n % 2]} {2000 + n // 2}" for n in range(STEPS)], header="date,hare,lynx")),
+        refused="row 2, column 'date': 'spring 2000' is neither a number nor a date",
+    ),
+    Ordinary(
+        "unknown-months.csv",
+        text(lines([f"{'abcdefghijkl'[n % 12]}. {2000 + n // 12}" for n in range(STEPS)], header="when?,hare,lynx")),
+        refused="row 2, column 'when?': 'a. 2000'",
+    ),
+    Ordinary(
+        "no-such-day.csv", text(lines(["2021-02-31", *dates("D")[1:]], header="date,hare,lynx")), refused="'2021-02-31'"
+    ),
+    Ordinary(
+        "clocks-set-back.csv",
+        text(lines(zoned_clock("2024-10-26 20:00"), header="time,hare,lynx")),
+        refused="time 2024-10-27 02:00 appears twice in series 'clocks-set-back'; if clocks were set back then",
+    ),
+    Ordinary("cyrillic.csv", text(lines(YEARS, header="год,заяц,рысь"), "cp1251"), refused="save it as UTF-8"),
+    Ordinary(
+        "zero-byte.csv",
+        text(with_cells(lines(YEARS, header="year,hare,lynx"), {4: "3\0"})),
+        refused="row 6: the file holds a zero byte",
+    ),
+    Ordinary(
+        "brackets.csv",
+        text(with_cells(lines(YEARS, header="year,hare,lynx"), {4: "(32.1)"})),
+        refused="'(32.1)' is not a number; correct it, leave it empty",
+    ),
+    Ordinary(
+        "merged-ids.csv",
+        text(
+            lines(YEARS, header="year,hare,lynx")
+            .replace("year", "site,year")
+            .replace("\n19", "\n,19")
+            .replace("\n,", "\nA,", 1)
+        ),
+        refused="a cell that is merged in a spreadsheet fills the first of its rows only",
+    ),
+    Ordinary(
+        "year-and-season.csv",
+        text(lines([f"{2000 + n // 2},{('wet', 'dry')[n % 2]}" for n in range(STEPS)], header="year,season,hare,lynx")),
+        refused="write year and season as one time",
+    ),
+    Ordinary(
+        "formulas.xlsx", lambda path: _formulas(path), refused="row 5, column 'lynx': the value of the formula =B5*2"
+    ),
+    # Read as they are, with a doubt.
+    Ordinary(
+        "total-row.csv",
+        text(lines(YEARS, header="year,hare,lynx") + f"1924,{HARE.sum():.2f},{LYNX.sum():.2f}\n"),
+        values=np.vstack([NUMBERS, np.round(NUMBERS.sum(0), 2)]),
+        says=("row 26 holds the sums of all rows before it",),
+        first="1900",
+        last="1924",
+        spacing="yearly",
+    ),
+    Ordinary(
+        "far-value.csv",
+        text(with_cells(lines(YEARS, header="year,hare,lynx"), {4: '"1,234"'})),
+        values=with_value(4, 1234.0),
+        says=(
+            "read with a comma between thousands",
+            "1234 in column 'hare' (row 6) is 24.8 times as large as all else",
+        ),
+        **YEARLY,
+    ),
+    Ordinary(
+        "errors-and-totals.csv",
+        lambda path: frame(YEARS, "year", hare_se=HARE / 10, lat=52.1, total=HARE + LYNX + HARE / 10 + 52.1).to_csv(
+            path, index=False
+        ),
+        names=("hare", "lynx", "hare_se", "lat", "total"),
+        values=np.column_stack([NUMBERS, HARE / 10, np.full(STEPS, 52.1), HARE + LYNX + HARE / 10 + 52.1]),
+        says=("'hare_se' is called like an error", "'lat' is 52.1 in all rows", "'total' is the sum of others"),
+        **YEARLY,
+    ),
+    Ordinary(
+        "rain-goes-on.csv",
+        text(lines(YEARS, header="year,hare,rain") + "1924,,5\n1925,,6\n1926,,7\n"),
+        names=("hare", "rain"),
+        values=np.vstack([NUMBERS, [[np.nan, 5], [np.nan, 6], [np.nan, 7]]]),
+        says=("'hare' has its last value at 1923, rain at 1926; if rain is known for the future, say --known rain",),
+        first="1900",
+        last="1926",
+        spacing="yearly",
+    ),
+    Ordinary(
+        "serial-days.csv",
+        text(lines(range(43831, 43831 + STEPS), header="date,hare,lynx")),
+        says=("43831 would be 2020-01-01",),
+        first="43831",
+        last="43854",
+        spacing="in steps of 1",
+    ),
+    Ordinary(
+        "header-again.csv",
+        text(lines(YEARS, header="year,hare,lynx").replace("\n1912", "\nyear,hare,lynx\n1912")),
+        says=("row 14 is left out, for the header is repeated there",),
+        **YEARLY,
+    ),
+    # Other forms of dates.
+    Ordinary(
+        "morning.csv",
+        text(lines([f"{day},8:00 AM" for day in dates("D")], header="date,time,hare,lynx")),
+        first="2019-01-01 08:00",
+        last="2019-01-24 08:00",
+        spacing="daily",
+    ),
+    Ordinary(
+        "short-iso.csv",
+        text(
+            lines(
+                [f"2019-{n % 12 + 1}-1" if n < 12 else f"2020-{n % 12 + 1}-1" for n in range(STEPS)],
+                header="date,hare,lynx",
+            )
+        ),
+        **MONTHLY,
+    ),
+    Ordinary(
+        "polish-months.csv",
+        text(lines([f"{POLISH[n % 12]} {2019 + n // 12}" for n in range(STEPS)], header="miesiąc,hare,lynx")),
+        **MONTHLY,
+    ),
+    Ordinary(
+        "chinese-months.csv",
+        text(lines([f"{2019 + n // 12}年{n % 12 + 1}月" for n in range(STEPS)], header="日期,hare,lynx")),
+        **MONTHLY,
+    ),
+    Ordinary(
+        "trimestres.csv",
+        text(lines([f"T{n % 4 + 1} {2019 + n // 4}" for n in range(STEPS)], header="trimestre,hare,lynx")),
+        first="2019-01",
+        last="2024-10",
+        spacing="quarterly",
+    ),
+    Ordinary(
+        "half-years.csv",
+        text(lines([f"{2010 + n // 2}-S{n % 2 + 1}" for n in range(STEPS)], header="period,hare,lynx")),
+        first="2010-01",
+        last="2021-07",
+        spacing="every 6 months",
+    ),
+    Ordinary(
+        "seasons.csv",
+        text(lines([f"{year}/{(year + 1) % 100:02}" for year in YEARS], header="season,hare,lynx")),
+        says=("read as the years in which they begin",),
+        **YEARLY,
+    ),
     # With options.
     Ordinary(
         "duplicates-mean.csv",
@@ -445,6 +638,16 @@ TABLES: list[Ordinary] = [
         **YEARLY,
     ),
 ]
+
+
+def _formulas(path: Path) -> None:
+    import openpyxl
+
+    book = openpyxl.Workbook()
+    book.active.append(["year", "hare", "lynx"])
+    for row, (year, hare) in enumerate(zip(YEARS, HARE), 2):
+        book.active.append([year, float(hare), f"=B{row}*2" if row > 4 else 1.0])
+    book.save(path)
 
 
 def _sheets(path: Path) -> None:

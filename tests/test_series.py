@@ -21,6 +21,7 @@ from loracast.series import (
     Columns,
     Series,
     Window,
+    read,
     read_series,
     read_split,
     split_series,
@@ -248,7 +249,7 @@ def test_round_trip_is_exact(tmp_path, suffix, data):
     path = tmp_path / f"file{suffix}"
     write_series(series, path)
     ids = ("id",) if suffix != ".h5" and [one.id for one in series] != ["file"] else ()
-    assert_same(read_series(path, Columns(id=ids, targets=series[0].names)), series)
+    assert_same(read(path, Columns(id=ids, targets=series[0].names)).series, series)
     assert list(tmp_path.iterdir()) == [path]
 
 
@@ -299,7 +300,7 @@ def test_csv_comments_blank_lines_spaces_and_missing(tmp_path):
     path = csv_file(
         tmp_path, '\ufeff# a "quoted, comment\nYear, hare ,lynx\n\n1900, 30,NA\n# more\n1901,,"4.5"\n1902,nan,1e3\n'
     )
-    (one,) = read_series(path)
+    (one,) = read(path).series
     assert one.id == "data"
     assert one.names == ("hare", "lynx")
     assert one.time is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +17,9 @@ from loracast.settings import Device, Precision
 
 
 def _listed(_type: Any, tokens: Sequence[Token]) -> tuple[str, ...]:
-    """Names that are separated by commas or given one by one."""
-    return tuple(name.strip() for token in tokens for name in token.value.split(",") if name.strip())
+    """Names that are separated by commas or given one by one; a name that holds a comma stands in quotes."""
+    records = csv.reader((token.value for token in tokens), skipinitialspace=True)
+    return tuple(name.strip() for record in records for name in record if name.strip())
 
 
 Names = Annotated[tuple[str, ...], Parameter(converter=_listed, n_tokens=1)]
@@ -61,6 +63,9 @@ class DataOptions:
     missing: Names = ()
     """Further texts or numbers that mean "missing", as in --missing -1,unknown."""
 
+    sheet: str | None = None
+    """Sheet of an Excel file; the first that holds a table unless given."""
+
     names: Names = ()
     """New names of the variables in their order, as in --names prey,predator; those of the file unless given."""
 
@@ -71,7 +76,7 @@ class DataOptions:
         columns = Columns(
             self.time,
             *(self.id, self.columns, self.known, self.past),
-            *(self.every, self.aggregate, self.duplicates, self.dates, self.zone, self.missing),
+            *(self.every, self.aggregate, self.duplicates, self.dates, self.zone, self.missing, self.sheet),
         )
         with Display() as display:
             display(f"reading {path.name}", None)

@@ -21,15 +21,20 @@ ZONED = re.compile(r"\d{1,2}(:\d{2}){1,2}(\.\d+)?\s*(Z|UTC|GMT|[+-]\d{2}:?\d{2})
 DIGITS = re.compile(
     r"(?P<a>\d{1,2})(?P<s>[./-])(?P<b>\d{1,2})(?P=s)(?P<y>\d{4}|\d{2})(?:[ T,]+(?P<clock>\d{1,2}:\d{2}.*))?"
 )
-YEAR_FIRST = re.compile(r"(\d{4})[/.](\d{1,2})[/.](\d{1,2})(?:[ T]+(\d{1,2}:\d{2}.*))?")
+YEAR_FIRST = re.compile(r"(\d{4})([/.-])(\d{1,2})\2(\d{1,2})(?:[ T]+(\d{1,2}:\d{2}.*))?")
+CHINESE = re.compile(r"(\d{4})\s*年\s*(\d{1,2})\s*月(?:\s*(\d{1,2})\s*[日号])?")
 NAMED = re.compile(
     r"(?:(?P<d>\d{1,2})(?:\.|st|nd|rd|th)?[\s\-/]+)?(?P<m>[^\W\d_]+)\.?(?:[\s\-/]+(?P<d2>\d{1,2})(?:st|nd|rd|th)?,?(?=\s+\d{4}))?"
     r"[\s\-/,]*(?:de\s+)?(?P<y>\d{4}|\d{2})(?:[ T,]+(?P<clock>\d{1,2}:\d{2}.*))?"
 )
 NAMED_LAST = re.compile(r"(?P<y>\d{4})[\s\-/]*(?P<m>[^\W\d_]{3,})\.?(?:[\s\-/]+(?P<d>\d{1,2}))?")
 PARTS: list[tuple[re.Pattern[str], Callable[[re.Match[str]], str]]] = [
-    (re.compile(r"(\d{4})[ -]?Q([1-4])", re.IGNORECASE), lambda m: f"{m[1]}-{3 * int(m[2]) - 2:02}-01"),
-    (re.compile(r"Q([1-4])[ /-]*(\d{4})", re.IGNORECASE), lambda m: f"{m[2]}-{3 * int(m[1]) - 2:02}-01"),
+    (re.compile(r"(\d{4})[ /-]?[QTK]([1-4])", re.IGNORECASE), lambda m: f"{m[1]}-{3 * int(m[2]) - 2:02}-01"),
+    (re.compile(r"[QTK]([1-4])[ /-]*(\d{4})", re.IGNORECASE), lambda m: f"{m[2]}-{3 * int(m[1]) - 2:02}-01"),
+    (re.compile(r"([1-4])[QTK][ /-]?(\d{4})", re.IGNORECASE), lambda m: f"{m[2]}-{3 * int(m[1]) - 2:02}-01"),
+    (re.compile(r"(\d{4})[ /-]?[HS]([12])", re.IGNORECASE), lambda m: f"{m[1]}-{6 * int(m[2]) - 5:02}-01"),
+    (re.compile(r"[HS]([12])[ /-]*(\d{4})", re.IGNORECASE), lambda m: f"{m[2]}-{6 * int(m[1]) - 5:02}-01"),
+    (CHINESE, lambda m: f"{m[1]}-{int(m[2]):02}-{int(m[3] or 1):02}"),
     (re.compile(r"(\d{4})M(\d{2})", re.IGNORECASE), lambda m: f"{m[1]}-{m[2]}-01"),
     (re.compile(r"(\d{1,2})[/.-](\d{4})"), lambda m: f"{m[2]}-{int(m[1]):02}-01"),
     (re.compile(r"(\d{4})[/.](\d{1,2})"), lambda m: f"{m[1]}-{int(m[2]):02}-01"),
@@ -115,13 +120,13 @@ def compact(numbers: NDArray[np.float64]) -> Dates | None:
 
 def _iso(text: str) -> str:
     """A text as ISO 8601, where it is a date in some other way that cannot be misread; else as it is."""
-    if text[:4].isdigit() and text[4:5] == "-" and len(text) >= 7 and "W" not in text.upper():
+    if re.match(r"\d{4}-\d{2}(?!\d)", text) and not re.search(r"[AP]\.?M\.?$", text, re.IGNORECASE):
         return re.sub(r"\s*(UTC|GMT)$", "Z", text)
     for pattern, write in PARTS:
         if match := pattern.fullmatch(text):
             return write(match)
     if match := YEAR_FIRST.fullmatch(text):
-        return f"{match[1]}-{int(match[2]):02}-{int(match[3]):02}{_clock(match[4])}"
+        return f"{match[1]}-{int(match[3]):02}-{int(match[4]):02}{_clock(match[5])}"
     if (match := NAMED.fullmatch(text) or NAMED_LAST.fullmatch(text)) and (month := month_number(match["m"])):
         found = match.groupdict()
         day = found.get("d") or found.get("d2") or 1

@@ -9,11 +9,11 @@ from pathlib import Path
 
 from loracast.errors import DataError
 from loracast.files import atomic_path, check_folder
+from loracast.series.excel import read_excel
 from loracast.series.hdf5 import read_hdf5, write_hdf5
 from loracast.series.roles import BY_CONVENTION, Columns
 from loracast.series.tables import (
     Reading,
-    read_excel,
     read_parquet,
     read_table,
     reading_warnings,

@@ -174,7 +174,7 @@ def _uneven(time: NDArray[Any], calendar: Calendar, sparse: bool) -> str:
         after, then = calendar.texts(time[first : first + 2])
         return (
             f"{spread}, so that more than half of an even grid would be absent, most of it between {after} and {then}; "
-            f"correct a time that is mistaken, or choose a grid with --every {every} --aggregate mean"
+            f"correct a time that is mistaken, or choose a grid with --every, such as {every}"
         )
     return (
         f"{spread}, and some lie more than a quarter of a step from any even grid; choose one with --every {every} "

@@ -17,6 +17,7 @@ from loracast.errors import DataError
 from loracast.series.columns import Table
 from loracast.series.roles import Columns
 from loracast.series.tables import Reading, iso_dates
+from loracast.series.times import times
 from loracast.series.types import Series, check_labels
 
 if TYPE_CHECKING:
@@ -45,9 +46,8 @@ def read_hdf5(path: Path, columns: Columns) -> Reading:
     check_labels(ids, f"{path}: series id")
     try:
         if time is not None and time.dtype == object:
-            time, _ = Table(str(path), path.stem, {"time": pa.array(time.tolist())}, range(1, len(time) + 1)).times(
-                ["time"], None
-            )
+            texts = Table(str(path), path.stem, {"time": pa.array(time.tolist())}, range(1, len(time) + 1))
+            time, _ = times(texts, ["time"], None)
         first = Series(values[0], tuple(names), ids[0], time)
         series = [first, *(replace(first, values=one, id=name) for one, name in zip(values[1:], ids[1:]))]
         series, notices = _with_roles(series, columns)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from loracast.errors import ConfigError, DataError
 from loracast.series import words
 from loracast.series.columns import Table
+from loracast.series.times import is_clock, is_dates, is_part, looks_timed, names_years, no_time
 
 Aggregate = Literal["mean", "sum", "last", "median", "min", "max"]
 
@@ -34,6 +35,7 @@ class Columns:
     dates: the order of day and month in dates such as 01/02/2020, where the dates do not tell.
     zone: the time zone of the times, such as Europe/Berlin, where they do not tell.
     missing: further texts or numbers that mean "missing", such as -1.
+    sheet: the sheet of an Excel file; the first that holds a table unless given.
     """
 
     time: str | None = None
@@ -47,6 +49,7 @@ class Columns:
     dates: Literal["day-first", "month-first"] | None = None
     zone: str | None = None
     missing: tuple[str, ...] = ()
+    sheet: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("id", "targets", "known", "past", "missing"):
@@ -96,10 +99,11 @@ def find_roles(table: Table, columns: Columns) -> Roles:
     free = [name for name in free if name not in roles.id]
     roles.time = (columns.time,) if columns.time else _find_time(table, free, roles, bool(columns.targets))
     for name in roles.time:
-        if {*words.plain(name).split(" ")} & words.BACKWARDS and not columns.time:
+        backwards = {*words.plain(name).split(" ")} & words.BACKWARDS
+        if backwards and table.is_numeric(name) and np.nanmax(table.numbers(name), initial=0) > 0:
             raise DataError(
-                f"{table.source}: column '{name}' counts back from the present, so that larger is earlier; give years "
-                f"that grow, such as negative ones, or say --time {_quoted(name)} if they do"
+                f"{table.source}: column '{name}' counts back from the present, so that larger is earlier, and what "
+                "follows it would lie in the past; give years that grow, such as negative ones"
             )
     free = [name for name in free if name not in roles.time]
     if not columns.id and roles.time:
@@ -111,9 +115,11 @@ def find_roles(table: Table, columns: Columns) -> Roles:
     else:
         roles.targets = tuple(name for name in free if _is_variable(table, name, roles))
     if not roles.targets:
+        texts = [name for name in free if table.kind(name) == "text"]
+        cause = f" ({table.not_a_number(texts[0])})" if texts else ""
         raise DataError(
-            f"{table.source}: no column of numbers is left to forecast among {', '.join(table.names)}; name the "
-            "variables with --columns"
+            f"{table.source}: no column of numbers is left to forecast among {', '.join(table.names)}{cause}; correct "
+            "the table, or name the variables with --columns"
         )
     return roles
 
@@ -191,16 +197,16 @@ def _doubt_ids(table: Table, roles: Roles) -> None:
     if count == len(table):
         raise DataError(
             f"{table.source}: column '{doubtful[0]}' may tell series apart or be a variable, as no time appears twice; "
-            f"say --id {_quoted(doubtful[0])} or name the variables with --columns"
+            f"say --id {words.option(doubtful[0])} or name the variables with --columns"
         )
 
 
 def _find_time(table: Table, free: Sequence[str], roles: Roles, targets_given: bool) -> tuple[str, ...]:
     """The column of times, or the columns that hold a date in parts; none where nothing looks like one."""
     called = [name for name in free if words.is_time(name)]
-    if parts := _date_parts(table, [name for name in called if table.looks_timed(name) or table.is_part(name)]):
+    if parts := _date_parts(table, [name for name in called if looks_timed(table, name) or is_part(table, name)]):
         return parts
-    by_name = [name for name in called if table.looks_timed(name)]
+    by_name = [name for name in called if looks_timed(table, name)]
     if len(by_name) > 1:
         dated = [name for name in by_name if not table.is_numeric(name)]
         exact = [name for name in by_name if words.plain(name) in words.ANY_TIME]
@@ -221,10 +227,11 @@ def _find_time(table: Table, free: Sequence[str], roles: Roles, targets_given: b
     for name in () if targets_given else nearly:
         if _mostly_grows(table.numbers(name)):
             raise DataError(
-                f"{table.source}: column '{name}' is called like a time and mostly grows; say --time {_quoted(name)} "
-                f"if it holds the times, or choose what to forecast with --columns {_numbers(table, free)}"
+                f"{table.source}: column '{name}' is called like a time and mostly grows; say --time "
+                f"{words.option(name, False)} if it holds the times, or choose what to forecast with --columns "
+                f"{_numbers(table, free)}"
             )
-    dates = [name for name in free if table.is_dates(name)]
+    dates = [name for name in free if is_dates(table, name)]
     if len(dates) == 1:
         which = f"'{dates[0]}'" if dates[0] else "the column without a name"
         roles.notices.append(f"the times are those of {which}, the only dates")
@@ -253,8 +260,9 @@ def _by_content(table: Table, free: Sequence[str], roles: Roles, targets_given: 
             continue
         how = "in whole numbers" if shape == "whole" else "by even steps"
         raise DataError(
-            f"{table.source}: column '{name}' grows from row to row {how}, as times do; say --time {_quoted(name)} if "
-            f"it holds the times, or --columns {_numbers(table, free)} if it is a variable"
+            f"{table.source}: column '{name}' grows from row to row {how}, as times do; say --time "
+            f"{words.option(name, False)} if it holds the times, or --columns {_numbers(table, free)} if it is a "
+            "variable"
         )
     return ()
 
@@ -301,7 +309,7 @@ def _date_parts(table: Table, names: Sequence[str]) -> tuple[str, ...]:
             return (year, other)
     date = next((name for name in names if words.plain(name) in words.DATE and not table.is_numeric(name)), None)
     clock = next((name for name in names if words.plain(name) in words.CLOCK and name != date), None)
-    if date and clock and table.is_clock(clock):
+    if date and clock and is_clock(table, clock):
         return (date, clock)
     return ()
 
@@ -324,21 +332,21 @@ def _is_variable(table: Table, name: str, roles: Roles) -> bool:
         roles.notices.append(f"column '{name}' left out: it is called like a time (a variable? name it in --columns)")
         return False
     kind = table.kind(name)
+    if words.is_time(name) and kind == "text":
+        raise no_time(table, name, f"or say --columns {_numbers(table, table.names)} to read the rows as steps")
     if kind == "numbers":
         return True
     if kind == "mixed":
         table.refuse_strange(name)
+    if kind == "text" and not roles.time and names_years(table, name):
+        raise no_time(table, name, f"or say --columns {_numbers(table, table.names)} to read the rows as steps")
     reason = {"empty": "it is empty", "text": "it holds text", "dates": "it holds dates"}[kind]
     several = kind == "text" and not roles.time and not roles.id and table.repeats(name)
-    advice = f"; if it tells several series apart, say --id {_quoted(name)}" if several else ""
+    advice = f"; if it tells several series apart, say --id {words.option(name)}" if several else ""
     roles.notices.append(f"column '{name}' left out: {reason}{advice}")
     return False
 
 
 def _numbers(table: Table, free: Sequence[str]) -> str:
     """The columns of numbers among those that are free, as --columns takes them."""
-    return ",".join(_quoted(name) for name in free if table.is_numeric(name) and name)
-
-
-def _quoted(name: str) -> str:
-    return f"'{name}'" if " " in name or not name else name
+    return ",".join(words.option(name) for name in free if table.is_numeric(name) and name)

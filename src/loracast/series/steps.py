@@ -16,9 +16,12 @@ from numpy.typing import NDArray
 from loracast.errors import DataError
 from loracast.series.calendar import Calendar
 from loracast.series.columns import Table
+from loracast.series.doubts import doubts, uneven_ends
 from loracast.series.grid import bin_times, infer_calendar, place, read_every
 from loracast.series.roles import Columns, Roles
+from loracast.series.times import times
 from loracast.series.types import Series, check_labels
+from loracast.series.words import is_season, option
 
 Floats = NDArray[np.float64]
 
@@ -44,23 +47,46 @@ def build_series(table: Table, roles: Roles, columns: Columns) -> tuple[list[Ser
     codes, labels = table.groups(roles.id)
     for row in np.flatnonzero([not label.strip("/") for label in labels])[:1]:
         at = int(np.argmax(codes == row))
-        raise table.problem(" and ".join(roles.id), at, "the id is missing; give every row the id of its series")
+        raise table.problem(
+            " and ".join(roles.id),
+            at,
+            "the id is missing; give every row the id of its series (a cell that is merged in a spreadsheet fills the "
+            "first of its rows only)",
+        )
     check_labels(labels, f"{table.source}: series id")
+    series, filled = _series(table, roles, columns, values, codes, labels)
+    if np.isnan(values).any() and (told := uneven_ends(series)):
+        table.notices.append(told)
+    return series, filled
+
+
+def _series(
+    table: Table, roles: Roles, columns: Columns, values: Floats, codes: NDArray[np.int64], labels: Sequence[str]
+) -> tuple[list[Series], int]:
+    """Series of the values [R, D] of rows, given the code [R] of each row's series among labels [N]."""
     if not roles.time:
         order = np.argsort(codes, kind="stable")
-        bounds = np.searchsorted(codes[order], np.arange(len(labels) + 1))
-        return _split(values[order], bounds, labels, roles, None, None), 0
-    time, zone = table.times(roles.time, columns.zone)
+        rows = _Rows(values[order], codes[order], np.zeros(0), order)
+        _doubt(table, roles, columns, rows)
+        bounds = np.searchsorted(rows.codes, np.arange(len(labels) + 1))
+        return _split(rows.values, bounds, labels, roles, None, None), 0
+    time, zone = times(table, roles.time, columns.zone)
     if time.dtype.kind == "M":
         time = time.astype("datetime64[ns]", copy=False)
     where = " and ".join(roles.time) or "the first column"
     rows = _sorted(table, where, values, codes, time)
+    _doubt(table, roles, columns, rows)
     if columns.every:
         rows, calendar = _resampled(table, rows, labels, columns, zone)
     else:
-        rows = _without_duplicates(table, rows, labels, roles, columns)
+        rows = _without_duplicates(table, rows, labels, roles, columns, zone)
         calendar = None
     return _on_calendar(table, rows, labels, roles, calendar, zone)
+
+
+def _doubt(table: Table, roles: Roles, columns: Columns, rows: _Rows) -> None:
+    numbers = [table.rows[place] for place in rows.place] if len(rows.place) < 2**16 else range(1, len(rows.place) + 1)
+    table.notices += doubts(rows.values, roles.variables, numbers, rows.starts, bool(columns.targets))
 
 
 def _sorted(table: Table, where: str, values: Floats, codes: NDArray[np.int64], time: NDArray[Any]) -> _Rows:
@@ -75,7 +101,9 @@ def _sorted(table: Table, where: str, values: Floats, codes: NDArray[np.int64], 
     return _Rows(values, codes, time, place)
 
 
-def _without_duplicates(table: Table, rows: _Rows, labels: Sequence[str], roles: Roles, columns: Columns) -> _Rows:
+def _without_duplicates(
+    table: Table, rows: _Rows, labels: Sequence[str], roles: Roles, columns: Columns, zone: str | None
+) -> _Rows:
     same = np.concatenate([[False], (rows.codes[1:] == rows.codes[:-1]) & (rows.time[1:] == rows.time[:-1])])
     if not same.any():
         return rows
@@ -85,18 +113,21 @@ def _without_duplicates(table: Table, rows: _Rows, labels: Sequence[str], roles:
         return _aggregated(rows, np.cumsum(~same) - 1, "mean")
     second = int(np.argmax(same))
     numbers = sorted(table.rows[int(rows.place[index])] for index in (second - 1, second))
-    text = str(rows.time[second])
-    time = text.removesuffix("T00:00:00.000000000") if rows.time.dtype.kind == "M" else f"{rows.time[second]:.10g}"
+    dated = rows.time.dtype.kind == "M"
+    unit: Any = "second" if dated else "number"
+    [time] = Calendar(unit, zone=zone).texts(rows.time[second : second + 1])
+    of_day = dated and zone is None and len(time) > len("2020-01-31")
+    clocks = "if clocks were set back then, name the time zone, as in --zone Europe/Berlin; else " if of_day else ""
     raise DataError(
         f"{table.source}, rows {numbers[0]} and {numbers[1]}: time {time} appears twice in series "
-        f"'{labels[int(rows.codes[second])]}'; {_advice(table, roles)}correct one, or average them with "
+        f"'{labels[int(rows.codes[second])]}'; {clocks}{_advice(table, roles)}correct one, or average them with "
         "--duplicates mean"
     )
 
 
 def _advice(table: Table, roles: Roles) -> str:
     """The columns that, taken as ids, would leave no time twice."""
-    time, _ = table.times(roles.time, None)
+    time, _ = times(table, roles.time, None)
     candidates = [
         name for name in table.names if name not in (*roles.time, *roles.id) and table.codes(name) is not None
     ]
@@ -106,8 +137,10 @@ def _advice(table: Table, roles: Roles) -> str:
             continue
         pairs = np.unique(np.rec.fromarrays([codes, time]))
         if len(pairs) == len(time):
-            joined = " ".join(f"--id '{one}'" if " " in one else f"--id {one}" for one in (*roles.id, name))
-            return f"if column '{name}' tells series apart, say {joined}; else "
+            joined = ",".join(option(one) for one in (*roles.id, name))
+            if is_season(name):
+                return f"write year and {name} as one time, such as 2020Q1, or say --id {joined}; else "
+            return f"if column '{name}' tells series apart, say --id {joined}; else "
     return ""
 
 

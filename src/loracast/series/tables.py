@@ -1,4 +1,4 @@
-"""Series in tables, text, Excel, Parquet and pandas: a column a variable, and maybe columns of times and of ids.
+"""Series in tables, text, Parquet and pandas: a column a variable, and maybe columns of times and of ids.
 
 Shapes: R rows of a table, D variables. Rows are counted from 1 in messages: lines of the file for text.
 """
@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from loracast.errors import DataError, install_advice
+from loracast.errors import DataError
 from loracast.series.calendar import Calendar
 from loracast.series.cells import EITHER, MISSING, NumberStyle, as_texts, pc, strip, style_of
 from loracast.series.columns import Table
@@ -49,9 +49,7 @@ class Reading:
         first = self.series[0]
         lengths = sorted({one.steps for one in self.series})
         steps = f"{lengths[0]:,}" if len(lengths) == 1 else f"{lengths[0]:,} to {lengths[-1]:,}"
-        count = (
-            f"{len(self.series):,} series of {steps} steps" if len(self.series) > 1 else f"1 series of {steps} steps"
-        )
+        count = f"{len(self.series):,} series of {steps} step{'s' * (steps != '1')}"
         calendars = {one.calendar for one in self.series if one.calendar is not None}
         if self.time is None or first.time is None:
             time = "no column of times, rows are steps"
@@ -76,7 +74,7 @@ class Reading:
         )
         absent = f"{self.filled:,} absent step{'s' * (self.filled > 1)} filled with missing values"
         gaps = [absent] if self.filled else []
-        gaps += [f"{missing_cells:,} missing values"] if missing_cells > 0 else []
+        gaps += [f"{missing_cells:,} missing value{'s' * (missing_cells > 1)}"] if missing_cells > 0 else []
         return f"{self.source}: {time}; {count}\n{'; '.join(roles)}; {rows}; {', '.join(gaps) or 'nothing missing'}"
 
 
@@ -95,7 +93,7 @@ def read_table(path: Path, columns: Columns) -> Reading:
     ):
         text = read_as_text(path)  # dots, too, are not what they are elsewhere
         style = style_of(_unusual(text), text.delimiter)
-    _check_header(text.header, str(path))
+    check_header(text.header, str(path))
     cells: dict[str, Cells] = dict(zip(text.header, text.columns))
     if isinstance(style, str):
         raise DataError(f"{path}: {style}")
@@ -107,7 +105,7 @@ def read_table(path: Path, columns: Columns) -> Reading:
         notices.append(f"numbers such as {comma} are read with a comma between thousands")
     elif text.delimiter == ";" and (dotted := _grouped_by_dots(text)):
         notices.append(f"numbers such as {dotted} are read with a decimal point (not with dots between thousands)")
-    return _reading(table, columns, notices)
+    return reading_of(table, columns, notices)
 
 
 def _grouped_by_dots(text: TextTable) -> str | None:
@@ -129,62 +127,6 @@ def _unusual(text: TextTable) -> list[str]:
             different = pc.unique(column)
             texts |= set(pc.filter(different, pc.match_substring_regex(different, r"^[^\pL]*\d[^\pL]*$")).to_pylist())
     return sorted(texts)
-
-
-def read_excel(path: Path, columns: Columns) -> Reading:
-    """The series of the first sheet of an Excel file that holds anything."""
-    try:
-        import openpyxl
-    except ImportError as error:
-        raise DataError(
-            f"{path}: Excel files need openpyxl; {install_advice('excel')}, or save the sheet as CSV"
-        ) from error
-    import warnings
-    from zipfile import BadZipFile
-
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # of styles and validations, which hold no data
-            book = openpyxl.load_workbook(path, read_only=True, data_only=True)
-            sheets = [(sheet.title, list(sheet.iter_rows(values_only=True))) for sheet in book.worksheets]
-    except (BadZipFile, KeyError, ValueError, OSError) as error:
-        raise DataError(f"{path}: not an Excel file (.xlsx): {error}; save it anew or as CSV") from error
-    sizes = [sum(any(cell is not None for cell in row) for row in rows) for _, rows in sheets]
-    least = 2 if max(sizes, default=0) > 1 else 1  # a sheet with a line of text alone is no table
-    filled = [sheet for sheet, size in zip(sheets, sizes) if size >= least]
-    if not filled:
-        raise DataError(f"{path}: the file is empty; its first row names the columns")
-    title, rows = filled[0]
-    notices = [f"sheet '{title}' is read, and no other of {len(filled)}"] if len(filled) > 1 else []
-    numbered = [(number, row) for number, row in enumerate(rows, 1) if any(cell is not None for cell in row)]
-    width = max(sum(cell is not None for cell in row) for _, row in numbered)
-    skipped = 0
-    while len(numbered) > 1 and sum(cell is not None for cell in numbered[0][1]) < max(1, width - 1):
-        numbered, skipped = numbered[1:], skipped + 1
-    if skipped:
-        notices.append(f"{skipped} row{'s' * (skipped > 1)} above the header left out")
-    header = ["" if name is None else str(name).strip() for name in numbered[0][1]]
-    body = numbered[1:]
-    kept = [place for place, name in enumerate(header) if name or any(row[place] is not None for _, row in body)]
-    cells = {header[place]: _excel_column([row[place] for _, row in body]) for place in kept}
-    _check_header([header[place] for place in kept], str(path))
-    table = _typed(str(path), path.stem, cells, [number for number, _ in body], columns)
-    return _reading(table, columns, notices)
-
-
-def _excel_column(cells: Sequence[Any]) -> Cells:
-    """Cells of one column of a sheet as numbers or dates where all are some, else as text."""
-    from datetime import date, datetime
-
-    import pandas as pd
-
-    present = [cell for cell in cells if cell is not None and not (isinstance(cell, str) and not cell.strip())]
-    if present and all(isinstance(cell, int | float) and not isinstance(cell, bool) for cell in present):
-        return np.array([cell if isinstance(cell, int | float) else np.nan for cell in cells], np.float64)
-    if present and all(isinstance(cell, date) for cell in present):
-        dates = pd.to_datetime([cell if isinstance(cell, date) else None for cell in cells])
-        return dates.to_numpy().astype("datetime64[ns]")
-    return as_texts(cell.isoformat() if isinstance(cell, datetime) else cell for cell in cells)
 
 
 def read_parquet(path: Path, columns: Columns) -> Reading:
@@ -230,14 +172,14 @@ def read_frame(frame: pd.DataFrame, columns: Columns, source: str = "the table",
     if frame.index.names != [None] or isinstance(frame.index, pd.DatetimeIndex | pd.PeriodIndex):
         frame = frame.reset_index()
     header = [str(name).strip() for name in frame.columns]
-    _check_header(header, source)
+    check_header(header, source)
     zones: dict[str, str] = {}
     cells: dict[str, Cells] = {}
     for position, name in enumerate(header):
         cells[name] = _frame_column(frame.iloc[:, position], name, zones)
-    table = _typed(source, stem, cells, range(1, len(frame) + 1), columns)
+    table = typed_table(source, stem, cells, range(1, len(frame) + 1), columns)
     table.zones = zones
-    return _reading(table, columns, [])
+    return reading_of(table, columns, [])
 
 
 def _frame_column(column: pd.Series, name: str, zones: dict[str, str]) -> Cells:
@@ -270,14 +212,16 @@ def _frame_column(column: pd.Series, name: str, zones: dict[str, str]) -> Cells:
     return as_texts(column.astype(object).where(column.notna(), None))
 
 
-def _typed(source: str, stem: str, cells: dict[str, Cells], rows: Sequence[int], columns: Columns) -> Table:
+def typed_table(source: str, stem: str, cells: dict[str, Cells], rows: Sequence[int], columns: Columns) -> Table:
+    """The table of cells by column, of which those of text may be numbers; rows are what each is called in messages."""
     style = style_of(_unusual(TextTable(list(cells), list(cells.values()), ",", rows)), ",")
     if isinstance(style, str):
         raise DataError(f"{source}: {style}")
     return Table(source, stem, cells, rows, style or NumberStyle(), order=columns.dates, absent=columns.missing)
 
 
-def _reading(table: Table, columns: Columns, notices: list[str]) -> Reading:
+def reading_of(table: Table, columns: Columns, notices: list[str]) -> Reading:
+    """The series of a table, and what was understood of it; `notices` are those from before."""
     if not len(table):
         raise DataError(f"{table.source}: there are no rows below the header")
     roles = find_roles(table, columns)
@@ -292,7 +236,8 @@ def _check_named(table: Table, roles: Roles) -> None:
         raise DataError(f"{table.source}: a column of numbers has no name; give it one in the header")
 
 
-def _check_header(header: Sequence[str], source: str) -> None:
+def check_header(header: Sequence[str], source: str) -> None:
+    """A DataError where two columns have the same name, or several have none."""
     named = [name for name in header if name]
     check_labels(named, f"{source}: column name")
     if len(header) - len(named) > 1:

@@ -16,6 +16,7 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from numpy.typing import NDArray
 
 from loracast.errors import DataError
 from loracast.series.cells import MISSING, NumberStyle, pc, strip
-from loracast.series.words import is_id
+from loracast.series.words import is_id, is_time
 
 Cells = pa.Array | NDArray[Any]  # text; or numbers, NaN where missing; or datetime64[ns]
 
@@ -103,6 +104,9 @@ def _at_once(raw: bytes, labels: Collection[str]) -> TextTable | None:
         kept_as_text |= unclear
     if table.num_rows != raw.count(b"\n") - 1 + (not raw.endswith(b"\n")):  # blank lines are left out
         return None
+    for name, column in zip(header, columns):
+        if not isinstance(column, np.ndarray) and pc.any(pc.equal(column, name)).as_py():
+            return None  # the header once more
     if not isinstance(columns[0], np.ndarray) and pc.any(pc.starts_with(columns[0], "#")).as_py():
         return None  # a comment with as many commas as a row
     return TextTable(header, columns, delimiter, range(2, table.num_rows + 2))
@@ -142,17 +146,25 @@ def _decode(path: Path, raw: bytes) -> tuple[str, list[str]]:
     marks = {b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
     encoding = next((name for mark, name in marks.items() if raw.startswith(mark)), None)
     if encoding is None:
-        head = raw[:1000]
         encoding = "utf-8"
-        if b"\0" in head:  # every second byte of Latin letters in UTF-16
-            encoding = "utf-16-le" if head[1::2].count(0) >= head[::2].count(0) else "utf-16-be"
+        if raw.count(0) > len(raw) / 4:  # every second byte of Latin letters in UTF-16
+            encoding = "utf-16-le" if raw[1::2].count(0) >= raw[::2].count(0) else "utf-16-be"
+        elif 0 in raw:
+            line = raw[: raw.index(0)].count(b"\n") + 1
+            raise DataError(
+                f"{path}, row {line}: the file holds a zero byte, which no text does; save the table anew as text, or "
+                "give it as Excel, Parquet or HDF5"
+            )
     try:
         return raw.decode(encoding), []
     except UnicodeDecodeError as error:
-        if b"\0" in raw[:1000]:
+        high = np.frombuffer(raw, np.uint8) >= 128
+        if encoding != "utf-8":
             raise DataError(f"{path}: not a text file; series are kept in text, Excel, Parquet or HDF5") from error
+        if np.count_nonzero(high[1:] & high[:-1]) > np.count_nonzero(high) / 2:  # accents of Latin letters stand alone
+            raise DataError(f"{path}: the text is neither UTF-8 nor Latin-1; save it as UTF-8") from error
         return raw.decode("cp1252", errors="replace"), [
-            "the text is read as Latin-1 (Windows-1252), for it is not UTF-8"
+            "the text is read as Latin-1 (Windows-1252), for it is not UTF-8; if letters look wrong, save it as UTF-8"
         ]
 
 
@@ -228,8 +240,8 @@ def _slow(path: Path, text: str, delimiter: str, width: int) -> TextTable:
         records = records[title:]
     header = [name.strip() for name in records[0][1]]
     rows = records[1:]
-    if len(header) == width - 1 and body and all(len(record) == width for _, record in rows):
-        header = ["", *header]  # as R writes the names of rows
+    if len(header) == width - 1 and body and _names_rows(header, [record for _, record in rows], width):
+        header = ["", *header]
     columns: list[list[str]] = [[] for _ in header]
     lines = []
     for line, record in rows:
@@ -249,6 +261,23 @@ def _slow(path: Path, text: str, delimiter: str, width: int) -> TextTable:
             column.append(cell)
     arrays = [strip(pa.array(column, pa.string())) for column in columns]
     return TextTable(header, arrays, delimiter, lines, notices)
+
+
+def _names_rows(header: list[str], rows: list[list[str]], width: int) -> bool:
+    """Whether rows begin with a cell that the header does not name, as R writes the names of rows.
+
+    A comma that is a decimal sign gives a cell too many, too; then the cells that the header calls times are none.
+    """
+    if any(len(row) != width for row in rows):
+        return False
+    first, second = ([NumberStyle().parse(row[place]) for row in rows] for place in (0, 1))
+    if not is_time(header[0]):
+        return True
+    counted = first in ([*range(len(rows))], [*range(1, len(rows) + 1)]) or all(number is None for number in first)
+    grows = all(number is None for number in second) or all(
+        one is not None and other is not None and one < other for one, other in pairwise(second)
+    )
+    return counted and grows
 
 
 def _records(text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
@@ -271,8 +300,8 @@ def _records(text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
 
 def _headed(path: Path, table: TextTable) -> TextTable:
     """The table with a name for each column that holds something, without a row of units below the header."""
-    header, columns, notices = list(table.header), list(table.columns), list(table.notices)
-    lines = table.lines
+    header, notices, lines = list(table.header), list(table.notices), table.lines
+    columns: list[Any] = list(table.columns)  # of text
     kept = [place for place, name in enumerate(header) if name or pc.any(pc.not_equal(columns[place], "")).as_py()]
     header, columns = [header[place] for place in kept], [columns[place] for place in kept]
     if header and all(_numeric(name) for name in header) and not _counts(header):
@@ -281,6 +310,12 @@ def _headed(path: Path, table: TextTable) -> TextTable:
         header = [f"x{number}" for number in range(1, len(header) + 1)]
         lines = [1, *lines]
         notices.append(f"the first line holds numbers, not names: the columns are called {', '.join(header)}")
+    if (again := _like(header, columns)).any():
+        numbers = [lines[row] for row in np.flatnonzero(again).tolist()]
+        which = f"row {numbers[0]} is" if len(numbers) == 1 else f"{len(numbers)} rows such as {numbers[0]} are"
+        notices.append(f"{which} left out, for the header is repeated there")
+        columns = [column.filter(pa.array(~again)) for column in columns]
+        lines = [line for line, out in zip(lines, again) if not out]
     if len(lines) > 1:
         first, second = ([column[row].as_py() for column in columns] for row in (0, 1))
         told = [(a, b) for a, b in zip(first, second) if a.lower() not in MISSING and b.lower() not in MISSING]
@@ -289,6 +324,12 @@ def _headed(path: Path, table: TextTable) -> TextTable:
             columns = [column[1:] for column in columns]
             lines = lines[1:]
     return TextTable(header, columns, table.delimiter, lines, notices)
+
+
+def _like(header: list[str], columns: list[pa.Array]) -> NDArray[np.bool_]:
+    """Which rows [R] hold the header again."""
+    again = [pc.equal(column, name).to_numpy(zero_copy_only=False) for name, column in zip(header, columns)]
+    return np.logical_and.reduce(again) if again else np.zeros(0, bool)
 
 
 def _numeric(text: str) -> bool:

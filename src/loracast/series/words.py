@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import unicodedata
 
 
@@ -25,6 +26,7 @@ TIME = [
     *("step", "steps", "timestep", "time step", "timepoint", "time point", "epoch", "generation", "minute", "minutes"),
     *("second", "seconds", "sec", "secs", "elapsed", "elapsed time", "season year", "doy", "julian", "julian day"),
 ]
+SEASON = _words("season saison temporada stagione jahreszeit seizoen sasong sezon сезон")
 ANY_TIME = {*YEAR, *MONTH, *QUARTER, *WEEK, *DAY, *HOUR, *DATE, *TIME}
 
 ID = {
@@ -53,24 +55,44 @@ ID = {
     *("standort", "ort", "gebiet", "art", "nom", "nombre", "nome", "especie", "espece", "sitio", "sito", "lieu"),
     *("estacion", "stazione", "parcelle", "parcela", "pays", "pais", "land", "stad", "soort", "gatunek", "вид", "品种"),
 }
+NOT_COUNTED = {  # words of columns that go with a variable and seldom are one
+    *(
+        "se",
+        "sd",
+        "std",
+        "stderr",
+        "sem",
+        "cv",
+        "var",
+        "variance",
+        "err",
+        "error",
+        "ci",
+        "lower",
+        "upper",
+        "lcl",
+        "ucl",
+    ),
+    *("lat", "latitude", "lon", "long", "longitude", "altitude", "elevation", "easting", "northing"),
+}
 BACKWARDS = {"bp", "ago", "ka", "kyr", "ma", "b2k"}  # words of times that count back from the present
 CORE_ID = {"id", "series", "series id", "unique id", "item id"}
 ROW_NUMBER = {"", "index", "row", "row id", "rownames", "row names", "row number", "rowid", "x1", "no", "nr", "#"}
 UNNAMED = re.compile(r"unnamed:? ?\d*( level \d+)?|column \d+|\.\.\.1")
 
 MONTH_NAMES = {  # beginnings of the names of months, as `plain` gives them, in several languages
-    1: _words("jan janv ene gen ian tammi янв"),
-    2: _words("feb febr fev helmi фев"),
-    3: _words("mar marz maerz marzo mars mrt maart maaliskuu мар"),
-    4: _words("apr avr abr avril huhti апр"),
-    5: _words("may mai mayo maggio mei maj touko мая май"),
-    6: _words("jun juin giu kesa июн"),
-    7: _words("jul juil lug heina июл"),
-    8: _words("aug aou ago elo авг"),
-    9: _words("sep sept set syys сен"),
-    10: _words("oct okt ott out loka окт"),
-    11: _words("nov marras ноя"),
-    12: _words("dec dez dic joulu дек"),
+    1: _words("jan janv ene gen ian tammi sty led oca sijec янв січ ιαν"),
+    2: _words("feb febr fev helmi lut uno sub velj фев лют φεβ"),
+    3: _words("mar marz maerz marzo mars mrt maart maaliskuu bre ozuj мар бер μαρ"),
+    4: _words("apr avr abr avril huhti kwi dub nis trav апр кві απρ"),
+    5: _words("may mai mayo maggio mei maj touko kve svib маи мая тра μαι"),
+    6: _words("jun juin giu kesa iun cze cerven cervna haz lipanj lipnj июн чер ιουν"),
+    7: _words("jul juil lug iul heina lip cervenc cervenec tem srpanj srpnj июл лип ιουλ"),
+    8: _words("aug aou ago elo sie srp agu kolo авг сер αυγ"),
+    9: _words("sep sept set syys wrz zar eyl ruj szept сен вер σεπ"),
+    10: _words("oct okt ott out loka paz rij eki окт жов οκτ"),
+    11: _words("nov noi marras lis kas stud ноя лис νοε"),
+    12: _words("dec dez dic joulu gru pro ara дек гру δεκ"),
 }
 
 
@@ -113,7 +135,27 @@ def is_time(name: str) -> bool:
 
 def is_year(name: str) -> bool:
     """Whether a column's name says that it holds years."""
-    return bool({*plain(name).split(" ")} & {*YEAR})
+    return bool({*plain(name).split(" ")} & {*YEAR, *SEASON})
+
+
+def is_season(name: str) -> bool:
+    """Whether a column's name says that it holds seasons of a year."""
+    return plain(name) in SEASON
+
+
+def option(name: str, listed: bool = True) -> str:
+    """A column's name as an option such as --columns takes it on a command line.
+
+    listed: whether the option takes several names between commas.
+    """
+    if listed and any(sign in name for sign in ',"'):
+        name = '"' + name.replace('"', '""') + '"'
+    return name if re.fullmatch(r"[\w@%+=:./,\-]+", name) else shlex.quote(name)
+
+
+def goes_with_another(name: str) -> bool:
+    """Whether a column's name says that it holds errors, limits or places rather than a variable."""
+    return plain(name).rpartition(" ")[2] in NOT_COUNTED
 
 
 def is_nearly_time(name: str) -> bool:

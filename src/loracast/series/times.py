@@ -1,0 +1,245 @@
+"""The columns of a table as times: numbers, dates in one column or in parts, and their time zone.
+
+Shapes: R rows of a table, U different cells of a column.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from loracast.errors import DataError
+from loracast.series.calendar import localise
+from loracast.series.cells import missing, pc
+from loracast.series.columns import Table
+from loracast.series.dates import Order, compact, orders_of, parse_dates, parse_ordered, seasons_of
+from loracast.series.grid import infer_calendar
+from loracast.series.words import DATE, MONTH, QUARTER, WEEK, month_number, plain
+
+
+def looks_timed(table: Table, name: str) -> bool:
+    """Whether a column that is called like a time holds numbers, dates or parts of dates, some at least."""
+    kind = table.kind(name)
+    if kind != "text" or is_part(table, name):
+        return kind not in ("text", "empty")
+    return any(text[:1].isdigit() for text in np.unique(_texts(table, name)))
+
+
+def is_part(table: Table, name: str) -> bool:
+    """Whether a column of text holds months by name, or times of day."""
+    return table.kind(name) == "text" and (is_clock(table, name) or _named_months(table, name) is not None)
+
+
+def is_dates(table: Table, name: str) -> bool:
+    """Whether a column holds dates, and all its cells are some."""
+    cells = table.columns[name]
+    if isinstance(cells, np.ndarray):
+        return cells.dtype.kind == "M"
+    if table.kind(name) != "text":
+        return False
+    texts = [text for text in cells.dictionary_encode().dictionary.to_pylist() if text]
+    seasons = seasons_of(texts) is not None
+    return bool(texts) and (seasons or bool(orders_of(texts)) or not parse_dates(texts)[1].any())
+
+
+def names_years(table: Table, name: str) -> bool:
+    """Whether a column of text has another cell in each row, nearly all with a year, as times have."""
+    cells = table.columns[name]
+    if isinstance(cells, np.ndarray) or len(cells.unique()) < len(cells) or len(cells) < 3:
+        return False
+    return pc.sum(pc.match_substring_regex(cells, r"(^|\D)(1[5-9]|20)\d{2}(\D|$)")).as_py() >= 0.8 * len(cells)
+
+
+def is_clock(table: Table, name: str) -> bool:
+    """Whether a column of text holds times of day such as 14:30."""
+    cells = table.columns[name]
+    if isinstance(cells, np.ndarray):
+        return False
+    return all(re.fullmatch(r"\d{1,2}:\d{2}(:\d{2}.*)?(\s*[ap]m)?", text, re.I) for text in set(cells.to_pylist()))
+
+
+def times(table: Table, names: Sequence[str], zone: str | None) -> tuple[NDArray[Any], str | None]:
+    """The times [R] of a column, or of the columns in which dates are kept in parts, and their time zone.
+
+    Numbers, or datetime64[ns], in UTC where there is a zone. A DataError names a cell that is no time.
+    """
+    time, own = _time(table, names[0]) if len(names) == 1 else (_join(table, names), None)
+    if time.dtype.kind == "M" and zone is not None:
+        if own is None:
+            return localise(time, zone, table.source), zone
+        return time, zone
+    if own == "UTC" and len(names) == 1 and names[0] not in table.zones and _several_offsets(table, names[0]):
+        table.notices.append(f"the offsets of '{names[0]}' differ: times are read as UTC (or name a --zone)")
+    return time, own
+
+
+def _several_offsets(table: Table, name: str) -> bool:
+    cells = table.columns[name]
+    return (
+        not isinstance(cells, np.ndarray)
+        and not pc.all(pc.match_substring_regex(cells, "(?i)(Z|UTC|GMT|[+-]00:?00)$")).as_py()
+    )
+
+
+def _time(table: Table, name: str) -> tuple[NDArray[Any], str | None]:
+    cells = table.columns[name]
+    if isinstance(cells, np.ndarray):
+        if cells.dtype.kind == "M":
+            _refuse_absent(table, name, np.isnat(cells))
+            return cells, table.zones.get(name)
+        _refuse_absent(table, name, np.isnan(cells))
+        return _maybe_compact(table, name, cells), None
+    _refuse_absent(table, name, missing(cells) | table.is_absent(cells))
+    strange = table.parsed(name)[1]
+    if not strange.any():
+        return _maybe_compact(table, name, table.numbers(name)), None
+    encoded = cells.dictionary_encode()
+    codes = encoded.indices.to_numpy(zero_copy_only=False)
+    texts: list[str] = encoded.dictionary.to_pylist()
+    if (seasons := seasons_of(texts)) is not None:
+        table.notices.append(f"seasons such as {texts[0]} read as the years in which they begin")
+        return seasons[codes], None
+    orders = orders_of(texts)
+    if orders:
+        return _ordered(table, name, texts, codes, orders), None
+    dates, unread, zone = parse_dates(texts)
+    if unread.any():
+        raise no_time(table, name, "take that row out if it is none of the data, or choose the times with --time")
+    return dates[codes], zone
+
+
+def no_time(table: Table, name: str, advice: str) -> DataError:
+    """The error for the first cell of a column of text that is no time."""
+    cells = table.columns[name]
+    assert not isinstance(cells, np.ndarray)  # numbers and dates are times
+    encoded = cells.dictionary_encode()
+    codes, texts = encoded.indices.to_numpy(zero_copy_only=False), encoded.dictionary.to_pylist()
+    strange, unread = table.parsed(name)[1], parse_dates(texts)[1][codes]
+    row = int(np.argmax(strange if strange.sum() <= unread.sum() else unread))
+    kind = "is neither a number nor a date that can be read in one way"
+    if is_part(table, name):
+        kind = "is a time of day without a date" if is_clock(table, name) else "is a month without a year"
+    return table.problem(
+        name,
+        row,
+        f"{texts[codes[row]]!r} {kind}; write dates as 2020-01-31 (years from 1678 to 2262; others as numbers), "
+        f"{advice}",
+    )
+
+
+def _ordered(table: Table, name: str, texts: list[str], codes: NDArray[np.int64], orders: list[Order]) -> NDArray[Any]:
+    """Dates [R] such as 01/02/2020, in the only order of day and month that is possible or evenly spaced."""
+    chosen: list[Order] = [table.order] if table.order else orders
+    read = {order: parse_ordered(texts, order) for order in chosen}
+    fits = {order: dates[codes] for order, dates in read.items() if dates is not None}
+    if len(fits) > 1:
+        even = {order: time for order, time in fits.items() if infer_calendar(np.unique(time)) is not None}
+        fits = even if len(even) == 1 else fits
+        if len(fits) == 1:
+            table.notices.append(f"dates such as {texts[-1]} read {next(iter(fits))}, as they are evenly spaced so")
+    if len(fits) != 1:
+        problem = "can be read with the day or the month first" if fits else "do not all have such an order"
+        advice = "say --dates day-first or --dates month-first" if fits else "write dates as 2020-01-31"
+        raise table.problem(name, 0, f"dates such as {texts[0]!r} {problem}; {advice}")
+    return next(iter(fits.values()))
+
+
+def _maybe_compact(table: Table, name: str, numbers: NDArray[np.float64]) -> NDArray[Any]:
+    """Numbers such as 20200131 as dates, with a notice, where the column is not called a number of something."""
+    if not {*plain(name).split(" ")} & {*DATE, *MONTH, "time", "day", "t", "yearmonth", "yyyymm", "yyyymmdd", "ym"}:
+        return numbers
+    unique, codes = np.unique(numbers, return_inverse=True)
+    dates = compact(unique)
+    if dates is None:
+        _note_serial(table, name, unique)
+        return numbers
+    table.notices.append(f"numbers such as {unique[0]:.0f} in '{name}' read as dates")
+    return dates[codes]
+
+
+def _note_serial(table: Table, name: str, numbers: NDArray[np.float64]) -> None:
+    """A notice where numbers may be the days since 1900 that spreadsheets keep."""
+    low, high = numbers.min(), numbers.max()
+    if {*plain(name).split(" ")} & {*DATE} and low > 20_000 and high < 80_000:
+        date = np.datetime64("1899-12-30") + np.timedelta64(int(low), "D")
+        table.notices.append(
+            f"'{name}' is read as numbers; if they are a spreadsheet's days ({low:.0f} would be {date}), format "
+            "that column as dates there"
+        )
+
+
+def _named_months(table: Table, name: str) -> NDArray[np.float64] | None:
+    """A column of month names as numbers [R]; None where some cell is none."""
+    cells = table.columns[name]
+    if isinstance(cells, np.ndarray):
+        return None
+    encoded = cells.dictionary_encode()
+    months = [month_number(text) for text in encoded.dictionary.to_pylist()]
+    if None in months:
+        return None
+    return np.array(months, dtype=np.float64)[encoded.indices.to_numpy(zero_copy_only=False)]
+
+
+def _join(table: Table, names: Sequence[str]) -> NDArray[Any]:
+    """Dates [R] that are kept in parts."""
+    if not table.is_numeric(names[0]):  # a date and a time of day
+        cells = [_texts(table, name) for name in names]
+        joined = pa.array([f"{date} {clock}" for date, clock in zip(*cells)])
+        whole = Table(table.source, table.stem, {" ".join(names): joined}, table.rows, table.style, order=table.order)
+        return _time(whole, " ".join(names))[0]
+    parts = [_part(table, name) for name in names]
+    year = parts[0].astype(np.int64).astype(str).astype("datetime64[Y]")
+    kind = plain(names[1]).split(" ")[0]
+    limits = {"month": 12, "quarter": 4, "week": 53, "day": 366}
+    unit = "month" if kind in MONTH else "quarter" if kind in QUARTER else "week" if kind in WEEK else "day"
+    if wrong := np.flatnonzero((parts[1] < 1) | (parts[1] > limits[unit]) | (parts[1] != np.rint(parts[1]))).tolist():
+        raise table.problem(names[1], wrong[0], f"{parts[1][wrong[0]]:g} is no {unit} of a year")
+    number = parts[1].astype(np.int64) - 1
+    if unit in ("month", "quarter"):
+        month = year.astype("datetime64[M]") + (number * (1 if unit == "month" else 3)).astype("timedelta64[M]")
+        day = parts[2].astype(np.int64) - 1 if len(parts) > 2 else np.zeros(len(table), np.int64)
+        date = month.astype("datetime64[D]") + day.astype("timedelta64[D]")
+        if wrong := np.flatnonzero(date.astype("datetime64[M]") != month).tolist():
+            raise table.problem(names[2], wrong[0], f"that month has no day {day[wrong[0]] + 1}")
+    else:
+        date = _first_monday(year) if unit == "week" else year.astype("datetime64[D]")
+        date = date + (number * (7 if unit == "week" else 1)).astype("timedelta64[D]")
+    clock = np.rint(parts[3] * 3.6e12).astype("timedelta64[ns]") if len(parts) > 3 else np.timedelta64(0, "ns")
+    return date.astype("datetime64[ns]") + clock
+
+
+def _part(table: Table, name: str) -> NDArray[np.float64]:
+    months = _named_months(table, name)
+    numbers = table.numbers(name) if months is None else months
+    _refuse_absent(table, name, np.isnan(numbers))
+    return numbers
+
+
+def _texts(table: Table, name: str) -> list[str]:
+    cells = table.columns[name]
+    if isinstance(cells, np.ndarray):
+        return np.datetime_as_string(cells, unit="D").tolist()
+    return cells.to_pylist()
+
+
+def _refuse_absent(table: Table, name: str, absent: NDArray[np.bool_]) -> None:
+    if absent.any():
+        row = int(np.argmax(absent))
+        raise table.problem(
+            name,
+            row,
+            "the time is missing; give every row a time, take that row out if it is none of the data, or choose "
+            "the times with --time",
+        )
+
+
+def _first_monday(year: NDArray[Any]) -> NDArray[Any]:
+    """The Monday [R] of the first ISO week of each year: of the week that holds the fourth of January."""
+    fourth = year.astype("datetime64[D]") + np.timedelta64(3, "D")
+    weekday = (fourth.astype(np.int64) + 3) % 7  # Mondays are 0
+    return fourth - weekday.astype("timedelta64[D]")
