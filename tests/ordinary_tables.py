@@ -670,7 +670,7 @@ def main(folder: Path) -> None:
             told = reading.understood().removeprefix(f"{path}: ").replace("\n", "; ")
             told += "".join(f" *{notice}.*" for notice in reading.notices)
         except LoracastError as error:
-            told = f"refused: {str(error).removeprefix(f'{path}')}"
+            told = f"refused: {str(error).removeprefix(str(path)).lstrip(':, ')}"
         print(f"| {one.name} | {told} |".replace(str(folder) + "/", ""))
 
 

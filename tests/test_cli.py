@@ -1126,3 +1126,40 @@ def test_ctrl_c_before_there_is_anything_to_save(workplace: Path, tmp_path: Path
     assert outcome.status == 130
     assert outcome.err.startswith("stopped: ")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("output", "more"),
+    [
+        ("data.csv", ()),
+        ("other.csv", ("--paths", "data.csv")),
+        ("other.csv", ("--paths", "other.csv")),
+        ("other.csv", ("--paths", "folder/../data.csv")),
+    ],
+)
+def test_what_is_read_is_never_written_over(run: Run, tmp_path: Path, output: str, more: tuple[str, ...]):
+    data = tmp_path / "data.csv"
+    data.write_text("year,hare\n2001,1\n2002,2\n2003,3\n2004,2\n")
+    before = data.read_bytes()
+    more = tuple(str(tmp_path / word) if word.endswith(".csv") else word for word in more)
+    outcome = run("forecast", data, "--horizon", 2, "-o", tmp_path / output, *more)
+    assert outcome.status != 0
+    assert "would be written over a file that is read or written here" in outcome.err
+    assert data.read_bytes() == before
+
+
+def test_scores_are_not_written_over_the_series(run: Run, tmp_path: Path):
+    data = tmp_path / "series.csv"
+    data.write_text("year,hare\n2001,1\n2002,2\n2003,3\n2004,2\n")
+    outcome = run("evaluate", data, "--context", 2, "--horizon", 1, "-o", tmp_path)
+    assert outcome.status != 0
+    assert "series.csv: would be written over a file that is read" in outcome.err
+
+
+def test_a_name_that_holds_a_comma_stands_in_quotes(run: Run, tmp_path: Path):
+    data = tmp_path / "data.csv"
+    data.write_text('year,"hare, north",lynx\n2001,1,4\n2002,2,5\n2003,3,6\n2004,2,7\n2005,1,6\n')
+    out = run("forecast", data, "--horizon", 2, "-o", tmp_path / "a.csv", "--columns", '"hare, north",lynx').ok()
+    assert "variables hare, north, lynx" in out
+    out = run("forecast", data, "--horizon", 2, "-o", tmp_path / "a.csv", "--columns", '"hare, north"').ok()
+    assert "variables hare, north; " in out

@@ -19,7 +19,7 @@ from loracast.event_figure import draw_events
 from loracast.events import Outcome, Paths, frame, interval, judge, outcomes, read_event
 from loracast.forecast import Forecast
 from loracast.series import Series
-from loracast.series.calendar import Calendar
+from loracast.series.calendar import Calendar, moment_steps
 
 NAMES, HORIZON, BEGIN = ("prey", "predator"), 6, 2021  # the forecast has steps 1 to 6, the years 2021 to 2026
 YEARS = Calendar("number", 1)
@@ -602,7 +602,7 @@ def test_a_keyword_may_be_followed_by_a_variable_of_its_name():
         ("(prey < few) and prey > 1", 9, ("found 'few) and prey > 1'",)),
         ("(prey + 1 > 2", 14, ("found the end",)),
         ("prey < 1 within few steps", 17, ("found 'few steps' where a number of steps",)),
-        ("prey < 1 within 20 years", 20, ("found 'years' where 'steps'", "by 2039")),
+        ("prey < 1 within 20 fortnights", 20, ("found 'fortnights' where nothing more",)),
         ("prey < 1 by then", 13, ("found 'then' where a time such as 2039",)),
         ("prey < 1 within 2 steps and prey > 2", 25, ("in brackets, as in '(A within 5 steps)",)),
         ("(prey < 1 within 2 steps) at step 3", 27, ("names its steps already",)),
@@ -767,3 +767,64 @@ def test_the_page_tells_events_that_are_read():
     (words,) = re.findall(r"in words (.*?)\. `falls", prose, flags=re.DOTALL)
     for phrase in re.findall(r"`([^`]+)`", words):
         read_event(f"prey {phrase} 1", NAMES)
+
+
+DATED = {  # forecasts of 8 steps by their spacing: the last time that was read, and the calendar
+    "monthly": (np.datetime64("2020-12-01", "ns"), Calendar("month")),
+    "quarterly": (np.datetime64("2020-10-01", "ns"), Calendar("month", 3)),
+    "weekly": (np.datetime64("2020-12-28", "ns"), Calendar("day", 7)),
+    "hourly": (np.datetime64("2020-12-31T23", "ns"), Calendar("second", 3600)),
+    "years": (np.float64(2020), Calendar("number", 1)),
+    "seasons": (np.float64(2020), Calendar("number", 1)),
+    "other numbers": (np.float64(12.5), Calendar("number", 0.5)),
+}
+
+
+@pytest.mark.parametrize(
+    ("spacing", "text", "expected"),
+    [
+        ("monthly", "3 months", (2, 2)),
+        ("monthly", "2 quarters", (5, 5)),
+        ("monthly", "1 year", (8, 8)),  # beyond the end
+        ("monthly", "2021Q1", (0, 2)),
+        ("monthly", "2021-Q2", (3, 5)),
+        ("quarterly", "1 year", (3, 3)),
+        ("quarterly", "5 months", (0, 0)),
+        ("quarterly", "2022 q1", (4, 4)),
+        ("weekly", "3 weeks", (2, 2)),
+        ("weekly", "1 month", (3, 3)),  # to 2021-01-28
+        ("weekly", "2021-W03", (2, 2)),
+        ("hourly", "1 hour", (0, 0)),
+        ("hourly", "90 minutes", (0, 0)),
+        ("years", "5 years", (4, 4)),
+        ("years", "1 year", (0, 0)),
+        ("seasons", "2023/24", (2, 2)),
+    ],
+)
+def test_moments_and_whiles(spacing: str, text: str, expected: tuple[int, int]):
+    last, calendar = DATED[spacing]
+    assert moment_steps(calendar.after(last, 8), calendar, text) == expected
+
+
+@pytest.mark.parametrize(
+    ("spacing", "text", "message"),
+    [
+        ("quarterly", "2 months", "2 months are less than a step, which takes 3 months"),
+        ("other numbers", "2 years", "the times are numbers, of which years are not known"),
+        ("years", "3 months", "of which months are not known"),
+        ("monthly", "2021-W60", "is no date such as"),
+    ],
+)
+def test_moments_that_mean_nothing_are_refused(spacing: str, text: str, message: str):
+    last, calendar = DATED[spacing]
+    with pytest.raises(ValueError, match=message):
+        moment_steps(calendar.after(last, 8), calendar, text)
+
+
+def test_within_so_many_years():
+    samples = np.ones((1, 1, 6, 2))
+    samples[..., 3:, 0] = 0
+    assert told("prey < 0.5 within 4 years", samples).probability == 1
+    assert told("prey < 0.5 within 3 years", samples).probability == 0
+    with pytest.raises(ConfigError, match="7 years lies beyond the end of the forecast"):
+        told("prey < 0.5 within 7 years", samples)

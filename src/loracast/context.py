@@ -15,6 +15,7 @@ from loracast.series import Series
 from loracast.series.checks import check_observed
 
 READ = 0.8  # share of a base's window that is read of a series, however long the horizon
+FEW = 4  # steps of context, below which nothing can be told
 REREAD = 0.5  # share of a window that a path reads back before a later stretch
 
 
@@ -67,6 +68,12 @@ class Reach:
         plans = [self.plan(one.steps, horizon, chosen=context is not None) for one in contexts]
         if self.tuned and context and context > self.context:
             _warn(f"a context of {context} steps is longer than the {self.context} that the adapter was tuned on")
+        if context is None and (few := [one for one in contexts if one.steps < FEW]):
+            others = f" (and of {len(few) - 1} other series few)" if len(few) > 1 else ""
+            _warn(
+                f"series {few[0].id!r}: {few[0].steps} step{'s' * (few[0].steps > 1)} of context{others}; that tells "
+                "next to nothing of how it goes on"
+            )
         cut = [(one, read) for one, read in zip(series, contexts) if read.steps < one.steps]
         if cut and context is None and not self.tuned:
             one, read = max(cut, key=lambda pair: pair[0].steps)

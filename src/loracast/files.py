@@ -2,7 +2,7 @@
 
 import os
 import secrets
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -51,6 +51,17 @@ def check_file(path: str | Path, suffixes: Collection[str]) -> None:
     if Path(path).is_dir():
         raise DataError(f"{path}: cannot be written: it is a folder; choose another name")
     check_folder(Path(path).parent)
+
+
+def check_distinct(read: Sequence[str | Path | None], written: Sequence[str | Path | None]) -> None:
+    """Refuses to write a file over one that is read, or two files to one place, before anything is computed."""
+    taken = {Path(path).resolve() for path in read if path}
+    for path in written:
+        if path and Path(path).resolve() in taken:
+            raise ConfigError(
+                [f"{path}: would be written over a file that is read or written here; choose another name"]
+            )
+        taken |= {Path(path).resolve()} if path else set()
 
 
 def _umask() -> int:

@@ -53,7 +53,8 @@ def known_future(series: Sequence[Series], horizon: int, known: Known | None) ->
             step, variable = np.argwhere(np.isnan(values[:, :count]))[0]
             raise DataError(
                 f"series {one.id!r}: {one.known[variable]!r} is known beforehand, but its value at step {step + 1} of "
-                f"the forecast{_when(one, horizon, step)} is not there; give known= its values for all {horizon} steps"
+                f"the forecast{_when(one, horizon, step)} is not there; give those of all {horizon} steps, in the "
+                "table or as known=, or take a shorter horizon"
             )
         past = slice(count, count + len(one.past))
         if not np.isnan(values[:, past]).all():
@@ -186,7 +187,9 @@ def set_values(
         except ValueError:
             value = np.nan
         if not np.isfinite(value):
-            problems.append(f"{text!r}: {match['value']!r} is no finite number")
+            comma = re.fullmatch(r"[+-]?\d+,\d+", match["value"])
+            advice = f"; write {match['value'].replace(',', '.')}" if comma else ""
+            problems.append(f"{text!r}: {match['value']!r} is no finite number{advice}")
             continue
         column = series[0].names.index(match["name"])
         for values, one in zip(future, series):

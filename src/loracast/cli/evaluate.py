@@ -41,7 +41,7 @@ def evaluate(
     Parameters
     ----------
     data
-        Known series: .h5, .csv or .parquet.
+        Known series: .csv, .tsv, .xlsx, .parquet or .h5.
     context
         Steps that are read in each window.
     horizon
@@ -60,9 +60,9 @@ def evaluate(
         Score the series that the adapter was tuned on, too; without --split they are left out where others are there.
     """
     from loracast.cli.console import note, say, show_scores, shown_warnings
-    from loracast.evaluation.backtest import TUNED, ZERO_SHOT, backtest
+    from loracast.evaluation.backtest import BACKTEST_FILES, TUNED, ZERO_SHOT, backtest
     from loracast.evaluation.figures import before_and_after
-    from loracast.files import atomic_path, check_folder
+    from loracast.files import atomic_path, check_distinct, check_folder
     from loracast.flops import Flops
     from loracast.forecaster import Forecaster
     from loracast.model.checkpoint import recorded_base
@@ -70,6 +70,7 @@ def evaluate(
     from loracast.series.seen import unseen
 
     check_folder(output)
+    check_distinct([data], [output / name for name in (*BACKTEST_FILES, "forecasts.png")])
     series = columns.read_subset(data, split, subset)
     source = recorded_base(adapter) if adapter and not model.model else model.model
     base = Forecaster.from_pretrained(source, device=model.device, precision=model.precision)
@@ -89,7 +90,8 @@ def evaluate(
     result.save(output)
     with atomic_path(output / "forecasts.png") as temporary:
         before_and_after(result).savefig(temporary, dpi=150)
-    say(f"{len(series)} series, {len(result.windows)} windows, {context} → {horizon} steps")
+    windows = f"{len(result.windows)} window{'s' * (len(result.windows) > 1)}"
+    say(f"{len(series)} series, {windows}, {context} → {horizon} steps")
     show_scores(result)
     spent = Flops.sum(forecast.flops for forecast in result.forecasts.values())
     say(f"{spent.hardware:.3e} FLOPs (hardware), {spent.course:.3e} (course) → {output / 'metrics.json'}")

@@ -56,7 +56,7 @@ def finetune(
     Parameters
     ----------
     data
-        Series to learn: .h5, .csv or .parquet.
+        Series to learn: .csv, .tsv, .xlsx, .parquet or .h5.
     output
         Folder for the adapter, its record (loracast.json) and its log (metrics.jsonl).
     split
@@ -102,8 +102,8 @@ def finetune(
     )
     if verdict:
         say(
-            f"validation MAE of {verdict['windows']} forecasts: untouched {verdict['untouched_mae']:.4g}, "
-            f"tuned {verdict['tuned_mae']:.4g}"
+            f"validation MAE of {verdict['windows']} forecast{'s' * (verdict['windows'] > 1)}: untouched "
+            f"{verdict['untouched_mae']:.4g}, tuned {verdict['tuned_mae']:.4g}"
         )
     say(f"adapter → {output}")
 

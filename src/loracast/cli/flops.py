@@ -71,7 +71,7 @@ def flops(
     protocol
         Tell the plan of a study instead: course, laptop, or a YAML file of the same form. Loads the model.
     data
-        Series of that study: .h5, .csv or .parquet.
+        Series of that study: .csv, .tsv, .xlsx, .parquet or .h5.
     split
         JSON file with lists train, validation and test of positions in the data.
     """

@@ -67,7 +67,7 @@ def forecast(
     from loracast.cli.console import note, say, shown_warnings
     from loracast.event_figure import draw_events
     from loracast.events import frame, read_event
-    from loracast.files import atomic_path, check_file
+    from loracast.files import atomic_path, check_distinct, check_file
     from loracast.forecast import FRAMES, PICTURES, write_frame
     from loracast.forecaster import Forecaster
     from loracast.scenario import set_values, split_known
@@ -77,6 +77,7 @@ def forecast(
     for path, suffixes in ((output, FRAMES), (paths, FRAMES), (picture, PICTURES)):
         if path:
             check_file(path, suffixes)
+    check_distinct([data], [output, paths, picture, output.with_suffix(".events.csv") if event else None])
     read = columns.read(data)
     series, known = split_known(read)
     ended = [whole for whole, part in zip(read, series) if part.steps < whole.steps]

@@ -45,7 +45,7 @@ def study(
     Parameters
     ----------
     data
-        Series to study: .h5, .csv or .parquet.
+        Series to study: .csv, .tsv, .xlsx, .parquet or .h5.
     output
         Folder for runs, ledger, tables, figures and report.html.
     protocol

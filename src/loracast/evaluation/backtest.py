@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 ZERO_SHOT, TUNED = "zero-shot", "tuned"
+BACKTEST_FILES = ("metrics.json", "series.csv", "scores.csv")
 SEASONAL, CLIMATOLOGY = "seasonal-naive", "climatology"
 
 
@@ -82,7 +83,8 @@ class Backtest:
     def save(self, directory: str | Path) -> None:
         """Writes scores.csv (`table`), metrics.json (settings and `rows`) and series.csv (errors of each series)."""
         directory = Path(directory)
-        write_text(directory / "metrics.json", json.dumps({**self.settings, "rows": self.rows}, indent=2) + "\n")
+        metrics, errors, scores = (directory / name for name in BACKTEST_FILES)
+        write_text(metrics, json.dumps({**self.settings, "rows": self.rows}, indent=2) + "\n")
         lines = [
             {"forecaster": name, **{key: value for key, value in record.items() if key != "by_variable"}}
             for name, scores in self.scores.items()
@@ -90,8 +92,8 @@ class Backtest:
         ]
         import pandas as pd
 
-        write_text(directory / "series.csv", pd.DataFrame(lines).to_csv(index=False))
-        write_text(directory / "scores.csv", self.table().to_csv(index=False))
+        write_text(errors, pd.DataFrame(lines).to_csv(index=False))
+        write_text(scores, self.table().to_csv(index=False))
 
 
 def _warn_of_seen(name: str, cut: Sequence[Window], split: Mapping[str, Any]) -> None:

@@ -32,6 +32,7 @@ from loracast.events.tree import (
     Window,
     of_path,
 )
+from loracast.series.calendar import WHILE
 from loracast.series.types import listed
 
 SYMBOLS: dict[str, Operator] = {
@@ -57,7 +58,8 @@ PHRASES: dict[str, Operator] = {
     r"above|over": ">",
     r"equals?|(is|are)\s+equal\s+to": "==",
 }
-MOMENT = r"step\s+\d+|\d{4}-\d{2}(?:-\d{2})?(?:[T ]\d{1,2}:\d{2}(?::\d{2})?)?|-?\d+(?:\.\d+)?"
+PERIOD = r"\d{4}[ -]?Q[1-4]|\d{4}-?W\d{1,2}|\d{4}/\d{2}(?:\d{2})?(?![\d/])"
+MOMENT = PERIOD + r"|step\s+\d+|\d{4}-\d{2}(?:-\d{2})?(?:[T ]\d{1,2}:\d{2}(?::\d{2})?)?|-?\d+(?:\.\d+)?"
 NUMBER = r"(?:\d+(?:\.\d*)?|\.\d+)(?:e[+-]?\d+)?"
 NEAR = 0.6  # how like a name is to what was written, from 0 to 1, for it to be proposed
 FORMS = (
@@ -258,9 +260,10 @@ class _Reader:
         """The steps that follow a condition in the text; all steps where there is nothing of the kind."""
         self.word(r"at some (time|step)|at least once")
         if self.word(r"within(\s+the)?(\s+next)?"):
+            if time := self.word(WHILE):
+                return Span(last=time)
             count = self.expect(r"\d+", "a number of steps")
-            if not self.word("steps?") and self.peek(r"(second|minute|hour|day|week|month|quarter|year)s?(?!\w)"):
-                raise self.problem("'steps' (for a time, say 'by 2039' in place of 'within 20 years')")
+            self.word("steps?")
             return Span(last=f"step {count}")
         if self.word("by|until"):
             return Span(last=self.moment())
@@ -277,7 +280,7 @@ class _Reader:
         return Span()
 
     def moment(self) -> str:
-        return self.expect(MOMENT, "a time such as 2039 or 2039-05-31, or 'step 5'")
+        return self.expect(MOMENT, "a time such as 2039, 2039-05-31 or 2039Q2, or 'step 5'")
 
     # -- text ----------------------------------------------------------------------------------------------------
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 Unit = Literal["number", "month", "day", "business day", "second"]
 
+WHILE = r"(\d+)\s+(second|minute|hour|day|week|month|quarter|year)s?"
 NEAR = 0.25  # share of a step by which a number may miss the time that it means
 LAST = 31  # as the day of a month: its last, however long it is
 NAMED = {  # units and counts that have a name: (what it is called, one of them, season)
@@ -174,10 +175,11 @@ def to_utc(local: NDArray[Any], zone: str | None) -> NDArray[Any]:
 
 
 def moment_steps(times: NDArray[Any] | None, calendar: Calendar | None, text: str) -> tuple[int, int]:
-    """The first and the last step, counted from 0, of a forecast that a text means: "step 5", "2027" or "2027-05".
+    """The first and the last step, counted from 0, of a forecast that a text means.
 
-    A date may be as short as a year: it means all steps in it. A text between two steps means none: the last is then
-    before the first. ValueError for what is no moment.
+    The text is "step 5", a time such as "2027", "2027-05", "2027Q2" or "2027-W08", which means all steps in it, or a
+    while such as "20 years", which means the last step that is no later after the context. A time between two steps
+    means none: the last is then before the first. ValueError for what is no moment.
 
     Args:
         times: [H] of the forecast; None where it has none.
@@ -187,20 +189,61 @@ def moment_steps(times: NDArray[Any] | None, calendar: Calendar | None, text: st
         return step, step
     if times is None or calendar is None:
         raise ValueError(f"there are no times, so that {text!r} means none; say 'step 5'")
+    if match := re.fullmatch(WHILE, text.strip(), re.IGNORECASE):
+        last = _steps_within(times, calendar, int(match[1]), match[2].lower()) - 1
+        return last, last
     if times.dtype.kind == "M":
         local = to_local(times, calendar.zone)
-        try:
-            begin = np.datetime64(text.strip().replace(" ", "T"))
-            end = (begin + np.timedelta64(1, np.datetime_data(begin.dtype)[0])).astype("datetime64[ns]")
-        except ValueError:
-            raise ValueError(f"{text!r} is no date such as 2027, 2027-05 or 2027-05-31") from None
-        return int(np.searchsorted(local, begin.astype("datetime64[ns]"))), int(np.searchsorted(local, end)) - 1
+        begin, end = (moment.astype("datetime64[ns]") for moment in _begin_and_end(text.strip()))
+        return int(np.searchsorted(local, begin)), int(np.searchsorted(local, end)) - 1
     try:
-        number = float(text)
+        season = re.fullmatch(r"(\d{4})/\d{2,4}", text.strip())
+        number = float(season[1] if season else text)
     except ValueError:
         raise ValueError(f"{text!r} is no number, as the times are; or say 'step 5'") from None
     near = NEAR * calendar.count
     return int(np.searchsorted(times, number - near)), int(np.searchsorted(times, number + near, "right")) - 1
+
+
+def _begin_and_end(text: str) -> tuple[np.datetime64, np.datetime64]:
+    """When a date, month, quarter, ISO week or year begins, and when it is over. ValueError for another text."""
+    from datetime import date
+
+    try:
+        if match := re.fullmatch(r"(\d{4})[ -]?Q([1-4])", text, re.IGNORECASE):
+            begin = np.datetime64(match[1], "M") + 3 * (int(match[2]) - 1)
+            return begin, begin + 3
+        if match := re.fullmatch(r"(\d{4})-?W(\d{1,2})", text, re.IGNORECASE):
+            begin = np.datetime64(date.fromisocalendar(int(match[1]), int(match[2]), 1))
+            return begin, begin + 7
+        begin = np.datetime64(text.replace(" ", "T"))
+        return begin, begin + np.timedelta64(1, np.datetime_data(begin.dtype)[0])
+    except ValueError:
+        raise ValueError(f"{text!r} is no date such as 2027, 2027-05, 2027-05-31, 2027Q2 or 2027-W08") from None
+
+
+def _steps_within(times: NDArray[Any], calendar: Calendar, count: int, unit: str) -> int:
+    """How many steps follow the context within so many units of time; one more than the forecast has, if not fewer.
+
+    Args:
+        times: [H] of the forecast.
+    """
+    following = calendar.times(np.broadcast_to(times[0], len(times) + 2), np.arange(-1, len(times) + 1))  # [H + 2]
+    if times.dtype.kind == "M":
+        import pandas as pd
+
+        local = to_local(following, calendar.zone)
+        whiles: dict[str, Any] = {"months": 3 * count} if unit == "quarter" else {f"{unit}s": count}
+        end = (pd.Timestamp(local[0]) + pd.DateOffset(**whiles)).to_datetime64()
+        steps = int(np.searchsorted(local, end, "right")) - 1
+    else:
+        years = bool(np.all(times == np.rint(times))) and 1000 <= times[0] <= 3000
+        if unit != "year" or not years:
+            raise ValueError(f"the times are numbers, of which {unit}s are not known; say 'step {count}', or a number")
+        steps = int(np.searchsorted(following, following[0] + count, "right")) - 1
+    if not steps:
+        raise ValueError(f"{count} {unit}{'s' * (count > 1)} are less than a step, which takes {calendar.amount(1)}")
+    return steps
 
 
 def common_calendar(calendars: Sequence[Calendar | None]) -> Calendar | None:

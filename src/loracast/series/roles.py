@@ -234,7 +234,8 @@ def _find_time(table: Table, free: Sequence[str], roles: Roles, targets_given: b
     dates = [name for name in free if is_dates(table, name)]
     if len(dates) == 1:
         which = f"'{dates[0]}'" if dates[0] else "the column without a name"
-        roles.notices.append(f"the times are those of {which}, the only dates")
+        if not words.is_time(dates[0]):
+            roles.notices.append(f"the times are those of {which}, the only dates")
         return (dates[0],)
     if dates:
         raise DataError(

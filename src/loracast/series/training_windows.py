@@ -26,9 +26,11 @@ class WindowSource:
     def __init__(self, series: Sequence[Series], length: int, seed: int):
         short = [one for one in series if one.steps < length]
         if short:
+            least = min(one.steps for one in short)
             raise DataError(
                 f"series {short[0].id!r} has {short[0].steps} steps, but a training window needs {length} "
                 f"(context + horizon); {len(short)} of {len(series)} are too short: shorten --context or --horizon"
+                f"{_fitting(least // 2, least // 3)}"
             )
         self.series, self.length, self.seed, self.targets = series, length, seed, not_known(series[0])
         self.ends = np.cumsum([one.steps - length + 1 for one in series])  # of each series' share of the positions
@@ -60,9 +62,15 @@ def hold_out(
     if end < context + horizon:
         raise DataError(
             f"series {only.id!r} has {only.steps} steps; to train on it alone and validate on its end takes "
-            f"{context + 2 * horizon} (context + twice the horizon): shorten --context or --horizon, or add series"
+            f"{context + 2 * horizon} (context + twice the horizon): shorten --context or --horizon"
+            f"{_fitting(only.steps // 3, only.steps // 5)}, or add series"
         )
     return [only.slice(0, end)], windows([only.slice(end - context, only.steps)], context, horizon)
+
+
+def _fitting(context: int, horizon: int) -> str:
+    """A context and a horizon that would fit, as advice; nothing where none would."""
+    return f", as in --context {context} --horizon {horizon}" if horizon else ""
 
 
 def fingerprint(series: Sequence[Series]) -> str:
