@@ -16,7 +16,7 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-NATIVE = Path("src/loracast/model/native")
+NATIVE = Path("src/loracast/compute/cpu/native")
 
 
 class NativeDecoder(BuildHookInterface):
@@ -41,7 +41,7 @@ class NativeDecoder(BuildHookInterface):
         except subprocess.SubprocessError as error:
             self.app.display_warning(f"{compiler} does not compile decode.c ({error}): the wheel is pure Python")
             return
-        build_data["force_include"][str(built)] = f"loracast/model/native/{built.name}"
+        build_data["force_include"][str(built)] = f"loracast/compute/cpu/native/{built.name}"
         build_data["pure_python"] = False
         build_data["tag"] = "py3-none-linux_x86_64"
 

@@ -27,11 +27,11 @@ from loracast import Codec, Forecaster, simulate
 from loracast.engine.batch import encode_batch
 from loracast.engine.step import TrainingStep
 from loracast.grammar import SYMBOLS
-from loracast.model.checkpoint import LanguageModel, load_model
-from loracast.model.config import Qwen2Config
+from loracast.language_model import LanguageModel, load_model
+from loracast.model.config import ModelConfig
 from loracast.model.lora import attach
-from loracast.model.qwen2 import Qwen2
 from loracast.model.tokenizer import NumericTokens
+from loracast.model.transformer import Transformer
 from loracast.settings import SampleConfig, TuneConfig
 
 CODEC = Codec()
@@ -65,10 +65,10 @@ TRAINING_AXES = {
 STEPS = 3  # of a training that are timed together
 
 
-def random_model(config: Qwen2Config, tokens: NumericTokens, device: torch.device) -> LanguageModel:
+def random_model(config: ModelConfig, tokens: NumericTokens, device: torch.device) -> LanguageModel:
     """Random bfloat16 weights with the numeric rows, made on the device."""
     with torch.device("meta"):
-        network = Qwen2(config, rows=len(SYMBOLS)).to(torch.bfloat16)
+        network = Transformer(config, rows=len(SYMBOLS)).to(torch.bfloat16)
     network = network.to_empty(device=device).requires_grad_(False).eval()
     torch.manual_seed(0)
     for name, parameter in network.named_parameters():
@@ -143,7 +143,7 @@ def main() -> None:
     else:
         source = Path(options.model)
         tokens = NumericTokens.read(source / "tokenizer.json")
-        config, _ = Qwen2Config.read(source / "config.json")
+        config, _ = ModelConfig.read(source / "config.json")
         models = {source.name: random_model(config, tokens, device)}
         larger = replace(config, **LARGER)
         models["the shape of Qwen2.5-1.5B"] = random_model(larger, tokens, device)

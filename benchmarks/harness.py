@@ -32,12 +32,13 @@ import numpy as np
 import torch
 
 import loracast
+from loracast.compute.device import describe_hardware
 from loracast.engine.pretrain import initialise
 from loracast.files import write_text
-from loracast.model.checkpoint import describe_hardware, write_model
-from loracast.model.config import Qwen2Config
+from loracast.model.checkpoint import write_model
+from loracast.model.config import ModelConfig
 from loracast.model.lora import adapter_layers, adapter_state, attach, save_adapter
-from loracast.model.qwen2 import Qwen2
+from loracast.model.transformer import Transformer
 from loracast.settings import LoraConfig
 
 PACKAGES = ("torch", "triton", "transformers", "peft", "liger_kernel", "unsloth", "vllm")
@@ -243,17 +244,17 @@ def checkpoint(source: Path, directory: Path) -> Path:
     """A checkpoint of random bfloat16 weights for the configuration in `source`; made unless it is there already."""
     if not (directory / "model.safetensors").exists():
         note(f"building a checkpoint of {source} in {directory}")
-        config, _ = Qwen2Config.read(source / "config.json")
+        config, _ = ModelConfig.read(source / "config.json")
         directory.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source / "tokenizer.json", directory / "tokenizer.json")
         write_model(directory, initialise(config, seed=0), config, torch.bfloat16)
     return directory
 
 
-def random_adapter(directory: Path, config: Qwen2Config, lora: LoraConfig) -> Path:
+def random_adapter(directory: Path, config: ModelConfig, lora: LoraConfig) -> Path:
     """A directory with an adapter whose B is random and not zero, so that whoever ignores it is found out."""
     with torch.device("meta"):
-        skeleton = Qwen2(config, rows=1)
+        skeleton = Transformer(config, rows=1)
     network = attach(skeleton.to_empty(device="cpu"), lora)
     generator = torch.Generator().manual_seed(1)
     for _, layer in adapter_layers(network):

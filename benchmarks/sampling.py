@@ -47,7 +47,7 @@ from torch import Tensor
 from loracast import Codec, Forecaster, Series, simulate
 from loracast.flops import Cost, PassCost
 from loracast.grammar import SYMBOLS
-from loracast.model.config import Qwen2Config
+from loracast.model.config import ModelConfig
 from loracast.model.tokenizer import NumericTokens
 from loracast.settings import LoraConfig, SampleConfig
 
@@ -278,7 +278,7 @@ OURS = ("loracast", "loracast-adapter")
 CONTESTANTS = (*OURS, "generate-static", "generate-dynamic", "vllm")
 
 
-def floor_seconds(config: Qwen2Config, case: Case, prompt: int, peaks: dict[str, float]) -> dict[str, float]:
+def floor_seconds(config: ModelConfig, case: Case, prompt: int, peaks: dict[str, float]) -> dict[str, float]:
     """What the work takes at the measured peaks, if each byte is read once a pass and nothing else takes time.
 
     The prompts' matrix products; for each pass that samples a token the longer of its products and of reading the
@@ -320,7 +320,7 @@ def run_case(
     builds |= {"vllm": (Vllm, model, *peer)}
     chosen = options.contestants
     rounds = {name: options.repeats if name in OURS else options.peer_repeats for name in chosen}
-    config, _ = Qwen2Config.read(model / "config.json")
+    config, _ = ModelConfig.read(model / "config.json")
     floor = floor_seconds(config, case, prompts.shape[1], peaks)
     checks: dict[str, Any] = {}
     with Contest(options.limit) as contest:
@@ -396,7 +396,7 @@ def main() -> None:
     options = arguments.parse_args()
     result = describe(options, "sampling")
     with workplace(options) as (model, place):
-        config, _ = Qwen2Config.read(model / "config.json")
+        config, _ = ModelConfig.read(model / "config.json")
         adapter = random_adapter(place / "adapter", config, LORA)
         run_cases(
             result,

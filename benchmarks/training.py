@@ -42,8 +42,8 @@ from torch import Tensor, nn
 from loracast.engine.batch import Batch
 from loracast.flops import PassCost
 from loracast.grammar import COMMA, SEMICOLON, SYMBOLS
-from loracast.model.checkpoint import load_model
-from loracast.model.config import Qwen2Config
+from loracast.language_model import load_model
+from loracast.model.config import ModelConfig
 from loracast.model.lora import attach, load_adapter_state, read_adapter
 from loracast.model.tokenizer import NumericTokens
 from loracast.settings import TuneConfig
@@ -244,7 +244,7 @@ CASES = ("64/attention", "64/all-linear", "4/attention", "4/all-linear")
 NUMERIC = ("loracast-numeric", "loracast-plain")
 
 
-def floor_ms(config: Qwen2Config, case: Case, rows: int, tflops: float) -> float:
+def floor_ms(config: ModelConfig, case: Case, rows: int, tflops: float) -> float:
     """Milliseconds that the matrix products of a step take at the measured peak, and nothing else.
 
     No gradient of a frozen weight; half of attention's pairs, since a causal kernel skips the rest; reading and writing
@@ -299,7 +299,7 @@ def summarise(
 ) -> dict[str, Any]:
     """Medians and ratios of the rounds that there are."""
     case = setting.case
-    config, _ = Qwen2Config.read(setting.model / "config.json")
+    config, _ = ModelConfig.read(setting.model / "config.json")
     results: dict[str, dict[str, Any]] = {}
     for name in chosen:
         if name in failures:
@@ -349,7 +349,7 @@ def main() -> None:
     options = arguments.parse_args()
     result = describe(options, "training") | {"tokens": TOKENS}
     with workplace(options) as (model, place):
-        config, _ = Qwen2Config.read(model / "config.json")
+        config, _ = ModelConfig.read(model / "config.json")
 
         def run(name: str, keep_case: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
             case = Case.named(name)

@@ -12,8 +12,9 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from torch import nn
 
 from loracast.engine.pretrain import initialise
-from loracast.model.checkpoint import LanguageModel, load_model, write_model
-from loracast.model.config import Qwen2Config
+from loracast.language_model import LanguageModel, load_model
+from loracast.model.checkpoint import write_model
+from loracast.model.config import ModelConfig
 from loracast.model.tokenizer import NUMERIC_VOCABULARY, QWEN2_SPLIT, write_numeric_tokenizer
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # transformers and huggingface_hub read it when they are imported, which is later
@@ -60,7 +61,7 @@ def write_byte_tokenizer(
 @pytest.fixture(scope="session")
 def make_qwen2(tmp_path_factory: pytest.TempPathFactory) -> MakeDirectory:
     """Makes directories of random models, as transformers writes them: `make_qwen2(seed=0, hidden_size=48, ...)`."""
-    from transformers import Qwen2Config as ReferenceConfig
+    from transformers import ModelConfig as ReferenceConfig
     from transformers import Qwen2ForCausalLM
     from transformers.utils import logging
 
@@ -110,7 +111,7 @@ def make_numeric(tmp_path_factory: pytest.TempPathFactory) -> MakeDirectory:
             "rope_theta": 10_000.0,
             **changes,
         }
-        config = Qwen2Config(**settings)
+        config = ModelConfig(**settings)
         directory = tmp_path_factory.mktemp("numeric")
         network = initialise(config, seed)
         with torch.no_grad():

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from loracast.language_model import load_model
 from loracast.model import attention
 from loracast.model.attention import SharedPrefixCache, causal_attention
-from loracast.model.checkpoint import load_model
 
 HEADS = [(4, 4), (4, 2), (4, 1), (7, 1), (14, 2)]
 PASSES = (1, 3, 2, 6, 1)  # tokens of each forward pass after the prompts

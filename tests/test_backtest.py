@@ -18,8 +18,8 @@ from loracast.evaluation.baselines import BASELINES
 from loracast.evaluation.figures import before_and_after
 from loracast.flops import Flops
 from loracast.forecaster import Forecaster
+from loracast.language_model import LanguageModel
 from loracast.ledger import Ledger
-from loracast.model.checkpoint import LanguageModel
 from loracast.series import Series
 from loracast.settings import SampleConfig
 

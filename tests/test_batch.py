@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from loracast.codec import Codec, Scale
-from loracast.engine.batch import Batch, encode_batch, gaps, loss_sum, to_device
+from loracast.compute.plain import loss_sum
+from loracast.engine.batch import Batch, encode_batch, gaps, to_device
 from loracast.grammar import COMMA, MISSING, SEMICOLON
-from loracast.model.checkpoint import LanguageModel
+from loracast.language_model import LanguageModel
 
 CODECS = {
     "fixed": Codec(digits=2),

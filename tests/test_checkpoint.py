@@ -10,19 +10,13 @@ from safetensors.torch import load_file, save_file
 
 import conftest
 from loracast.codec import Codec
+from loracast.compute.device import choose_device, choose_precision
 from loracast.errors import ModelError
-from loracast.model.checkpoint import (
-    LanguageModel,
-    Vocabulary,
-    choose_device,
-    choose_precision,
-    load_adapted,
-    load_model,
-    merge,
-)
+from loracast.language_model import LanguageModel, load_adapted, load_model
+from loracast.merge import merge
 from loracast.model.locate import locate
 from loracast.model.lora import ADAPTER_WEIGHTS, adapter_layers, adapter_state, attach, save_adapter
-from loracast.settings import LoraConfig, Precision
+from loracast.settings import LoraConfig, Precision, Vocabulary
 
 # peft asks transformers by an old name
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")

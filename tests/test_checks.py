@@ -19,9 +19,12 @@ from torch import Tensor
 
 from loracast.cli import main
 from loracast.codec import Codec
+from loracast.compute.cpu.decoder import NativeDecoder, can_decode_natively
+from loracast.compute.cpu.native import library
+from loracast.compute.drawing import PlainDrawing
+from loracast.compute.plain import PlainDecoder
 from loracast.engine import pretrain as pretraining
 from loracast.engine import sample, train
-from loracast.engine.drawing import PlainDrawing
 from loracast.engine.likelihood import log_density
 from loracast.engine.pretrain import pretrain
 from loracast.engine.sample import PathBatch
@@ -29,12 +32,10 @@ from loracast.engine.train import CHECKPOINT, tune
 from loracast.errors import ConfigError, Diverged, Interrupted, ModelError
 from loracast.forecaster import Forecaster
 from loracast.grammar import MINUS, SEMICOLON
+from loracast.language_model import LanguageModel, load_model
 from loracast.ledger import Ledger
-from loracast.model.checkpoint import LanguageModel, load_model, merge
-from loracast.model.decoder import PlainDecoder
+from loracast.merge import merge
 from loracast.model.lora import ADAPTER_CONFIG, ADAPTER_WEIGHTS, load_adapter_state
-from loracast.model.native import library
-from loracast.model.native_decoder import NativeDecoder, can_decode_natively
 from loracast.model.tensors import read_metadata, write_tensors
 from loracast.series import Series, windows
 from loracast.settings import SMALLEST, LoraConfig, PretrainConfig, SampleConfig, TuneConfig
@@ -175,7 +176,7 @@ def test_what_is_not_finite_is_never_written(tmp_path: Path):
 def drawings(codec: Codec, paths: int, horizon: int, config: SampleConfig) -> tuple[PlainDrawing, Any, int]:
     """The plain drawing and the kernel's, interpreted on a CPU, of a head that is sound but for the minus sign."""
     pytest.importorskip("triton")
-    from loracast.model.kernels.draw import FusedDrawing
+    from loracast.compute.cuda.drawing import FusedDrawing
 
     grammar = codec.grammar(2)
     generator = torch.Generator().manual_seed(0)

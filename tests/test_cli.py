@@ -31,8 +31,9 @@ from loracast.engine.pretrain import initialise
 from loracast.errors import ModelError
 from loracast.files import check_folder
 from loracast.flops import TERMS, PassCost
-from loracast.model.checkpoint import load_model, write_model
-from loracast.model.config import Qwen2Config, stored_shape
+from loracast.language_model import load_model
+from loracast.model.checkpoint import write_model
+from loracast.model.config import ModelConfig, stored_shape
 from loracast.model.tokenizer import NUMERIC_VOCABULARY, write_numeric_tokenizer
 from loracast.series import read_series
 from loracast.settings import LoraConfig, TuneConfig
@@ -140,7 +141,7 @@ def disk_with_room_for(size: int) -> Iterator[None]:
 
 
 def write_tiny_model(directory: Path, seed: int) -> Path:
-    config = Qwen2Config(
+    config = ModelConfig(
         vocab_size=len(NUMERIC_VOCABULARY),
         hidden_size=32,
         intermediate_size=48,
@@ -369,7 +370,7 @@ def test_an_untuned_model_may_win_and_it_is_said(workplace: Path, tmp_path: Path
 
 def test_inspect_shows_the_bundled_model(run: Run):
     said = run("inspect").ok()
-    config, _ = Qwen2Config.read(Path(loracast.__file__).parent / "bundled" / "config.json")
+    config, _ = ModelConfig.read(Path(loracast.__file__).parent / "bundled" / "config.json")
     assert f"{config.parameters():,}" in said
     assert "qwen2" in said
 
@@ -407,9 +408,9 @@ def test_inspect_shows_an_adapter(workplace: Path, tmp_path: Path, run: Run, ref
 # -- what it will cost -------------------------------------------------------------------------------------------
 
 
-def write_shape(directory: Path) -> Qwen2Config:
+def write_shape(directory: Path) -> ModelConfig:
     """Writes the config.json of Qwen2.5-0.5B and nothing else."""
-    config = Qwen2Config(
+    config = ModelConfig(
         vocab_size=151_936,
         hidden_size=896,
         intermediate_size=4864,
@@ -498,7 +499,7 @@ def test_the_costs_of_qwen_need_no_network(run: Run, monkeypatch):
 def test_the_stored_shape_is_that_of_qwen():
     if not (QWEN / "config.json").is_file():
         pytest.skip("needs Qwen2.5-0.5B-Instruct's config.json beside the repository")
-    assert stored_shape("Qwen/Qwen2.5-0.5B-Instruct") == Qwen2Config.read(QWEN / "config.json")[0]
+    assert stored_shape("Qwen/Qwen2.5-0.5B-Instruct") == ModelConfig.read(QWEN / "config.json")[0]
     assert stored_shape("somebody/model") is None
 
 

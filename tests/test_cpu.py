@@ -6,12 +6,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode, addmm_flop
 
+from loracast.compute.cpu import qwen2
+from loracast.compute.cpu.attention import PARTS, QUERY_BLOCK, BlockedAttention
 from loracast.flops import PassCost
-from loracast.model import cpu, qwen2
-from loracast.model.attention import PARTS, QUERY_BLOCK, BlockedAttention, SharedPrefixCache
-from loracast.model.checkpoint import load_model
+from loracast.language_model import load_model
+from loracast.model.attention import SharedPrefixCache
 from loracast.model.lora import adapter_layers, attach
-from loracast.model.qwen2 import Qwen2, RMSNorm, rotary, rotate
+from loracast.model.rotary import rotary
+from loracast.model.transformer import RMSNorm, Transformer, rotate
 from loracast.settings import PROJECTIONS, LoraConfig
 
 HEADS = [(4, 4), (4, 2), (7, 1)]
@@ -95,14 +97,14 @@ def test_swiglu():
     assert_close(with_gradients(cpu.SwiGLU.apply, gate, up), expected)
 
 
-def adapted(directory, precision: str, targets: tuple[str, ...]) -> Qwen2:
+def adapted(directory, precision: str, targets: tuple[str, ...]) -> Transformer:
     network = attach(load_model(directory, device="cpu", precision=precision).network, LoraConfig(4, targets=targets))
     for index, (_, layer) in enumerate(adapter_layers(network)):
         layer.lora_B.data.copy_(0.1 * normal(*layer.lora_B.shape, seed=index))
     return network
 
 
-def computed(network: Qwen2, fast: bool, monkeypatch, tokens: int = 150) -> list[Tensor]:
+def computed(network: Transformer, fast: bool, monkeypatch, tokens: int = 150) -> list[Tensor]:
     """Logits and gradients of the adapters, by the fast or the plain path."""
     ids = torch.randint(15, (2, tokens), generator=torch.Generator().manual_seed(0))
     with monkeypatch.context() as patch:

@@ -28,14 +28,14 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, 
 from loracast.codec import Codec
 from loracast.engine.sample import sample_paths
 from loracast.flops import TERMS, Cost, Flops, PassCost
+from loracast.language_model import load_model
 from loracast.model.attention import SharedPrefixCache
-from loracast.model.checkpoint import load_model
-from loracast.model.config import Qwen2Config
+from loracast.model.config import ModelConfig
 from loracast.model.lora import attach
-from loracast.model.qwen2 import Qwen2
+from loracast.model.transformer import Transformer
 from loracast.settings import PROJECTIONS, LoraConfig, SampleConfig
 
-TINY = Qwen2Config(
+TINY = ModelConfig(
     vocab_size=40,
     hidden_size=48,
     intermediate_size=80,
@@ -51,7 +51,7 @@ CONFIGS = {
     "untied": replace(TINY, tie_word_embeddings=False),
     "one layer": replace(TINY, num_hidden_layers=1),
 }
-QWEN = Qwen2Config(  # Qwen2.5-0.5B
+QWEN = ModelConfig(  # Qwen2.5-0.5B
     vocab_size=151_936,
     hidden_size=896,
     intermediate_size=4864,
@@ -83,7 +83,7 @@ def some_ids(sequences: int = SEQUENCES, length: int = LENGTH) -> Tensor:
     return torch.randint(0, 15, (sequences, length), generator=torch.Generator().manual_seed(0))
 
 
-def counted_training(network: Qwen2) -> int:
+def counted_training(network: Transformer) -> int:
     ids = some_ids()
     with counter() as flops:
         F.cross_entropy(network(ids).flatten(0, 1), ids.flatten()).backward()
@@ -96,7 +96,7 @@ def counted_training(network: Qwen2) -> int:
 @every_config
 @pytest.mark.parametrize("rows", [15, None])
 def test_forward(config, rows):
-    network = Qwen2(config, rows)
+    network = Transformer(config, rows)
     expected = PassCost(config, rows or config.vocab_size).forward(SEQUENCES, LENGTH).total.hardware
     with torch.no_grad():
         with counter() as flops:
@@ -134,7 +134,7 @@ def told_terms(cost: Cost) -> dict[str, int]:
 @pytest.mark.parametrize("targets", [(), ("q", "v"), ("k", "o", "down"), PROJECTIONS], ids=" ".join)
 def test_every_term_of_a_forward_pass(config, targets):
     lora = LoraConfig(rank=4, targets=targets)
-    network = attach(Qwen2(config), lora)
+    network = attach(Transformer(config), lora)
     with torch.no_grad(), counter() as flops:
         network(some_ids())
     assert counted_terms(flops) == told_terms(PassCost(config, 40, lora).forward(SEQUENCES, LENGTH))
@@ -142,7 +142,7 @@ def test_every_term_of_a_forward_pass(config, targets):
 
 def test_forward_with_an_adapter_and_the_head_of_one_token():
     lora = LoraConfig(rank=4)
-    network = attach(Qwen2(TINY), lora)
+    network = attach(Transformer(TINY), lora)
     with torch.no_grad(), counter() as flops:
         network.logits(network.hidden(some_ids())[:, -1])
     assert flops.get_total_flops() == PassCost(TINY, 40, lora).forward(SEQUENCES, LENGTH, head_tokens=1).total.hardware
@@ -151,13 +151,13 @@ def test_forward_with_an_adapter_and_the_head_of_one_token():
 @every_config
 def test_training_from_scratch(config):
     cost = PassCost(config, 15, frozen=False)
-    assert counted_training(Qwen2(config, 15)) == cost.training(SEQUENCES, LENGTH).total.hardware
+    assert counted_training(Transformer(config, 15)) == cost.training(SEQUENCES, LENGTH).total.hardware
 
 
 @every_config
 def test_training_an_adapter(config):
     lora = LoraConfig(rank=4)
-    counted = counted_training(attach(Qwen2(config, 15), lora))
+    counted = counted_training(attach(Transformer(config, 15), lora))
     assert counted == PassCost(config, 15, lora).training(SEQUENCES, LENGTH).total.hardware
 
 
@@ -166,14 +166,14 @@ def test_training_an_adapter(config):
 @pytest.mark.parametrize("rows", [15, None])
 def test_training_goes_no_lower_than_the_first_adapter(config, targets, rows):
     lora = LoraConfig(rank=4, targets=tuple(targets))
-    network = attach(Qwen2(config, rows), lora)
+    network = attach(Transformer(config, rows), lora)
     assert counted_training(network) == PassCost.of(network, lora).training(SEQUENCES, LENGTH).total.hardware
 
 
 @pytest.mark.parametrize("targets", ["qv", "o", ["gate"]], ids=" ".join)
 def test_attention_and_matrices_of_training_are_told_apart(targets):
     lora = LoraConfig(rank=4, targets=tuple(targets))
-    network = attach(Qwen2(TINY, 15), lora)
+    network = attach(Transformer(TINY, 15), lora)
     with counter() as flops:
         network(some_ids()).sum().backward()
     by_operation = flops.get_flop_counts()["Global"]
@@ -184,7 +184,7 @@ def test_attention_and_matrices_of_training_are_told_apart(targets):
 
 def test_plain_attention_recomputes_no_scores():
     ids = some_ids()
-    network = Qwen2(TINY, 15)
+    network = Transformer(TINY, 15)
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as flops:
         loss = network(ids).sum()
     with FlopCounterMode(display=False) as backward:
@@ -207,7 +207,7 @@ def test_a_frozen_weight_costs_four_flops_a_token_and_a_trained_one_six():
 def test_decoding(config, new):
     series, samples, prompt = 2, 3, 20
     lora = LoraConfig(rank=4, targets=("q", "up"))
-    network = attach(Qwen2(config, 15), lora)
+    network = attach(Transformer(config, 15), lora)
     with torch.no_grad(), counter() as flops:
         cache = SharedPrefixCache(torch.full((series,), prompt), samples)
         hidden = network.hidden(some_ids(series, prompt), cache)[:, -1].repeat_interleave(samples, 0)
@@ -338,7 +338,7 @@ class Twin:
     The keys and values of a network with grouped attention are repeated, so that its logits are the same.
     """
 
-    def __init__(self, network: Qwen2, lora: LoraConfig | None):
+    def __init__(self, network: Transformer, lora: LoraConfig | None):
         self.config, self.lora, self.operations = network.config, lora, Operations()
         config = network.config
         self.weights: dict[str, Any] = {}
@@ -447,7 +447,7 @@ class Twin:
         return turned
 
 
-SMALL = Qwen2Config(
+SMALL = ModelConfig(
     vocab_size=7,
     hidden_size=6,
     intermediate_size=5,
@@ -466,10 +466,10 @@ SMALL_CONFIGS = {
 TARGETS = [None, ("q", "v"), ("k", "o", "gate"), PROJECTIONS]
 
 
-def small_network(config: Qwen2Config, targets: tuple[str, ...] | None) -> tuple[Qwen2, LoraConfig | None]:
+def small_network(config: ModelConfig, targets: tuple[str, ...] | None) -> tuple[Transformer, LoraConfig | None]:
     """A network in which everything matters, adapters included."""
     lora = LoraConfig(rank=3, targets=targets) if targets else None
-    network = Qwen2(config) if lora is None else attach(Qwen2(config), lora)
+    network = Transformer(config) if lora is None else attach(Transformer(config), lora)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in network.parameters():
@@ -481,7 +481,7 @@ def course(cost: Cost) -> dict[str, int]:
     return {term: flops.course for term, flops in cost.terms.items() if flops.course}
 
 
-def empty(config: Qwen2Config) -> list[tuple[Matrix, Matrix]]:
+def empty(config: ModelConfig) -> list[tuple[Matrix, Matrix]]:
     return [([], []) for _ in range(config.num_hidden_layers)]
 
 

@@ -20,7 +20,7 @@ from loracast.flops import Flops, PassCost
 from loracast.forecast import Forecast, future_time, write_frame
 from loracast.forecaster import Forecaster, recorded_base
 from loracast.ledger import Ledger
-from loracast.model.qwen2 import Qwen2
+from loracast.model.transformer import Transformer
 from loracast.series import Series, windows
 from loracast.settings import SampleConfig, TuneConfig
 
@@ -313,7 +313,7 @@ def test_a_ledger_that_does_not_hold_the_work_keeps_it_from_beginning(
     tuned[0].predict(waves(2), 3, sample=SampleConfig(2), ledger=exact)
     tuned[0].log_density(judged, ledger=exact)
     assert exact.left == 0
-    monkeypatch.setattr(Qwen2, "hidden", lambda *_: pytest.fail("the model was run"))
+    monkeypatch.setattr(Transformer, "hidden", lambda *_: pytest.fail("the model was run"))
     with pytest.raises(BudgetError, match=rf"likelihood would take .* FLOPs \({convention}\)"):
         tuned[0].log_density(judged, ledger=Ledger(likelihood.of(convention) - 1, convention))
     with pytest.raises(BudgetError, match=rf"forecasts would take .* FLOPs \({convention}\)"):

@@ -15,7 +15,7 @@ import loracast
 from loracast.codec import Codec
 from loracast.errors import ConfigError, DataError, ModelError
 from loracast.forecaster import Forecaster
-from loracast.model.checkpoint import LanguageModel
+from loracast.language_model import LanguageModel
 from loracast.series import Columns, Series, series_from_frame
 from loracast.settings import SampleConfig, TuneConfig
 

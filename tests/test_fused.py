@@ -10,24 +10,25 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from loracast.codec import Codec
-from loracast.engine.batch import loss_sum
-from loracast.engine.drawing import PlainDrawing
+from loracast.compute.cuda.network import FusedNetwork
+from loracast.compute.drawing import PlainDrawing
+from loracast.compute.plain import PlainDecoder, loss_sum
 from loracast.grammar import OTHER
-from loracast.model.checkpoint import load_model
-from loracast.model.decoder import PlainDecoder
-from loracast.model.fused import FusedQwen2
+from loracast.language_model import load_model
 from loracast.model.lora import adapter_layers, attach
-from loracast.model.qwen2 import Qwen2, RMSNorm, rotary, rotate
+from loracast.model.rotary import rotary
+from loracast.model.transformer import RMSNorm, Transformer, rotate
 from loracast.settings import LoraConfig, SampleConfig
 
 pytest.importorskip("triton")
 
 from loracast.model.fused_decoder import FusedDecoder
-from loracast.model.kernels.cross_entropy import HeadLoss, padded_head
-from loracast.model.kernels.draw import FusedDrawing
-from loracast.model.kernels.norm import AddNorm
-from loracast.model.kernels.rotary import Rotate
-from loracast.model.kernels.swiglu import SwiGLU
+
+from loracast.compute.cuda.drawing import FusedDrawing
+from loracast.compute.cuda.kernels.cross_entropy import HeadLoss, padded_head
+from loracast.compute.cuda.kernels.norm import AddNorm
+from loracast.compute.cuda.kernels.rotary import Rotate
+from loracast.compute.cuda.kernels.swiglu import SwiGLU
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 SHAPES = {"head_dim": 16, "hidden_size": 48, "num_attention_heads": 6, "num_key_value_heads": 2}
@@ -93,7 +94,7 @@ def test_swiglu():
 
 @pytest.mark.parametrize("rows", [15, 300])
 def test_head_loss(rows: int, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("loracast.model.kernels.cross_entropy.LOGITS_BYTES", 4 * 304 * 3)  # in parts
+    monkeypatch.setattr("loracast.compute.cuda.kernels.cross_entropy.LOGITS_BYTES", 4 * 304 * 3)  # in parts
     head = normal(rows, 48, seed=2).detach()
     target = torch.arange(7, device=DEVICE) * 2
     wanted = torch.tensor([1, 1, 0, 1, 0, 1, 1], dtype=torch.bool, device=DEVICE)
@@ -105,7 +106,7 @@ def test_head_loss(rows: int, monkeypatch: pytest.MonkeyPatch):
 
 
 @pytest.fixture(scope="module", params=["q,v", "all-linear", "untouched"])
-def network(request: pytest.FixtureRequest, make_qwen2: Any) -> Qwen2:
+def network(request: pytest.FixtureRequest, make_qwen2: Any) -> Transformer:
     """A small network whose adapters, if any, matter; rank 3 fills no multiple of 8 columns."""
     model = load_model(make_qwen2(**SHAPES), device=DEVICE, precision="float32")
     if request.param == "untouched":
@@ -117,12 +118,12 @@ def network(request: pytest.FixtureRequest, make_qwen2: Any) -> Qwen2:
     return adapted
 
 
-def test_fused_training(network: Qwen2):
+def test_fused_training(network: Transformer):
     generator = torch.Generator().manual_seed(1)
     ids = torch.randint(15, (3, 20), generator=generator).to(DEVICE)
     targets = torch.randint(15, (3, 20), generator=generator).to(DEVICE)
     in_loss = (torch.rand(3, 20, generator=generator) < 0.7).to(DEVICE)
-    fused = FusedQwen2(network)
+    fused = FusedNetwork(network)
     losses, gradients = [], []
     for loss in (fused.loss_sum(ids, targets, in_loss), loss_sum(network, ids, targets, in_loss)):
         parameters = [one for one in network.parameters() if one.requires_grad]
@@ -133,12 +134,12 @@ def test_fused_training(network: Qwen2):
         torch.testing.assert_close(ours, theirs, rtol=2e-4, atol=2e-4)
 
 
-def test_refresh(network: Qwen2):
+def test_refresh(network: Transformer):
     layers = [layer for _, layer in adapter_layers(network)]
     if not layers:
         pytest.skip("nothing to refresh")
     ids = torch.arange(12, device=DEVICE)[None]
-    fused = FusedQwen2(network)
+    fused = FusedNetwork(network)
     before = fused.hidden(ids)
     layers[-1].lora_B.data *= 2
     assert torch.equal(fused.hidden(ids), before)
@@ -192,7 +193,7 @@ class Eager(FusedDecoder):
 
 @torch.inference_mode()
 @pytest.mark.parametrize("samples", [1, 7])
-def test_fused_decoding(network: Qwen2, samples: int, monkeypatch: pytest.MonkeyPatch):
+def test_fused_decoding(network: Transformer, samples: int, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("loracast.model.fused_decoder.PREFILL_TOKENS", 200)  # in parts
     generator = torch.Generator().manual_seed(1)
     lengths = torch.tensor([70, 3, 66], device=DEVICE)

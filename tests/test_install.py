@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from loracast.compute.cpu import native
+from loracast.compute.cpu.native import packaged
 from loracast.errors import install_advice
-from loracast.model import native
-from loracast.model.native import packaged
 
 ROOT = Path(__file__).parents[1]
 
@@ -80,9 +80,9 @@ def test_a_wheel_holds_the_compiled_decoder_and_the_model(tmp_path: Path):
     assert not [name for name in names if name.startswith(("tests", "benchmarks", "docs"))]
     if packaged.can_be_packaged():
         assert wheel.name.endswith("-py3-none-linux_x86_64.whl")
-        assert f"loracast/model/native/{packaged.packaged_name()}" in names
+        assert f"loracast/compute/cpu/native/{packaged.packaged_name()}" in names
         zipfile.ZipFile(wheel).extractall(tmp_path / "site")
-        show = "from loracast.model import native; from loracast.model.native import packaged; "
+        show = "from loracast.compute.cpu import native; from loracast.compute.cpu.native import packaged; "
         show += "print(packaged.packaged_library(), native.library() is not None)"
         said = python("-c", show, PYTHONPATH=str(tmp_path / "site"), PATH="/nowhere", HOME=str(tmp_path / "home"))
         fits = set(Path("/proc/cpuinfo").read_text().split()) >= packaged.NEEDS

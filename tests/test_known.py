@@ -12,17 +12,17 @@ import torch
 
 from loracast.cli import main
 from loracast.codec import Codec
+from loracast.compute.drawing import draw
 from loracast.engine import sample
 from loracast.engine.batch import encode_batch
-from loracast.engine.drawing import draw
 from loracast.engine.likelihood import log_density
 from loracast.engine.sample import sample_paths
 from loracast.errors import ConfigError, DataError, LoracastError, UnseenWarning
 from loracast.evaluation.backtest import backtest
 from loracast.forecaster import Forecaster
 from loracast.grammar import DRAWN, MISSING, MOST_FED, SEMICOLON
+from loracast.language_model import LanguageModel
 from loracast.ledger import Ledger
-from loracast.model.checkpoint import LanguageModel
 from loracast.scenario import known_future, set_values, split_known
 from loracast.series import Series, windows, write_series
 from loracast.settings import SampleConfig, TuneConfig

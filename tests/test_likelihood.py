@@ -12,7 +12,7 @@ from loracast.engine.likelihood import log_density
 from loracast.errors import LoracastError
 from loracast.forecaster import Forecaster
 from loracast.grammar import MISSING
-from loracast.model.checkpoint import LanguageModel, load_model
+from loracast.language_model import LanguageModel, load_model
 from loracast.series import Series, windows
 
 CODECS = {

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from loracast.errors import ModelError
-from loracast.model.checkpoint import LanguageModel, load_adapted, load_model
+from loracast.language_model import LanguageModel, load_adapted, load_model
 from loracast.model.lora import (
     ADAPTER_CONFIG,
     ADAPTER_WEIGHTS,
@@ -22,7 +22,7 @@ from loracast.model.lora import (
     read_adapter,
     save_adapter,
 )
-from loracast.model.qwen2 import Qwen2
+from loracast.model.transformer import Transformer
 from loracast.settings import PROJECTIONS, LoraConfig
 
 # peft asks transformers by an old name
@@ -42,7 +42,7 @@ def reference(directory: Path):
     return Qwen2ForCausalLM.from_pretrained(directory, dtype=torch.float32).eval()
 
 
-def fill(network: Qwen2, seed: int = 1) -> Qwen2:
+def fill(network: Transformer, seed: int = 1) -> Transformer:
     """Gives each B random values, as if it had been tuned."""
     generator = torch.Generator().manual_seed(seed)
     for _, layer in adapter_layers(network):

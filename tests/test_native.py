@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 import torch
+from loracast.model.decoder import make_decoder
 
-from loracast.model import native
-from loracast.model.checkpoint import load_model
-from loracast.model.decoder import PlainDecoder, make_decoder
+from loracast.compute.cpu import native
+from loracast.compute.cpu.decoder import NativeDecoder, can_decode_natively
+from loracast.compute.plain import PlainDecoder
+from loracast.language_model import load_model
 from loracast.model.lora import adapter_layers, attach
-from loracast.model.native_decoder import NativeDecoder, can_decode_natively
-from loracast.model.qwen2 import Qwen2
+from loracast.model.transformer import Transformer
 from loracast.settings import LoraConfig
 
 needs_compiler = pytest.mark.skipif(native.library() is None, reason="no C compiler")
@@ -26,7 +27,7 @@ SHAPES = {  # by head size and query heads a key-value head
 }
 
 
-def load(make_qwen2: Any, size: int, share: int) -> Qwen2:
+def load(make_qwen2: Any, size: int, share: int) -> Transformer:
     return load_model(make_qwen2(head_dim=size, **SHAPES[size, share]), device="cpu", precision="bfloat16").network
 
 
@@ -99,7 +100,7 @@ def test_strong_attention_does_not_overflow(make_qwen2: Any):
 def test_where_it_is_taken(make_qwen2: Any, monkeypatch: pytest.MonkeyPatch):
     prompt, lengths = torch.zeros(1, 4, dtype=torch.long), torch.tensor([4])
 
-    def taken(network: Qwen2) -> type:
+    def taken(network: Transformer) -> type:
         return type(make_decoder(network, prompt, lengths, 2, 8))
 
     network = load(make_qwen2, 64, 2)
@@ -107,7 +108,7 @@ def test_where_it_is_taken(make_qwen2: Any, monkeypatch: pytest.MonkeyPatch):
     assert taken(copy.deepcopy(network).float()) is PlainDecoder
     odd = load_model(make_qwen2(head_dim=16), device="cpu", precision="bfloat16").network
     assert taken(odd) is PlainDecoder  # heads of half a vector
-    monkeypatch.setattr("loracast.model.native_decoder.library", lambda: None)
+    monkeypatch.setattr("loracast.compute.cpu.decoder.library", lambda: None)
     assert taken(network) is PlainDecoder
 
 

@@ -24,8 +24,8 @@ from loracast.errors import ConfigError, Interrupted, ModelError
 from loracast.flops import PassCost
 from loracast.forecaster import Forecaster
 from loracast.grammar import MISSING, SEMICOLON
-from loracast.model.checkpoint import load_model
-from loracast.model.qwen2 import Qwen2
+from loracast.language_model import load_model
+from loracast.model.transformer import Transformer
 from loracast.series import Series
 from loracast.settings import PretrainConfig, SampleConfig
 from loracast.synthetic import FAMILIES
@@ -64,7 +64,7 @@ def final_weights(monkeypatch: pytest.MonkeyPatch) -> dict[Path, dict[str, Tenso
     found: dict[Path, dict[str, Tensor]] = {}
     write = module.write_model
 
-    def spy(directory: Path, network: Qwen2, *rest: Any) -> None:
+    def spy(directory: Path, network: Transformer, *rest: Any) -> None:
         found[directory] = {name: tensor.clone() for name, tensor in network.state_dict().items()}
         write(directory, network, *rest)
 

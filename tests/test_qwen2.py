@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 
 from loracast.grammar import SYMBOLS
+from loracast.language_model import LanguageModel, load_model
 from loracast.model.attention import SharedPrefixCache
-from loracast.model.checkpoint import LanguageModel, Vocabulary, load_model
-from loracast.model.config import Qwen2Config
-from loracast.model.qwen2 import Qwen2, rotary
-from loracast.settings import Precision
+from loracast.model.config import ModelConfig
+from loracast.model.rotary import rotary
+from loracast.model.transformer import Transformer
+from loracast.settings import Precision, Vocabulary
 
 TOLERANCE = 1e-4
 
@@ -54,7 +55,7 @@ def load(directory: Path, vocabulary: Vocabulary = "full", precision: Precision 
 
 
 @torch.no_grad()
-def greedy(network: Qwen2, ids: Tensor, new: int) -> Tensor:
+def greedy(network: Transformer, ids: Tensor, new: int) -> Tensor:
     """The likeliest continuation [B, new] of ids [B, T], computed from the start for every token."""
     for _ in range(new):
         ids = torch.cat([ids, network(ids)[:, -1:].argmax(-1)], 1)
@@ -62,7 +63,7 @@ def greedy(network: Qwen2, ids: Tensor, new: int) -> Tensor:
 
 
 @torch.no_grad()
-def greedy_cached(network: Qwen2, ids: Tensor, new: int, samples: int) -> Tensor:
+def greedy_cached(network: Transformer, ids: Tensor, new: int, samples: int) -> Tensor:
     """The same [B, samples, new], through the cache."""
     cache = SharedPrefixCache(torch.full((len(ids),), ids.shape[1]), samples)
     hidden = network.hidden(ids, cache)[:, -1:].repeat_interleave(samples, 0)  # [B * samples, 1, C]
@@ -100,7 +101,7 @@ def test_both_styles_of_configuration_give_the_rotary_base(make_qwen2, edit_json
     directory = make_qwen2(rope_parameters={"rope_type": "default", "rope_theta": 5e4})
     if style == "rope_theta":
         edit_json(directory / "config.json", rope_parameters=None, rope_theta=5e4, dtype=None, torch_dtype="float32")
-    assert Qwen2Config.read(directory / "config.json")[0].rope_theta == 5e4
+    assert ModelConfig.read(directory / "config.json")[0].rope_theta == 5e4
     ids = random_ids((1, 64), 272)
     with torch.no_grad():
         assert (load(directory).network(ids) - reference(directory)(ids).logits).abs().max() < TOLERANCE
@@ -156,14 +157,14 @@ def test_a_checkpoint_in_bfloat16_is_computed_in_float32(make_qwen2):
 
 
 def test_parameters_are_counted_without_the_weights(qwen_files):
-    config, _ = Qwen2Config.read(qwen_files / "config.json")
+    config, _ = ModelConfig.read(qwen_files / "config.json")
     assert config.parameters() == 494_032_768
     assert config.lora_parameters(8, ("q", "v")) == 540_672
 
 
 @pytest.mark.slow
 def test_full_size_logits_and_greedy_continuation_are_those_of_transformers(qwen_files):
-    from transformers import Qwen2Config as ReferenceConfig
+    from transformers import ModelConfig as ReferenceConfig
     from transformers import Qwen2ForCausalLM
 
     with tempfile.TemporaryDirectory() as folder:  # a gigabyte, which pytest would keep for three runs

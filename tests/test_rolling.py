@@ -17,9 +17,9 @@ from loracast.engine.sample import cell_places, sample_paths
 from loracast.errors import BudgetError, ConfigError, DataError, UnseenWarning
 from loracast.flops import Flops, PassCost
 from loracast.forecaster import Forecaster
+from loracast.language_model import load_model
 from loracast.ledger import Ledger
-from loracast.model.checkpoint import load_model
-from loracast.model.config import Qwen2Config
+from loracast.model.config import ModelConfig
 from loracast.series import Series, windows
 from loracast.settings import SampleConfig, TuneConfig
 
@@ -58,7 +58,7 @@ def fixed(load: Callable[[str], Forecaster]) -> Forecaster:
 
 def reach(positions: int = 128, tune: tuple[int, int] | None = None) -> Reach:
     """That of a model of so many steps of two variables, or of an adapter tuned on (context, horizon)."""
-    config = Qwen2Config(19, 32, 48, 2, 4, 2, 8, max_position_embeddings=8 * positions)
+    config = ModelConfig(19, 32, 48, 2, 4, 2, 8, max_position_embeddings=8 * positions)
     record = {"tune": {"context": tune[0], "horizon": tune[1]}} if tune else {}
     return Reach.of(config, Codec(), 2, record)
 
@@ -110,7 +110,7 @@ def test_a_cut_series_is_warned_of():
 
 def test_what_the_model_does_not_hold_is_refused(fixed: Forecaster, monkeypatch: pytest.MonkeyPatch):
     with pytest.raises(ConfigError, match="a step of 40 variables takes 160 tokens and the model holds 240, fewer"):
-        Reach.of(Qwen2Config(19, 32, 48, 2, 4, 2, 8, max_position_embeddings=240), Codec(), 40)
+        Reach.of(ModelConfig(19, 32, 48, 2, 4, 2, 8, max_position_embeddings=240), Codec(), 40)
     monkeypatch.setattr(rolling, "sample_paths", lambda *_, **__: pytest.fail("the model was run"))
     with pytest.raises(
         ConfigError, match=r"window of 17 steps of 2 variables.* does not fit the model, which holds 16"

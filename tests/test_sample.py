@@ -16,7 +16,7 @@ from loracast.engine import sample
 from loracast.engine.sample import sample_paths
 from loracast.errors import ConfigError
 from loracast.grammar import MISSING, OTHER, SEMICOLON, Grammar
-from loracast.model.checkpoint import LanguageModel, load_model
+from loracast.language_model import LanguageModel, load_model
 from loracast.settings import SampleConfig
 
 FIXED = Codec(layout="fixed", digits=3)

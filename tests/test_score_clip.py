@@ -6,7 +6,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from loracast.engine.pretrain import initialise, model_config
 from loracast.engine.score_clip import clip_cost, clip_scores
-from loracast.model.qwen2 import Qwen2, rotary
+from loracast.model.rotary import rotary
+from loracast.model.transformer import Transformer
 from loracast.settings import PretrainConfig
 
 CONFIG = model_config(PretrainConfig(hidden=48, layers=3, heads=6, kv_heads=2, mlp=64))
@@ -15,7 +16,7 @@ LIMIT = 0.5
 
 
 @pytest.fixture
-def network() -> Qwen2:
+def network() -> Transformer:
     """Scores of all sizes: heads differ in the size of their queries."""
     network = initialise(CONFIG, 1)
     generator = torch.Generator().manual_seed(2)
@@ -30,7 +31,7 @@ def network() -> Qwen2:
     return network
 
 
-def scores_of(network: Qwen2) -> list[torch.Tensor]:
+def scores_of(network: Transformer) -> list[torch.Tensor]:
     """By layer, the scores [B, H, T, T] of tokens and those before them; zero where none is seen."""
     found = []
 
@@ -47,7 +48,7 @@ def scores_of(network: Qwen2) -> list[torch.Tensor]:
     return found
 
 
-def test_scores_end_below_the_limit_and_small_ones_stay(network: Qwen2):
+def test_scores_end_below_the_limit_and_small_ones_stay(network: Transformer):
     (first, *_), before = scores_of(network), {name: one.clone() for name, one in network.named_parameters()}
     largest = clip_scores(network, IDS, LIMIT)
     assert largest >= first.abs().max() - 1e-5  # of all layers
@@ -63,21 +64,21 @@ def test_scores_end_below_the_limit_and_small_ones_stay(network: Qwen2):
     assert all(".q_proj." in name or ".k_proj." in name for name in changed)
 
 
-def test_what_was_shrunk_is_read_anew_under_autocast(network: Qwen2):
+def test_what_was_shrunk_is_read_anew_under_autocast(network: Transformer):
     """Later layers read what the earlier ones have become, not casts of what they were."""
     with torch.autocast("cpu", torch.bfloat16, cache_enabled=False):
         clip_scores(network, IDS, LIMIT)
         assert clip_scores(network, IDS, LIMIT) < 1.03 * LIMIT
 
 
-def test_nothing_changes_where_no_score_is_large(network: Qwen2):
+def test_nothing_changes_where_no_score_is_large(network: Transformer):
     clip_scores(network, IDS, LIMIT)
     before = {name: one.clone() for name, one in network.named_parameters()}
     assert clip_scores(network, IDS, 1.001 * LIMIT) == pytest.approx(LIMIT, rel=1e-4)
     assert all(one.equal(before[name]) for name, one in network.named_parameters())
 
 
-def test_shared_keys_go_half_the_way_of_their_largest_head(network: Qwen2):
+def test_shared_keys_go_half_the_way_of_their_largest_head(network: Transformer):
     keys = network.model.layers[0].self_attn.k_proj
     before, most = keys.weight.clone(), scores_of(network)[0].abs().amax((0, 2, 3)).view(2, 3)
     clip_scores(network, IDS, LIMIT)
@@ -85,7 +86,7 @@ def test_shared_keys_go_half_the_way_of_their_largest_head(network: Qwen2):
     torch.testing.assert_close(keys.weight, before * factors.repeat_interleave(8)[:, None])
 
 
-def test_the_largest_score_is_one_that_is_seen(network: Qwen2):
+def test_the_largest_score_is_one_that_is_seen(network: Transformer):
     """Not one between a token and a later one."""
     body = network.model
     body.layers = body.layers[:1]
@@ -101,7 +102,7 @@ def test_the_largest_score_is_one_that_is_seen(network: Qwen2):
     assert clip_scores(network, ids[later : later + 1], 1e9) == pytest.approx(seen[later].item(), rel=1e-5)
 
 
-def test_its_cost_is_what_is_computed(network: Qwen2):
+def test_its_cost_is_what_is_computed(network: Transformer):
     with FlopCounterMode(display=False) as counter:
         clip_scores(network, IDS, LIMIT)
     # the counter does not see the attention of a CPU

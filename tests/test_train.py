@@ -37,10 +37,10 @@ from loracast.errors import BudgetError, ConfigError, DataError, Interrupted, Lo
 from loracast.flops import Convention, Flops, PassCost
 from loracast.forecaster import Forecaster
 from loracast.grammar import MISSING
+from loracast.language_model import LanguageModel
 from loracast.ledger import Ledger
-from loracast.model.checkpoint import LanguageModel
 from loracast.model.lora import adapter_layers, attach, load_adapter_state
-from loracast.model.qwen2 import Qwen2
+from loracast.model.transformer import Transformer
 from loracast.series import Series, windows
 from loracast.series.training_windows import WindowSource, evenly, fingerprint, hold_out
 from loracast.settings import SampleConfig, TuneConfig
@@ -516,7 +516,7 @@ def test_what_tuning_will_cost_is_known_before(numeric_model: LanguageModel):
 def test_a_budget_that_is_too_small_is_refused_before_anything_is_computed(
     numeric_model: LanguageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(Qwen2, "hidden", lambda *_: pytest.fail("the model was run"))
+    monkeypatch.setattr(Transformer, "hidden", lambda *_: pytest.fail("the model was run"))
     ledger = Ledger(1e6)
     with pytest.raises(
         BudgetError, match=r"1\.000e\+06 FLOPs \(hardware\) do not allow one step .* raise --flops or lower"

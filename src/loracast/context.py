@@ -10,7 +10,7 @@ from typing import Any
 from loracast.codec import Codec
 from loracast.engine.rolling import Plan
 from loracast.errors import ConfigError, DataError, UnseenWarning
-from loracast.model.config import Qwen2Config
+from loracast.model.config import ModelConfig
 from loracast.series import Series
 from loracast.series.checks import check_observed
 
@@ -37,7 +37,7 @@ class Reach:
     tuned: bool
 
     @classmethod
-    def of(cls, config: Qwen2Config, codec: Codec, variables: int, record: Mapping[str, Any] | None = None) -> Reach:
+    def of(cls, config: ModelConfig, codec: Codec, variables: int, record: Mapping[str, Any] | None = None) -> Reach:
         """That of a model or, with its record, of an adapter. ConfigError where the model does not hold two steps."""
         tokens, step_tokens = config.max_position_embeddings, codec.grammar(variables).step_tokens
         positions = tokens // step_tokens

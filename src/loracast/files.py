@@ -8,6 +8,8 @@ from pathlib import Path
 
 from loracast.errors import ConfigError, DataError
 
+RECORD = "loracast.json"  # beside weights and adapters: what loracast knows of them
+
 
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:

@@ -20,11 +20,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from loracast.model.config import CACHE_BLOCK, Qwen2Config
+from loracast.model.config import CACHE_BLOCK, ModelConfig
 from loracast.settings import LoraConfig
 
 if TYPE_CHECKING:  # costs are told without loading torch
-    from loracast.model.qwen2 import Qwen2
+    from loracast.model.transformer import Transformer
 
 Convention = Literal["hardware", "course"]
 
@@ -91,13 +91,13 @@ class PassCost:
         frozen: whether the base is frozen, so that its weights get no gradients (`hardware`).
     """
 
-    config: Qwen2Config
+    config: ModelConfig
     rows: int
     lora: LoraConfig | None = None
     frozen: bool = True
 
     @classmethod
-    def of(cls, network: Qwen2, lora: LoraConfig | None = None) -> PassCost:
+    def of(cls, network: Transformer, lora: LoraConfig | None = None) -> PassCost:
         """The costs of a loaded network with the rows that it holds."""
         return cls(network.config, network.model.embed_tokens.num_embeddings, lora)
 

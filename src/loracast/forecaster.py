@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loracast.codec import Codec
+from loracast.compute.device import describe_hardware
 from loracast.context import Reach, reading_order
 from loracast.engine.batch import encode_batch
 from loracast.engine.likelihood import log_density
@@ -22,15 +23,9 @@ from loracast.errors import ConfigError, DataError, ModelError
 from loracast.flops import Flops, PassCost
 from loracast.forecast import Forecast, future_time
 from loracast.frames import FrameMethods
+from loracast.language_model import LanguageModel, load_adapted, load_model
 from loracast.ledger import Ledger
-from loracast.model.checkpoint import (
-    LanguageModel,
-    describe_hardware,
-    load_adapted,
-    load_model,
-    read_codec,
-    recorded_base,
-)
+from loracast.model.checkpoint import read_codec, recorded_base
 from loracast.model.lora import adapter_state, attach, load_adapter_state, save_adapter
 from loracast.own_table import Table, as_series
 from loracast.progress import Told, displayed, displayed_share

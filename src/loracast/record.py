@@ -13,10 +13,11 @@ import torch
 
 import loracast
 from loracast.codec import Codec
+from loracast.compute.device import describe_hardware
 from loracast.engine.train import CHECKPOINT
 from loracast.errors import ConfigError
+from loracast.language_model import LanguageModel
 from loracast.ledger import Ledger
-from loracast.model.checkpoint import LanguageModel, describe_hardware
 from loracast.model.lora import ADAPTER_CONFIG
 from loracast.series import Series
 from loracast.series.seen import seen_record

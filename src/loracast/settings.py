@@ -16,6 +16,7 @@ TARGET_SETS = {"attention": ("q", "v"), "all-linear": PROJECTIONS}
 
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "float32", "bfloat16"]
+ComputeKind = Literal["auto", "plain"]
 Vocabulary = Literal["numeric", "full"]  # the rows of numbers alone, or all
 
 # what float32, in which models compute, holds at full precision; smaller ones become 0 on some devices

@@ -131,7 +131,7 @@ def merge(
     """
     from loracast.cli.console import say
     from loracast.files import check_folder
-    from loracast.model.checkpoint import merge as run
+    from loracast.merge import merge as run
     from loracast.model.checkpoint import recorded_base
 
     check_folder(output)

@@ -82,7 +82,7 @@ def flops(
     from loracast.errors import ConfigError
     from loracast.flops import PassCost
     from loracast.grammar import SYMBOLS
-    from loracast.model.config import Qwen2Config, stored_shape
+    from loracast.model.config import ModelConfig, stored_shape
     from loracast.model.locate import locate
     from loracast.settings import LoraConfig
 
@@ -100,7 +100,7 @@ def flops(
         raise ConfigError(problems)
 
     shape = None if Path(model).exists() else stored_shape(model)
-    config = shape or Qwen2Config.read(locate(model, weights=False) / "config.json")[0]
+    config = shape or ModelConfig.read(locate(model, weights=False) / "config.json")[0]
     rows = len(SYMBOLS) if vocabulary == "numeric" else config.vocab_size
     cost = PassCost(config, rows, LoraConfig(rank, targets=chosen))
     training, forecast = cost.training(batch, tokens), cost.decode(series, samples, prompt_tokens, new_tokens)

@@ -30,7 +30,7 @@ def inspect(model: str = "bundled", /, *, rank: int | None = None, targets: str 
     from loracast.cli.console import out
     from loracast.errors import ConfigError
     from loracast.grammar import SYMBOLS
-    from loracast.model.config import Qwen2Config
+    from loracast.model.config import ModelConfig
     from loracast.model.locate import locate
     from loracast.model.tokenizer import NumericTokens
 
@@ -42,7 +42,7 @@ def inspect(model: str = "bundled", /, *, rank: int | None = None, targets: str 
         _show(_adapter_rows(Path(model)))
         return
     directory = locate(model, weights=False)
-    config, stored = Qwen2Config.read(directory / "config.json")
+    config, stored = ModelConfig.read(directory / "config.json")
     queries, keys = config.num_attention_heads, config.num_key_value_heads
     common = gcd(queries, keys)
     special = {name: stored.get(f"{name}_token_id") for name in ("bos", "eos", "pad")}

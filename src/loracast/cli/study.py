@@ -131,7 +131,7 @@ def check_installed() -> None:
 
 
 def _prepare(data, output, protocol, budget, split, model: ModelOptions, columns: DataOptions, report: Any) -> Bench:
-    from loracast.model.checkpoint import choose_device
+    from loracast.compute.device import choose_device
     from loracast.series import read_split
     from loracast.study.conduct import prepare
     from loracast.study.protocol import read_protocol

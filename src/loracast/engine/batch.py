@@ -9,14 +9,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
 from loracast.codec import Codec
+from loracast.compute.device import send
 from loracast.grammar import COMMA, SEMICOLON
-from loracast.model.qwen2 import Qwen2
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,27 +97,11 @@ def gaps(
     return hidden & ~(hidden | np.isnan(windows)).all(1, keepdims=True)
 
 
-def loss_sum(network: Qwen2, ids: Tensor, targets: Tensor, in_loss: Tensor) -> Tensor:
-    """Summed cross-entropy in nats of next tokens: ids [B, L] are fed, targets [B, L] with in_loss [B, L] predicted.
-
-    The head is computed where it is needed only.
-    """
-    hidden = network.hidden(ids[:, :-1])  # [B, L-1, C]
-    wanted = in_loss[:, 1:]
-    return F.cross_entropy(network.logits(hidden[wanted]), targets[:, 1:][wanted], reduction="sum")
-
-
 def to_device(batch: Batch, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """The model's row numbers [B, L] of what is fed and of the targets, and the mask [B, L] of the latter.
 
     On the device of `rows` [A], and not waited for.
     """
-
-    def sent(array: NDArray) -> Tensor:
-        tensor = torch.from_numpy(array)
-        if rows.is_cuda:  # from other memory, a copy waits for all work before it
-            tensor = tensor.pin_memory()
-        return tensor.to(rows.device, non_blocking=True)
-
-    targets = rows[sent(batch.symbols)]
-    return targets if batch.fed is None else rows[sent(batch.fed)], targets, sent(batch.in_loss)
+    targets = rows[send(batch.symbols, rows.device)]
+    fed = targets if batch.fed is None else rows[send(batch.fed, rows.device)]
+    return fed, targets, send(batch.in_loss, rows.device)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from loracast.codec import Codec
 from loracast.engine.batch import encode_batch, to_device
 from loracast.errors import ModelError
-from loracast.model.checkpoint import LanguageModel
+from loracast.language_model import LanguageModel
 
 
 @torch.inference_mode()
@@ -43,7 +43,7 @@ def log_density(
         ids, _, in_loss = to_device(encoded, model.rows)
         symbols = torch.from_numpy(encoded.symbols).to(ids.device)
         wanted = in_loss[:, 1:]
-        logits = F.linear(model.network.hidden(ids[:, :-1])[wanted], head).float()  # [tokens, A]
+        logits = F.linear(model.compute.hidden(ids[:, :-1])[wanted], head).float()  # [tokens, A]
         log_p = torch.log_softmax(logits.masked_fill(barred[states[:, 1:][wanted]], float("-inf")), -1)
         token_log_p = torch.zeros(wanted.shape, dtype=torch.float64, device=ids.device)
         token_log_p[wanted] = log_p.gather(-1, symbols[:, 1:][wanted][:, None])[:, 0].double()

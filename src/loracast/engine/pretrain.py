@@ -15,7 +15,9 @@ import torch
 from torch import nn
 
 from loracast.codec import Codec
-from loracast.engine.batch import Batch, loss_sum, to_device
+from loracast.compute.device import autocast, choose_device, describe_hardware, on_gpu
+from loracast.compute.plain import loss_sum
+from loracast.engine.batch import Batch, to_device
 from loracast.engine.loop import (
     Interruption,
     JsonLines,
@@ -34,18 +36,18 @@ from loracast.files import write_text
 from loracast.flops import PassCost
 from loracast.grammar import SYMBOLS
 from loracast.ledger import Ledger
-from loracast.model.checkpoint import choose_device, describe_hardware, write_model
-from loracast.model.config import Qwen2Config
-from loracast.model.qwen2 import Qwen2
+from loracast.model.checkpoint import write_model
+from loracast.model.config import ModelConfig
 from loracast.model.tokenizer import END, NUMERIC_VOCABULARY, write_numeric_tokenizer
+from loracast.model.transformer import Transformer
 from loracast.settings import Device, PretrainConfig
 
 HELD_OUT = 512  # windows that are never trained on
 CLIP_EVERY, CLIP_WINDOWS = 10, 4  # steps between two measurements of attention scores, and on how many windows
 
 
-def model_config(config: PretrainConfig) -> Qwen2Config:
-    return Qwen2Config(
+def model_config(config: PretrainConfig) -> ModelConfig:
+    return ModelConfig(
         vocab_size=len(NUMERIC_VOCABULARY),
         hidden_size=config.hidden,
         intermediate_size=config.mlp,
@@ -59,10 +61,10 @@ def model_config(config: PretrainConfig) -> Qwen2Config:
     )
 
 
-def initialise(config: Qwen2Config, seed: int) -> Qwen2:
+def initialise(config: ModelConfig, seed: int) -> Transformer:
     """Random weights of deviation 0.02, smaller by √(2·layers) where a block writes to the residual stream."""
     generator = torch.Generator().manual_seed(seed)
-    network = Qwen2(config)
+    network = Transformer(config)
     for name, parameter in network.named_parameters():
         if parameter.ndim == 2:
             writes = name.endswith(("o_proj.weight", "down_proj.weight"))
@@ -73,7 +75,7 @@ def initialise(config: Qwen2Config, seed: int) -> Qwen2:
     return network
 
 
-def make_optimizers(network: Qwen2, config: PretrainConfig) -> list[torch.optim.Optimizer]:
+def make_optimizers(network: Transformer, config: PretrainConfig) -> list[torch.optim.Optimizer]:
     """Muon for the matrices of the layers; AdamW for tables of tokens and for vectors."""
     matrices = [parameter for parameter in network.model.layers.parameters() if parameter.ndim == 2]
     vectors = [parameter for parameter in network.parameters() if parameter.ndim < 2]
@@ -86,7 +88,7 @@ def make_optimizers(network: Qwen2, config: PretrainConfig) -> list[torch.optim.
     rate = config.learning_rate
     return [
         Muon(matrices, rate, config.weight_decay),
-        torch.optim.AdamW(others, lr=rate, betas=(0.9, 0.95), fused=vectors[0].is_cuda),
+        torch.optim.AdamW(others, lr=rate, betas=(0.9, 0.95), fused=on_gpu(vectors[0].device)),
     ]
 
 
@@ -140,19 +142,19 @@ def pretrain(
     clip_flops = clip_cost(shape, min(CLIP_WINDOWS, config.batch), config.tokens)
     ledger.charge("clipping", step // CLIP_EVERY * clip_flops)
     # compiled, a small model is three times as fast on a GPU; on a CPU the compiler would cost more than it gives
-    if place.type == "cuda":
+    if on_gpu(place):
         network.hidden = torch.compile(network.hidden)
 
     def batch_loss(batch: Batch) -> torch.Tensor:
         on_device = to_device(batch, rows)
-        with torch.autocast(place.type, torch.bfloat16, enabled=place.type == "cuda"):
+        with autocast(place):
             return loss_sum(network, *on_device) / int(batch.in_loss.sum())
 
     def clip(batch: Batch) -> float:
         apart = max(1, len(batch.symbols) // CLIP_WINDOWS)  # some of each number of variables
         chosen = batch.symbols[::apart][:CLIP_WINDOWS]
         # no cache of casts: what is shrunk is read again at once
-        with torch.autocast(place.type, torch.bfloat16, enabled=place.type == "cuda", cache_enabled=False):
+        with autocast(place, cache_enabled=False):
             return clip_scores(network, torch.from_numpy(chosen).to(place), config.score_limit)
 
     def validate() -> float:

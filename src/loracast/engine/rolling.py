@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from loracast.codec import Codec, Scale
 from loracast.engine.sample import cell_places, sample_paths
 from loracast.flops import Flops, PassCost
-from loracast.model.checkpoint import LanguageModel
+from loracast.language_model import LanguageModel
 from loracast.settings import SampleConfig
 
 

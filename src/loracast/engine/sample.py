@@ -19,17 +19,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from loracast.engine.drawing import Drawing, PlainDrawing, draw
+from loracast.compute.device import on_gpu, release_memory
+from loracast.compute.drawing import draw
+from loracast.compute.interface import Decoder, Drawing
 from loracast.errors import ConfigError, ModelError
 from loracast.grammar import DRAWN, OTHER, SEMICOLON, Grammar
-from loracast.model.checkpoint import LanguageModel
-from loracast.model.config import CACHE_BLOCK
-from loracast.model.decoder import Decoder, make_decoder
-from loracast.model.fused import can_fuse
+from loracast.language_model import LanguageModel
 from loracast.settings import SampleConfig
-
-CPU_MEMORY_BYTES = 1200 * 2**20  # of a batch on a CPU, once for its keys and values and once for its prefill
-CUDA_MEMORY_SHARE = 0.8  # of the free memory of a GPU, for keys and values
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +78,7 @@ def sample_paths(
 
     def told(share: float) -> None:
         """Of the batch that is drawn now; a GPU only begins what it is told to do."""
-        if progress and model.device.type == "cpu":
+        if progress and not on_gpu(model.device):
             progress((done + share * len(series) * len(samples)) / tokens.size)
 
     while batches:
@@ -108,7 +104,7 @@ def sample_paths(
             drawn, computed = None, 0
         if drawn is None:  # only here, where the error no longer holds what it was raised in
             del batch
-            torch.cuda.empty_cache()
+            release_memory()
             batches += _halves(series, samples)
             continue
         for index, rows in zip(chosen, drawn):
@@ -144,22 +140,7 @@ def _stream(seed: int, series: str, sample: int, purpose: int, stretch: int = 0)
 
 def _batches(model: LanguageModel, lengths: list[int], samples: int, new: int) -> Iterator[tuple[range, range]]:
     """Series (as positions) and a range of samples of each batch, as many as their cache and their prefill allow."""
-    config = model.network.config
-    size = model.network.model.norm.weight.element_size()
-    token_bytes = 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim * size
-    longest = max(lengths)
-    if can_fuse(model.network):  # which reads prompts in parts, and keeps each once
-        budget = int(torch.cuda.mem_get_info(model.device)[0] * CUDA_MEMORY_SHARE)
-        step = min(samples, max(1, (budget // token_bytes - longest) // new))
-        together = max(1, budget // (token_bytes * (longest + step * new)))
-    else:
-        cuda = model.device.type == "cuda"
-        budget = torch.cuda.mem_get_info(model.device)[0] // 3 if cuda else CPU_MEMORY_BYTES
-        prefill_bytes = 4 * config.intermediate_size * size  # of a token: what one MLP holds at its widest
-        own = -(-new // CACHE_BLOCK) * CACHE_BLOCK  # kept in whole blocks
-        most_paths = max(1, budget // (token_bytes * (own + longest)))
-        step = min(samples, most_paths)
-        together = max(1, min(most_paths // step, budget // (prefill_bytes * longest)))
+    together, step = model.compute.together(max(lengths), samples, new)
     for first in range(0, len(lengths), together):
         for start in range(0, samples, step):
             series = range(first, min(first + together, len(lengths)))
@@ -208,7 +189,7 @@ class PathBatch:
 
     def _begin(self, length: int) -> tuple[Decoder, Tensor, Tensor]:
         """A decoder after the prompts, the hidden state [B, C] of each path's last one, and its numbers [B, L]."""
-        decoder = make_decoder(self.model.network, self.prompt, self.lengths, self.shape[1], length)
+        decoder = self.model.compute.decoder(self.prompt, self.lengths, self.shape[1], length)
         hidden = decoder.prefill()
         uniforms = np.stack(  # made while a GPU reads the prompts
             [_uniforms(self.config.seed, name, number, length, stretch) for name, number, stretch in self.streams]
@@ -274,25 +255,11 @@ class PathBatch:
 
     def _drawing(self, uniforms: Tensor, horizon: int) -> Drawing:
         """How symbols are drawn from the few rows of the head that stand for them."""
-        model, config = self.model, self.config
-        head, given = model.network.head[model.rows], None
+        model, given = self.model, None
         if self.given is not None:
             given = torch.from_numpy(self.given.astype(np.int8)).to(model.device)
             given = given.repeat_interleave(self.shape[1], 0)  # [B, cells, W]
-        if can_fuse(model.network):
-            from loracast.model.kernels.draw import FusedDrawing
-
-            return FusedDrawing(
-                head,
-                model.rows,
-                uniforms,
-                self.grammar,
-                horizon,
-                given,
-                temperature=config.temperature,
-                top_p=config.top_p,
-            )
-        return PlainDrawing(head, model.rows, uniforms, self.grammar, horizon, config, given)
+        return model.compute.drawing(model.rows, uniforms, self.grammar, horizon, self.config, given)
 
     @torch.inference_mode()
     def unconstrained(

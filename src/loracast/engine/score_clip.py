@@ -13,30 +13,32 @@ import torch
 from torch import Tensor
 
 from loracast.flops import Flops, PassCost
-from loracast.model.config import Qwen2Config
-from loracast.model.qwen2 import Attention, Block, Qwen2, rotary
+from loracast.model.attention import causal_attention
+from loracast.model.config import ModelConfig
+from loracast.model.rotary import rotary
+from loracast.model.transformer import Attention, Block, Transformer
 
 
 @torch.no_grad()
-def clip_scores(network: Qwen2, ids: Tensor, limit: float) -> float:
+def clip_scores(network: Transformer, ids: Tensor, limit: float) -> float:
     """Shrinks queries and keys of each head that has a score above `limit` on ids [B, T], by as much as it is above.
 
     Returns the largest score that was found. Later layers are measured with the earlier ones as they are afterwards.
     """
     body, config = network.model, network.config
     x = body.embed_tokens(ids)
-    cos, sin = rotary(torch.arange(ids.shape[1], device=ids.device)[None], config.head_dim, config.rope_theta, x.dtype)
+    cos, sin = rotary(torch.arange(ids.shape[1], device=ids.device)[None], config, x.dtype)
     found = []
     for block in body.layers:
         assert isinstance(block, Block)
         largest = _largest_scores(block.self_attn, block.input_layernorm(x), cos, sin)  # [H]
         _shrink(block.self_attn, (limit / largest).clamp(max=1))
         found.append(largest.max())
-        x = block(x, cos, sin, None)
+        x = block(x, cos, sin, lambda _, query, key, value: causal_attention(query, key, value))
     return torch.stack(found).max().item()
 
 
-def clip_cost(config: Qwen2Config, windows: int, tokens: int) -> Flops:
+def clip_cost(config: ModelConfig, windows: int, tokens: int) -> Flops:
     """Of one call on ids [windows, tokens]: a forward pass without its head, with queries, keys and scores twice."""
     forward = PassCost(config, 0).prefill(windows, tokens)
     return forward.total + Flops.sum(forward.terms[term] for term in ("projections", "rotary", "scores"))

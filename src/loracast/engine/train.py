@@ -14,7 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from loracast import compute
 from loracast.codec import Codec
+from loracast.compute.device import own_random_numbers
 from loracast.engine.batch import Batch, encode_batch, gaps
 from loracast.engine.loop import (
     Interruption,
@@ -29,8 +31,8 @@ from loracast.engine.loop import (
 from loracast.engine.step import TrainingStep
 from loracast.errors import BudgetError, ConfigError, Interrupted, ModelError
 from loracast.flops import Flops, PassCost
+from loracast.language_model import LanguageModel
 from loracast.ledger import Ledger
-from loracast.model.checkpoint import LanguageModel
 from loracast.model.lora import adapter_layers, adapter_state, attach, load_adapter_state
 from loracast.progress import Described, Listener
 from loracast.series import Series, Window
@@ -131,7 +133,7 @@ def tune(
 
     # the adapter's start comes before anything else that is random, and its seeds are its own
     network = attach(model.network, config.lora, config.seed)
-    training_step = TrainingStep(network, model.rows, config)
+    training_step = TrainingStep(compute.choose(network, model.kind), model.rows, config)
     source = WindowSource(training, config.context + config.horizon, config.seed)
     judged = np.stack([window.values for window in validation])
     held_out = encode_batch(codec, judged, config.context, targets=source.targets)
@@ -228,7 +230,7 @@ def tune(
         return draw_batch(source, codec, config, step)
 
     with (
-        torch.random.fork_rng(devices=[model.device] if model.device.type == "cuda" else []),
+        own_random_numbers(model.device),
         JsonLines(directory / "metrics.jsonl", progress.step) if directory else nullcontext() as log,
         Interruption() as interruption,
     ):

@@ -16,10 +16,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from loracast.errors import ConfigError, ModelError
-from loracast.files import write_text
+from loracast.files import RECORD, write_text
 from loracast.model.config import read_json
-from loracast.model.qwen2 import Qwen2
 from loracast.model.tensors import check_finite, read_tensors, write_tensors
+from loracast.model.transformer import Transformer
 from loracast.settings import PROJECTIONS, LoraConfig
 
 ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
@@ -52,7 +52,7 @@ class LoraLinear(nn.Module):
         return self.scaling * (self.lora_B @ self.lora_A)
 
 
-def attach(model: Qwen2, config: LoraConfig, seed: int = 0) -> Qwen2:
+def attach(model: Transformer, config: LoraConfig, seed: int = 0) -> Transformer:
     """A new model that shares the frozen weights of `model` and adds an adapter that changes nothing yet (B is zero).
 
     A is drawn uniformly as in PEFT, from a generator of each projection's own, so that it depends on the seed and the
@@ -82,12 +82,12 @@ def _owner(block: nn.Module, target: str) -> tuple[nn.Module, str]:
     return block.get_submodule("self_attn" if target in "qkvo" else "mlp"), f"{target}_proj"
 
 
-def adapter_layers(model: Qwen2) -> Iterator[tuple[str, LoraLinear]]:
+def adapter_layers(model: Transformer) -> Iterator[tuple[str, LoraLinear]]:
     """Each adapted projection with its Hugging Face name, such as `model.layers.0.self_attn.q_proj`."""
     return ((name, module) for name, module in model.named_modules() if isinstance(module, LoraLinear))
 
 
-def adapter_state(model: Qwen2) -> dict[str, Tensor]:
+def adapter_state(model: Transformer) -> dict[str, Tensor]:
     """Copies of the adapter's tensors by PEFT's names, in float32 on the CPU."""
     state = {}
     for name, layer in adapter_layers(model):
@@ -96,7 +96,7 @@ def adapter_state(model: Qwen2) -> dict[str, Tensor]:
     return state
 
 
-def load_adapter_state(model: Qwen2, state: dict[str, Tensor], where: str) -> None:
+def load_adapter_state(model: Transformer, state: dict[str, Tensor], where: str) -> None:
     """Puts tensors by PEFT's names into an adapter.
 
     A tensor that is missing, left over, of another shape or, as it is computed with, not finite is refused.
@@ -147,7 +147,7 @@ def save_adapter(
     write_tensors(directory / ADAPTER_WEIGHTS, state)
     write_text(directory / ADAPTER_CONFIG, json.dumps(peft_config, indent=2) + "\n")
     if record is not None:
-        write_text(directory / "loracast.json", json.dumps(record, indent=2) + "\n")
+        write_text(directory / RECORD, json.dumps(record, indent=2) + "\n")
 
 
 def read_adapter(directory: Path) -> tuple[LoraConfig, dict[str, Tensor]]:
@@ -184,6 +184,6 @@ def read_adapter(directory: Path) -> tuple[LoraConfig, dict[str, Tensor]]:
         raise ModelError(f"{path}: {error}; copy the adapter again, or tune another one") from None
 
 
-def merged_weights(model: Qwen2) -> dict[str, Tensor]:
+def merged_weights(model: Transformer) -> dict[str, Tensor]:
     """The weights W + alpha / rank · B A of each adapted projection by Hugging Face name, computed in float32."""
     return {f"{name}.weight": layer.base.weight.float() + layer.update() for name, layer in adapter_layers(model)}

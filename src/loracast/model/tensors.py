@@ -82,7 +82,7 @@ def check_finite(
     if not found:
         return
     if stored is not None and not not_finite({name: stored[name] for name in found}):
-        kind = str(tensors[next(iter(found))].dtype).removeprefix("torch.")
+        kind = dtype_name(tensors[next(iter(found))].dtype)
         remedy = f"what is stored is finite, but too large for {kind}"
         remedy += "" if kind == "float32" else ": take --precision float32"
     listed = "; ".join([*found.values()][:NAMED])
@@ -97,3 +97,8 @@ def _check(path: Path) -> None:
 
 def _unreadable(path: Path, error: Exception) -> ModelError:
     return ModelError(f"{path} is not a whole safetensors file ({error}); copy or download it again")
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    """`bfloat16` for torch.bfloat16."""
+    return str(dtype).removeprefix("torch.")

@@ -15,8 +15,8 @@ from loracast.engine.rolling import most_flops
 from loracast.errors import DataError
 from loracast.flops import Flops, PassCost
 from loracast.forecaster import Forecaster
+from loracast.language_model import LanguageModel, load_model
 from loracast.ledger import SharedLedger
-from loracast.model.checkpoint import LanguageModel, load_model
 from loracast.series import Series, Split, Window, windows
 from loracast.series.training_windows import evenly, judging
 from loracast.settings import Device, LoraConfig, Precision, SampleConfig, Vocabulary

@@ -1,4 +1,4 @@
-"""Head, grammar and sampling of a whole batch in one kernel; the twin is `engine.drawing.PlainDrawing`.
+"""Head, grammar and sampling of a whole batch in one kernel; the twin is `drawing.PlainDrawing`.
 
 Shapes: B paths, C hidden size, L tokens of a path, S states, A symbols padded to 16.
 """
@@ -99,7 +99,7 @@ def _draw(
 
 
 class FusedDrawing:
-    """The paths of a batch as far as they are drawn; see `engine.drawing.Drawing`.
+    """The paths of a batch as far as they are drawn; see `interface.Drawing`.
 
     Args:
         head: [A, C] the head's rows of the symbols.

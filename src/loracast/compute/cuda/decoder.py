@@ -1,7 +1,7 @@
 """Decoding on a GPU: prompts once, then one or a few tokens a pass of all paths, each pass one CUDA graph.
 
 All buffers are allocated once and what changes from pass to pass lives on the device, so that a pass is the same work
-at the same addresses and nothing waits for the host. The twin is `decoder.PlainDecoder`.
+at the same addresses and nothing waits for the host. The twin is `plain.PlainDecoder`.
 
 Shapes: N series, S samples, B paths, T new tokens, P prompt tokens (padded), C hidden size, U own tokens at most.
 """
@@ -13,12 +13,14 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.attention import sdpa_kernel
 
-from loracast.model.fused import FASTEST_ATTENTION, FusedQwen2
-from loracast.model.kernels.decode_attention import Layout, decode_attention
-from loracast.model.kernels.norm import add_norm
-from loracast.model.kernels.rotary import Rotate
-from loracast.model.kernels.swiglu import swiglu
-from loracast.model.qwen2 import Qwen2, angles
+from loracast.compute.cuda.kernels.decode_attention import Layout, decode_attention
+from loracast.compute.cuda.kernels.norm import add_norm
+from loracast.compute.cuda.kernels.rotary import Rotate
+from loracast.compute.cuda.kernels.swiglu import swiglu
+from loracast.compute.cuda.network import FASTEST_ATTENTION
+from loracast.compute.packed import PackedNetwork
+from loracast.model.rotary import angles
+from loracast.model.transformer import Transformer
 
 PREFILL_TOKENS = 65_536  # read at once
 
@@ -33,8 +35,8 @@ class FusedDecoder:
         most: own tokens a path is fed at most.
     """
 
-    def __init__(self, network: Qwen2, prompt: Tensor, lengths: Tensor, samples: int, most: int):
-        self.network, self.config, self.prompt, self.samples = FusedQwen2(network), network.config, prompt, samples
+    def __init__(self, network: Transformer, prompt: Tensor, lengths: Tensor, samples: int, most: int):
+        self.network, self.config, self.prompt, self.samples = PackedNetwork(network), network.config, prompt, samples
         config, device = network.config, prompt.device
         series, paths = len(prompt), len(prompt) * samples
         kept = {"dtype": self.network.embedding.dtype, "device": device}
@@ -46,7 +48,7 @@ class FusedDecoder:
 
         self.prompts = [keys_and_values(series * groups, prompt.shape[1]) for _ in layers]
         self.own = [keys_and_values(paths * groups, most) for _ in layers]
-        cos, sin = angles(torch.arange(prompt.shape[1] + most, device=device), size, config.rope_theta)
+        cos, sin = angles(torch.arange(prompt.shape[1] + most, device=device), config)
         lengths = lengths.int()
         self.layout = Layout(
             lengths,

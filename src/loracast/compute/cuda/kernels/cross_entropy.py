@@ -1,4 +1,4 @@
-"""The loss of a frozen head without keeping its logits; the twin is `batch.loss_sum`'s cross-entropy.
+"""The loss of a frozen head without keeping its logits; the twin is `plain.loss_sum`'s cross-entropy.
 
 Logits of a full vocabulary are made for some tokens at a time and turned into their own gradient where they stand.
 

@@ -1,6 +1,6 @@
 """Decoding on a CPU: the matrix products are PyTorch's, what lies between them is `native/decode.c`.
 
-The twin is `decoder.PlainDecoder`, which is also what a machine without a C compiler takes.
+The twin is `plain.PlainDecoder`, which is also what a machine without a C compiler takes.
 
 Shapes: N series, S samples, B paths, T new tokens, P prompt tokens (padded), C hidden size, H query heads,
 K key-value heads, E head size.
@@ -14,50 +14,60 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from loracast.model.decoder import PlainDecoder
-from loracast.model.fused import FusedQwen2
-from loracast.model.kernels.room import empty_with_room
-from loracast.model.native import Layout, library
-from loracast.model.qwen2 import Qwen2, angles
+from loracast.compute.cpu.native import Layout, library
+from loracast.compute.packed import PackedNetwork
+from loracast.compute.plain import PlainDecoder
+from loracast.compute.room import empty_with_room, with_room
+from loracast.model.config import ModelConfig
+from loracast.model.rotary import angles
+from loracast.model.transformer import Transformer
 
 CHUNK, LANES, MOST_ROWS, MOST_SIZE = 64, 16, 64, 128  # as in `decode.c`
 
 
-def can_decode_natively(network: Qwen2) -> bool:
-    """Whether the C functions compute this network: on a CPU, in bfloat16, of sizes that they divide by."""
-    config, weight = network.config, network.model.norm.weight
-    sizes = config.head_dim // 2, config.hidden_size, config.intermediate_size
+def refusal(config: ModelConfig) -> str | None:
+    """Why the C functions do not decode a network of this shape; None where they do."""
     share = config.num_attention_heads // config.num_key_value_heads
-    fits = config.head_dim <= MOST_SIZE and share <= MOST_ROWS and not any(size % LANES for size in sizes)
-    return weight.device.type == "cpu" and weight.dtype == torch.bfloat16 and fits and library() is not None
+    odd = [size for size in (config.head_dim // 2, config.hidden_size, config.intermediate_size) if size % LANES]
+    if config.qk_norm:
+        return "it normalises queries and keys"
+    if odd:
+        return f"half a head, hidden size or inner size is {odd[0]}, which is no multiple of {LANES}"
+    if config.head_dim > MOST_SIZE or share > MOST_ROWS:
+        return f"its heads have more than {MOST_SIZE} values, or more than {MOST_ROWS} share their keys"
+    return None if library() else "there is no C compiler, nor a decoder compiled for this processor"
 
 
 class NativeDecoder:
-    """See `decoder.Decoder`; the arguments are those of `fused_decoder.FusedDecoder`."""
+    """See `interface.Decoder`.
 
-    def __init__(self, network: Qwen2, prompt: Tensor, lengths: Tensor, samples: int, most: int):
+    Args:
+        reader: what reads the prompts.
+        most: own tokens that a path is fed at most.
+    """
+
+    def __init__(self, network: Transformer, reader: PlainDecoder, most: int):
         functions = library()
         assert functions is not None
-        self.functions, self.network = functions, FusedQwen2(network)
-        self.plain = PlainDecoder(network, prompt, lengths, samples)  # reads the prompts
-        self.series, self.samples, self.lengths, self.fed = len(prompt), samples, lengths.int(), 0
-        config, rows = network.config, len(prompt) * samples * network.config.num_key_value_heads
+        self.functions, self.network, self.reader = functions, PackedNetwork(network), reader
+        self.series, self.samples, self.lengths, self.fed = len(reader.prompt), reader.samples, reader.lengths.int(), 0
+        config, rows = network.config, self.series * self.samples * network.config.num_key_value_heads
         self.config, self.threads = config, torch.get_num_threads()
         shape = rows, -(-most // CHUNK) * CHUNK, 2 * config.head_dim
         # of zeros, since what is not there yet is multiplied by a weight of zero
         self.own = [torch.zeros(shape, dtype=torch.bfloat16) for _ in network.model.layers]
         self.prompts: list[Tensor] = []
-        positions = torch.arange(prompt.shape[1] + most)
-        self.cos, self.sin = angles(positions, config.head_dim, config.rope_theta)
+        positions = torch.arange(reader.prompt.shape[1] + most)
+        self.cos, self.sin = angles(positions, config)
 
     def prefill(self) -> Tensor:
         """Normalised hidden state [B, C] of the last prompt token of each path."""
-        hidden = self.plain.prefill()
-        self.prompts = [in_pairs(*self.plain.cache.prefix.pop(layer)) for layer in range(len(self.own))]
+        hidden = self.reader.prefill()
+        self.prompts = [in_pairs(*self.reader.cache.prefix.pop(layer)) for layer in range(len(self.own))]
         return hidden
 
     def buffer(self, new: int) -> Tensor:
-        return self.plain.buffer(new)
+        return self.reader.buffer(new)
 
     def advance(self, ids: Tensor) -> Tensor:
         """Feeds ids [B, T]; the normalised hidden state [B, C] after each path's last one."""
@@ -89,7 +99,7 @@ class NativeDecoder:
         )
 
     def _attend(self, layout: Layout, qkv: Tensor, layer: int, new: int, extra: int) -> Tensor:
-        out = empty_with_room(qkv, self.config.num_attention_heads * self.config.head_dim, extra)
+        out = _with_zero_room(qkv, self.config.num_attention_heads * self.config.head_dim, extra)
         kept = self.prompts[layer].data_ptr(), self.own[layer].data_ptr()
         arguments = qkv.data_ptr(), *kept, out.data_ptr(), out.stride(0), new
         self.functions.decode_attention(ctypes.byref(layout), *arguments)
@@ -99,7 +109,7 @@ class NativeDecoder:
         self, x: Tensor, delta: Tensor | None, weight: Tensor, eps: float, extra: int
     ) -> tuple[Tensor, Tensor]:
         rows, columns = x.shape
-        normed = empty_with_room(x, columns, extra)
+        normed = _with_zero_room(x, columns, extra)
         added = None if delta is None else delta.data_ptr()
         arguments = x.data_ptr(), added, weight.data_ptr(), normed.data_ptr(), rows, columns, normed.stride(0)
         self.functions.add_norm(*arguments, eps, self.threads)
@@ -107,9 +117,21 @@ class NativeDecoder:
 
     def _swiglu(self, gate_up: Tensor, extra: int) -> Tensor:
         rows, inner = len(gate_up), gate_up.shape[1] // 2
-        out = empty_with_room(gate_up, inner, extra)
+        out = _with_zero_room(gate_up, inner, extra)
         self.functions.swiglu(gate_up.data_ptr(), out.data_ptr(), rows, inner, out.stride(0), self.threads)
         return out
+
+
+def _with_zero_room(like: Tensor, columns: int, extra: int) -> Tensor:
+    """`empty_with_room`, with zeros in the room.
+
+    A product on a CPU with matrix tiles reads past the end of rows that are no multiple of a tile long. What it reads
+    there is multiplied by zeros, which makes NaN of a NaN that was left in that memory.
+    """
+    out = empty_with_room(like, columns, extra)
+    if extra:
+        with_room(out, extra)[:, columns:] = 0
+    return out
 
 
 def in_pairs(key: Tensor, value: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch  # noqa: F401, whose OpenMP the functions are linked with
 
-from loracast.model.native.packaged import packaged_library
+from loracast.compute.cpu.native.packaged import packaged_library
 
 FLAGS = ("-O3", "-march=native", "-fno-strict-aliasing", "-fno-math-errno", "-fopenmp", "-fPIC", "-c")
 COMPILERS = ("cc", "gcc", "clang")

@@ -18,7 +18,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from loracast.model.kernels.room import empty_with_room
+from loracast.compute.room import empty_with_room
 
 LOG2_E = 1.4426950408889634
 

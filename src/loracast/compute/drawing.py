@@ -1,13 +1,11 @@
 """Drawing the next symbol of many paths from what a model says, as the grammar allows it.
 
-The fast twin is `model/kernels/draw.py`, which a GPU takes.
+The fast twin is `cuda/drawing.py`.
 
 Shapes: B paths, T tokens of a pass, L tokens of a path, C hidden size, A symbols, V rows of the head.
 """
 
 from __future__ import annotations
-
-from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -17,24 +15,8 @@ from loracast.grammar import COMMA, DRAWN, OTHER, SEMICOLON, Grammar
 from loracast.settings import SampleConfig
 
 
-class Drawing(Protocol):
-    """Paths as far as they are drawn: symbols [B, L], steps_left [B].
-
-    unsound_from [B] is the first position whose logits were not finite, or L. It stays on the device until a batch
-    ends, and tells of no path that had ended.
-    """
-
-    symbols: Tensor
-    steps_left: Tensor
-    unsound_from: Tensor
-
-    def draw(self, hidden: Tensor, position: int, tokens: Tensor) -> None:
-        """Draws the symbol at a position from hidden states [B, C], and what must follow it, into tokens [B, T]."""
-        ...
-
-
 class PlainDrawing:
-    """See `Drawing`. What is `given` [B, cells, W] is taken in place of what is drawn; `DRAWN` stands elsewhere."""
+    """See `interface.Drawing`. What is `given` [B, cells, W] is taken in place of what is drawn, but for `DRAWN`."""
 
     def __init__(
         self,

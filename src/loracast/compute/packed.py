@@ -1,24 +1,22 @@
-"""The fast twin of `qwen2.Qwen2` on a GPU: merged projections, fused kernels, and only what gradients of adapters need.
+"""A network whose projections that read the same input are one product, adapters included.
 
-It reads the weights of a plain network and computes the same. Projections that read the same input are one product;
-frozen weights get no gradient, so that what they read is not kept. Decoding on a CPU takes these products, too.
+It reads the weights of a plain network and computes the same. Frozen weights get no gradient, so that what they read is
+not kept. A GPU takes these products in training and decoding, and a CPU in decoding.
 
 Shapes: B rows, T tokens, M = B·T, C inputs and N outputs of a product.
 """
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from loracast.model.kernels.room import with_room
+from loracast.compute.room import with_room
 from loracast.model.lora import LoraLinear
-from loracast.model.qwen2 import Qwen2, angles
+from loracast.model.transformer import Transformer
 
 PACKED = {  # the modules whose outputs one product makes
     "qkv": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
@@ -26,16 +24,6 @@ PACKED = {  # the modules whose outputs one product makes
     "gate_up": ("mlp.gate_proj", "mlp.up_proj"),
     "down": ("mlp.down_proj",),
 }
-FASTEST_ATTENTION = [SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION]
-
-
-def can_fuse(network: Qwen2) -> bool:
-    """Whether the kernels compute this network: on a GPU, in half precision, with heads of a usual size."""
-    weight, size = network.model.norm.weight, network.config.head_dim
-    usual = size in (16, 32, 64, 128)
-    return (
-        weight.is_cuda and weight.dtype in (torch.bfloat16, torch.float16) and usual and find_spec("triton") is not None
-    )
 
 
 class Packed:
@@ -129,10 +117,10 @@ def _transposed_product(a: Tensor, b: Tensor) -> Tensor:
     return torch.mm(a.T, b, out_dtype=torch.float32)
 
 
-class FusedQwen2:
-    """Hidden states and losses of a plain network, whose adapters it is differentiable in."""
+class PackedNetwork:
+    """The weights of a plain network, packed; `refresh` reads its adapters anew."""
 
-    def __init__(self, network: Qwen2):
+    def __init__(self, network: Transformer):
         self.config = network.config
         self.embedding = network.model.embed_tokens.weight.detach()
         self.head = network.head.detach()
@@ -145,7 +133,6 @@ class FusedQwen2:
             before_attention, before_mlp = block.input_layernorm, block.post_attention_layernorm
             self.norms.append((before_attention.weight.detach(), before_mlp.weight.detach()))  # pyright: ignore
         self.last_norm = network.model.norm.weight.detach()
-        self._padded_head: Tensor | None = None
         self.refresh()
 
     @torch.no_grad()
@@ -163,7 +150,7 @@ class FusedQwen2:
 
         Args:
             attend: attention [M, H·E] of what a layer's product made, given it, the layer's number and room to leave.
-            add_norm, swiglu: as those of `kernels`.
+            add_norm, swiglu: as those of `cuda.kernels`.
         """
         eps = self.config.rms_norm_eps
         x, delta = F.embedding(ids.flatten(), self.embedding), None
@@ -174,37 +161,3 @@ class FusedQwen2:
             delta = block["down"].product(swiglu(block["gate_up"].product(normed), block["down"].extra))
         assert delta is not None
         return x, delta
-
-    def hidden(self, ids: Tensor) -> Tensor:
-        """Normalised hidden states [M, C] of ids [B, T]."""
-        from loracast.model.kernels.norm import AddNorm, add_norm
-        from loracast.model.kernels.rotary import Rotate
-        from loracast.model.kernels.swiglu import SwiGLU
-
-        config, (rows, tokens) = self.config, ids.shape
-        heads, groups, eps = config.num_attention_heads, config.num_key_value_heads, config.rms_norm_eps
-        cos, sin = angles(torch.arange(tokens, device=ids.device), config.head_dim, config.rope_theta)
-        qkv, o, gate_up, down = (self.blocks[0][name].extra for name in PACKED)  # alike in all layers
-        x = F.embedding(ids.flatten(), self.embedding)  # [M, C]
-        _, normed, _ = add_norm(x, None, self.norms[0][0], eps, qkv)
-        for index, block in enumerate(self.blocks):
-            merged = block["qkv"](normed).view(rows, tokens, heads + 2 * groups, -1)
-            query, key, value = Rotate.apply(merged, cos, sin, heads, groups, qkv)
-            with sdpa_kernel(FASTEST_ATTENTION, set_priority=True):
-                mixed = F.scaled_dot_product_attention(query, key, value, is_causal=True, enable_gqa=True)
-            delta = block["o"](mixed.transpose(1, 2).reshape(rows * tokens, -1))
-            x, normed = AddNorm.apply(x, delta, self.norms[index][1], eps, gate_up, o)
-            delta = block["down"](SwiGLU.apply(block["gate_up"](normed), down, gate_up))
-            following = self.norms[index + 1][0] if index + 1 < len(self.blocks) else self.last_norm
-            x, normed = AddNorm.apply(x, delta, following, eps, qkv, down)
-        return normed
-
-    def loss_sum(self, ids: Tensor, targets: Tensor, in_loss: Tensor) -> Tensor:
-        """Summed cross-entropy in nats of next tokens, as `batch.loss_sum`: ids, targets and in_loss are [B, L]."""
-        from loracast.model.kernels.cross_entropy import HeadLoss, padded_head
-
-        if self._padded_head is None:
-            self._padded_head = padded_head(self.head)
-        hidden = self.hidden(ids[:, :-1])
-        wanted = in_loss[:, 1:].reshape(-1)
-        return HeadLoss.apply(hidden, self._padded_head, len(self.head), targets[:, 1:].reshape(-1), wanted)

@@ -1,8 +1,8 @@
 """A block on a CPU, forward and backward, in as few passes over memory as PyTorch's own operations allow.
 
-Each function here computes what its plain twin in `qwen2.py` and `lora.py` does, up to rounding. It saves passes: a
-residual and an adapter's part are added by the matrix product that makes them, the adapters of projections that share
-an input read it once, and the backward passes of norms, rotation and SwiGLU are written out.
+Each function here computes what its plain twin in `model/transformer.py` and `model/lora.py` does, up to rounding. It
+saves passes: a residual and an adapter's part are added by the matrix product that makes them, the adapters of
+projections that share an input read it once, and the backward passes of norms, rotation and SwiGLU are written out.
 
 Shapes: B rows, T tokens, N = B·T, C hidden size, I inputs, O outputs, R rank, H heads, E head size, M inner size.
 """
@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -20,10 +20,7 @@ from torch import Tensor, nn
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from loracast.model.attention import SharedPrefixCache, causal_attention
-
-if TYPE_CHECKING:
-    from loracast.model.qwen2 import Block, Qwen2
+from loracast.model.transformer import Attend, Block
 
 
 @cache
@@ -35,20 +32,7 @@ def keep_freed_memory() -> None:
     torch.empty(32 * 2**20 - 8192, dtype=torch.uint8)
 
 
-def applies(network: Qwen2) -> bool:
-    """Whether `compute_block` may stand in for a network's blocks: on a CPU, in bfloat16, base frozen, no dropout."""
-    weight = network.model.embed_tokens.weight
-    if weight.device.type != "cpu" or weight.dtype != torch.bfloat16:
-        return False
-    if network.training and any(getattr(module, "dropout", 0) for module in network.modules()):
-        return False
-    return not torch.is_grad_enabled() or not any(
-        parameter.requires_grad and not name.endswith(("lora_A", "lora_B"))
-        for name, parameter in network.named_parameters()
-    )
-
-
-def compute_block(block: Block | Any, x: Tensor, cos: Tensor, sin: Tensor, kept: SharedPrefixCache | None) -> Tensor:
+def compute_block(block: Block, x: Tensor, cos: Tensor, sin: Tensor, attend: Attend) -> Tensor:
     """What a block makes of x [B, T, C]; cos and sin are [B or 1, 1, T, E]."""
     keep_freed_memory()
     attention, mlp = block.self_attn, block.mlp
@@ -56,12 +40,11 @@ def compute_block(block: Block | Any, x: Tensor, cos: Tensor, sin: Tensor, kept:
     rows = x.flatten(0, 1)  # [N, C]
     normed = rms_norm(rows, block.input_layernorm)
     query, key, value = project(normed, (attention.q_proj, attention.k_proj, attention.v_proj))  # [N, H*E]
-    query, key = (Rotation.apply(part.view(heads).transpose(1, 2), cos, sin) for part in (query, key))  # [B, H, T, E]
-    value = value.view(heads).transpose(1, 2)
-    if kept is None:
-        mixed = causal_attention(query, key, value)  # [B, H, T, E]
-    else:
-        mixed = kept.attend(attention.layer, query, key, value)
+    query, key, value = (part.view(heads) for part in (query, key, value))
+    if hasattr(attention, "q_norm"):
+        query, key = attention.q_norm(query), attention.k_norm(key)
+    query, key = (Rotation.apply(part.transpose(1, 2), cos, sin) for part in (query, key))  # [B, H, T, E]
+    mixed = attend(attention.layer, query, key, value.transpose(1, 2))  # [B, H, T, E]
     (rows,) = project(mixed.transpose(1, 2).reshape(len(rows), -1), (attention.o_proj,), rows)
     gate, up = project(rms_norm(rows, block.post_attention_layernorm), (mlp.gate_proj, mlp.up_proj))  # [N, M]
     (rows,) = project(SwiGLU.apply(gate, up), (mlp.down_proj,), rows)
@@ -95,7 +78,7 @@ class RMSNorm(Function):
 
 
 class Rotation(Function):
-    """`qwen2.rotate`: each pair (i, i + E/2) of x [B, H, T, E] by its position's angle."""
+    """`transformer.rotate`: each pair (i, i + E/2) of x [B, H, T, E] by its position's angle."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

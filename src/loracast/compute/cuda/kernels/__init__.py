@@ -1,0 +1,1 @@
+"""Triton kernels for a GPU, each beside what launches it. `loracast.model` holds their twins."""

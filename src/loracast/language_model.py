@@ -1,0 +1,177 @@
+"""A loaded model: its network and how it is computed, its tokens for numbers, and what it was taught.
+
+Shapes: A symbols.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from loracast import compute
+from loracast.codec import Codec
+from loracast.compute import Compute
+from loracast.compute.device import choose_device, choose_precision
+from loracast.errors import ModelError
+from loracast.files import RECORD
+from loracast.grammar import SYMBOLS
+from loracast.model.checkpoint import stored_codec
+from loracast.model.config import ModelConfig, read_json
+from loracast.model.locate import locate
+from loracast.model.lora import ADAPTER_WEIGHTS, attach, load_adapter_state, read_adapter
+from loracast.model.tensors import check_finite, dtype_name
+from loracast.model.tokenizer import NumericTokens
+from loracast.model.transformer import Transformer
+from loracast.model.weights import SafetensorsSource, WeightSource, digest
+from loracast.settings import ComputeKind, Device, LoraConfig, Precision, Vocabulary
+
+EMBEDDINGS = ("model.embed_tokens.weight", "lm_head.weight")
+DAMAGED = "the file is damaged, or the training that wrote it diverged; copy or download it again"
+
+
+@dataclass(frozen=True, eq=False)
+class LanguageModel:
+    """A loaded model and what reading and writing numbers with it takes.
+
+    Attributes:
+        network: the model, in evaluation mode, all of its weights frozen.
+        compute: how it is computed, chosen when it was loaded.
+        kind: what was asked for then.
+        rows: [A] the row of its embedding that each symbol of the codec is; the symbol itself where only the numeric
+            rows are loaded.
+        tokens: the tokenizer's side of the same table.
+        codec: how the model was taught to read numbers, or None where nothing is stored.
+        source: where it came from: `bundled`, an absolute path, or a repository of the hub.
+        fingerprint: identifies the weights, whatever precision or vocabulary they are loaded in.
+        variables: the most variables of a series that it was pretrained on, or None where nothing is stored.
+    """
+
+    network: Transformer
+    compute: Compute
+    rows: Tensor
+    tokens: NumericTokens
+    vocabulary: Vocabulary
+    codec: Codec | None
+    source: str
+    fingerprint: str
+    variables: int | None = None
+    kind: ComputeKind = "auto"
+
+    @property
+    def device(self) -> torch.device:
+        return self.rows.device
+
+    @property
+    def precision(self) -> str:
+        """The precision of its weights, such as `bfloat16`."""
+        return dtype_name(self.network.model.norm.weight.dtype)
+
+    def with_network(self, network: Transformer) -> LanguageModel:
+        """The same model with another network, such as one with an adapter."""
+        network.eval()
+        return replace(self, network=network, compute=compute.choose(network, self.kind))
+
+
+def load_model(
+    source: str | Path = "bundled",
+    *,
+    vocabulary: Vocabulary = "numeric",
+    device: Device = "auto",
+    precision: Precision = "auto",
+    kind: ComputeKind = "auto",
+) -> LanguageModel:
+    """Loads a Hugging Face directory with the numeric rows of its vocabulary (the default) or all of them.
+
+    Args:
+        kind: how it is computed; see `loracast.compute.choose`.
+
+    Raises ModelError for a directory that is none, or not one of a family that is computed here.
+    """
+    directory = locate(source)
+    config, _ = ModelConfig.read(directory / "config.json")
+    tokens = NumericTokens.read(directory / "tokenizer.json")
+    highest = int(tokens.ids.max())
+    if highest >= config.vocab_size:
+        raise ModelError(f"{directory}: the tokenizer has id {highest}, the model only {config.vocab_size} rows")
+    place = choose_device(device)
+    dtype = choose_precision(precision, place)
+    network, fingerprint = _read_network(
+        SafetensorsSource(directory), config, tokens, vocabulary, place, dtype, directory
+    )
+    rows = torch.arange(len(SYMBOLS)) if vocabulary == "numeric" else torch.from_numpy(tokens.ids)
+    codec, variables = stored_codec(directory)
+    # absolute, since an adapter's record is read from other folders, too
+    name = str(directory.resolve()) if Path(source).is_dir() else str(source)
+    way = compute.choose(network, kind)
+    return LanguageModel(network, way, rows.to(place), tokens, vocabulary, codec, name, fingerprint, variables, kind)
+
+
+def _read_network(
+    source: WeightSource,
+    config: ModelConfig,
+    tokens: NumericTokens,
+    vocabulary: Vocabulary,
+    place: torch.device,
+    dtype: torch.dtype,
+    directory: Path,
+) -> tuple[Transformer, str]:
+    """The network with its weights, frozen, and the fingerprint of what is stored."""
+    with torch.device("meta"):
+        network = Transformer(config, len(SYMBOLS) if vocabulary == "numeric" else None)
+        expected = {name: tuple(tensor.shape) for name, tensor in Transformer(config).state_dict().items()}
+    _check_shapes(source, expected, directory)
+    numeric = tokens.ids.tolist()
+    state, digests = {}, {}
+    for name in expected:
+        few = name in EMBEDDINGS and vocabulary == "numeric"
+        stored = source.read(name, numeric if few else None)
+        digests[name] = digest(stored[numeric] if name in EMBEDDINGS and not few else stored)
+        state[name] = stored.to(place, dtype)
+        check_finite({name: state[name]}, source.place(name), DAMAGED, {name: stored})
+    network.load_state_dict(state, assign=True)
+    network.requires_grad_(False).eval()
+    identity = json.dumps([config.projections(), digests], sort_keys=True)  # in whichever order files hold the tensors
+    return network, hashlib.sha256(identity.encode()).hexdigest()[:16]
+
+
+def _check_shapes(source: WeightSource, expected: dict[str, tuple[int, ...]], directory: Path) -> None:
+    """A ModelError that lists what the files hold otherwise than config.json says."""
+    found = source.shapes()
+    problems = [
+        f"unknown tensor {name}"
+        for name in found.keys() - expected.keys()
+        if name != "lm_head.weight"  # written out again by some tools although it is tied
+        and not name.endswith("rotary_emb.inv_freq")  # as older tools wrote, and anyone computes
+    ]
+    problems += [
+        f"{name} is {list(found[name])}, config.json says {list(shape)}"
+        for name, shape in expected.items()
+        if name in found and found[name] != shape
+    ]
+    problems += [f"{name} is missing" for name in expected.keys() - found.keys()] if not problems else []
+    if problems:
+        raise ModelError(f"{directory}: " + "; ".join(sorted(problems)[:5]))
+
+
+def load_adapted(base: LanguageModel, directory: Path) -> tuple[LanguageModel, LoraConfig, dict[str, Any]]:
+    """The base with a PEFT adapter attached, its configuration, and its loracast.json (empty where it has none)."""
+    config, state = read_adapter(directory)
+    record_path = Path(directory) / RECORD
+    record = {}
+    if record_path.is_file():
+        record = read_json(record_path)
+        tuned_on = record.get("base", {})
+        if tuned_on.get("fingerprint", base.fingerprint) != base.fingerprint:
+            raise ModelError(
+                f"{directory} was tuned on another base model ({tuned_on.get('model')}, fingerprint "
+                f"{tuned_on.get('fingerprint')}), not on {base.source} ({base.fingerprint}); load it with that one"
+            )
+    network = attach(base.network, config)
+    load_adapter_state(network, state, str(Path(directory) / ADAPTER_WEIGHTS))
+    return base.with_network(network), config, record
