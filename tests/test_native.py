@@ -80,6 +80,22 @@ def test_states_are_as_near_to_float32_as_the_plain_ones(make_qwen2: Any, size: 
 
 @needs_compiler
 @torch.inference_mode()
+def test_what_is_left_in_empty_memory_changes_nothing(make_qwen2: Any, monkeypatch: pytest.MonkeyPatch):
+    network = attach(load(make_qwen2, 64, 2), LoraConfig(3, 5.0, 0.0, ("q", "v", "o", "up", "down")))
+    prompt, feed = torch.arange(70)[None] % 15, torch.tensor([[3, 4], [11, 5]])
+    made = torch.empty
+
+    def states(left: float) -> torch.Tensor:
+        monkeypatch.setattr(torch, "empty", lambda *size, **options: made(*size, **options).fill_(left))
+        decoder = NativeDecoder(network, prompt, torch.tensor([70]), 2, 2)
+        decoder.prefill()
+        return decoder.advance(feed)
+
+    assert torch.equal(states(float("nan")), states(0))
+
+
+@needs_compiler
+@torch.inference_mode()
 def test_strong_attention_does_not_overflow(make_qwen2: Any):
     network = load(make_qwen2, 64, 2)
     for block in network.model.layers:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from loracast.model.decoder import PlainDecoder
 from loracast.model.fused import FusedQwen2
-from loracast.model.kernels.room import empty_with_room
+from loracast.model.kernels.room import empty_with_room, with_room
 from loracast.model.native import Layout, library
 from loracast.model.qwen2 import Qwen2, angles
 
@@ -89,7 +89,7 @@ class NativeDecoder:
         )
 
     def _attend(self, layout: Layout, qkv: Tensor, layer: int, new: int, extra: int) -> Tensor:
-        out = empty_with_room(qkv, self.config.num_attention_heads * self.config.head_dim, extra)
+        out = _with_zero_room(qkv, self.config.num_attention_heads * self.config.head_dim, extra)
         kept = self.prompts[layer].data_ptr(), self.own[layer].data_ptr()
         arguments = qkv.data_ptr(), *kept, out.data_ptr(), out.stride(0), new
         self.functions.decode_attention(ctypes.byref(layout), *arguments)
@@ -99,7 +99,7 @@ class NativeDecoder:
         self, x: Tensor, delta: Tensor | None, weight: Tensor, eps: float, extra: int
     ) -> tuple[Tensor, Tensor]:
         rows, columns = x.shape
-        normed = empty_with_room(x, columns, extra)
+        normed = _with_zero_room(x, columns, extra)
         added = None if delta is None else delta.data_ptr()
         arguments = x.data_ptr(), added, weight.data_ptr(), normed.data_ptr(), rows, columns, normed.stride(0)
         self.functions.add_norm(*arguments, eps, self.threads)
@@ -107,9 +107,21 @@ class NativeDecoder:
 
     def _swiglu(self, gate_up: Tensor, extra: int) -> Tensor:
         rows, inner = len(gate_up), gate_up.shape[1] // 2
-        out = empty_with_room(gate_up, inner, extra)
+        out = _with_zero_room(gate_up, inner, extra)
         self.functions.swiglu(gate_up.data_ptr(), out.data_ptr(), rows, inner, out.stride(0), self.threads)
         return out
+
+
+def _with_zero_room(like: Tensor, columns: int, extra: int) -> Tensor:
+    """`empty_with_room`, with zeros in the room.
+
+    A product on a CPU with matrix tiles reads past the end of rows that are no multiple of a tile long. What it reads
+    there is multiplied by zeros, which makes NaN of a NaN that was left in that memory.
+    """
+    out = empty_with_room(like, columns, extra)
+    if extra:
+        with_room(out, extra)[:, columns:] = 0
+    return out
 
 
 def in_pairs(key: Tensor, value: Tensor) -> Tensor:
