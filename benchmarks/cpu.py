@@ -33,6 +33,7 @@ from harness import Contest, bare_parser, describe, finish, keep, median, note, 
 from scipy.stats import ks_2samp, kstest
 
 import loracast
+from loracast.compute import choose
 from loracast.engine.batch import Batch, encode_batch, to_device
 from loracast.engine.step import TrainingStep
 from loracast.flops import PassCost
@@ -72,7 +73,7 @@ class Ours:
         self.base = Forecaster.from_pretrained(model, device="cpu")
         self.batch = training_batch(self.base)
         network = attach(self.base.model.network, TUNE.lora)
-        self.training = TrainingStep(network, self.base.model.rows, TUNE)
+        self.training = TrainingStep(choose(network), self.base.model.rows, TUNE)
         self.forecasts = 0
 
     def step(self) -> tuple[float, float]:

@@ -24,6 +24,7 @@ import torch
 from harness import bare_parser, describe, finish, median, note, peak_memory, rounded, timed
 
 from loracast import Codec, Forecaster, simulate
+from loracast.compute import choose
 from loracast.engine.batch import encode_batch
 from loracast.engine.step import TrainingStep
 from loracast.grammar import SYMBOLS
@@ -90,7 +91,7 @@ def forecast(model: LanguageModel, series: int, samples: int, horizon: int, cont
 def training(model: LanguageModel, batch: int, window: int) -> Callable[[], Any]:
     """A few training steps to be timed, with adapters on all linear layers."""
     config = TuneConfig(batch=batch, context=window // 2, horizon=window - window // 2)
-    step = TrainingStep(attach(model.network, config.lora, config.seed), model.rows, config)
+    step = TrainingStep(choose(attach(model.network, config.lora, config.seed)), model.rows, config)
     series = simulate("predator-prey", batch, steps=window, duration=2.0 * window)
     encoded = encode_batch(CODEC, np.stack([one.values for one in series]), config.context)
 

@@ -39,6 +39,7 @@ from harness import (
 )
 from torch import Tensor, nn
 
+from loracast.compute import choose
 from loracast.engine.batch import Batch
 from loracast.flops import PassCost
 from loracast.grammar import COMMA, SEMICOLON, SYMBOLS
@@ -142,7 +143,8 @@ class Loracast(Trainer):
 
             network = attach(self.model.network, self.config.lora, self.config.seed)
             load_adapter_state(network, self.adapter, "the benchmark's adapter")
-            self.training_step = TrainingStep(network, self.model.rows, self.config, fast=self.fast)
+            way = choose(network, "auto" if self.fast else "plain")
+            self.training_step = TrainingStep(way, self.model.rows, self.config)
         return self.training_step.run(batch, RATE)
 
 

@@ -61,7 +61,7 @@ def write_byte_tokenizer(
 @pytest.fixture(scope="session")
 def make_qwen2(tmp_path_factory: pytest.TempPathFactory) -> MakeDirectory:
     """Makes directories of random models, as transformers writes them: `make_qwen2(seed=0, hidden_size=48, ...)`."""
-    from transformers import ModelConfig as ReferenceConfig
+    from transformers import Qwen2Config as ReferenceConfig
     from transformers import Qwen2ForCausalLM
     from transformers.utils import logging
 

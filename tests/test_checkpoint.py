@@ -97,10 +97,11 @@ def test_one_file_goes_before_shards_that_were_left_behind(directory):
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"model_type": "llama"}, "model_type is 'llama'"),
-        ({"use_sliding_window": True}, "use_sliding_window"),
-        ({"rope_scaling": {"type": "yarn", "factor": 4.0}}, "'yarn'"),
-        ({"rope_parameters": {"rope_type": "linear", "factor": 2.0, "rope_theta": 1e4}}, "'linear'"),
+        ({"model_type": "gpt2"}, "model_type is 'gpt2', which loracast does not compute; it computes 'qwen2'"),
+        ({"model_type": "llama", "mlp_bias": True}, "mlp_bias is True; only False is computed"),
+        ({"rope_scaling": {"type": "dynamic", "factor": 4.0}}, "'dynamic'"),
+        ({"rope_parameters": {"rope_type": "yarn", "factor": "long"}}, "scaling of rotary positions cannot be read"),
+        ({"rope_parameters": {"rope_theta": 1e4, "partial_rotary_factor": 0.5}}, "rotates a part of each head only"),
         ({"hidden_act": "gelu"}, "hidden_act is 'gelu'"),
         ({"num_hidden_layers": None}, "num_hidden_layers is None"),
         ({"hidden_size": "48"}, "hidden_size is '48'"),
@@ -117,8 +118,8 @@ def test_a_configuration_that_we_do_not_compute_is_refused(directory, edit_json,
 
 
 def test_all_problems_of_a_configuration_are_told_at_once(directory, edit_json):
-    edit_json(directory / "config.json", model_type="llama", use_sliding_window=True, vocab_size=None)
-    with pytest.raises(ModelError, match=r"'llama'.*use_sliding_window.*vocab_size"):
+    edit_json(directory / "config.json", hidden_act="relu", rope_scaling={"type": "longrope"}, vocab_size=None)
+    with pytest.raises(ModelError, match=r"'relu'.*vocab_size.*'longrope'"):
         load(directory)
 
 

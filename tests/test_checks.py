@@ -7,7 +7,6 @@ import shutil
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +18,10 @@ from torch import Tensor
 
 from loracast.cli import main
 from loracast.codec import Codec
-from loracast.compute.cpu.decoder import NativeDecoder, can_decode_natively
+from loracast.compute.cpu import decoder as native_decoder
+from loracast.compute.cpu.decoder import NativeDecoder
 from loracast.compute.cpu.native import library
+from loracast.compute.cuda import CudaCompute
 from loracast.compute.drawing import PlainDrawing
 from loracast.compute.plain import PlainDecoder
 from loracast.engine import pretrain as pretraining
@@ -276,14 +277,15 @@ def test_every_way_to_draw_names_the_first_path_that_breaks(
             pytest.skip("needs Linux and a C compiler")
         directory = make_numeric(head_dim=32, hidden_size=64, intermediate_size=96)
         model = load_model(directory, device="cpu", precision="bfloat16")
-        assert can_decode_natively(model.network)
+        assert native_decoder.refusal(model.network.config) is None
     if way == "kernel":
         pytest.importorskip("triton")
         model = load_model(numeric_model.source, device=DEVICE, precision="float32")
-        monkeypatch.setattr(sample, "can_fuse", lambda network: True)
+        monkeypatch.setattr(type(model.compute), "drawing", CudaCompute.drawing)
     if way == "unconstrained":
         model = load_model(qwen2_directory, vocabulary="full", **PLACE)
-    make, at = sample.make_decoder, 5
+    kind, at = type(model.compute), 5
+    make = kind.decoder
 
     def breaking(*arguments: Any) -> Breaking:
         decoders.append(make(*arguments))
@@ -292,7 +294,7 @@ def test_every_way_to_draw_names_the_first_path_that_breaks(
     batch, horizon = batch_of(model, codec), 6
     draw = batch.unconstrained if way == "unconstrained" else batch.constrained
     drawn, _ = draw(horizon)
-    monkeypatch.setattr(sample, "make_decoder", breaking)
+    monkeypatch.setattr(kind, "decoder", breaking)
     with np.errstate(all="ignore"), pytest.raises(ModelError, match="NaN or infinite logits") as raised:
         draw(horizon)
     assert isinstance(decoders[0], NativeDecoder if way == "native" else PlainDecoder)
@@ -315,8 +317,9 @@ def test_paths_that_ended_may_be_fed_what_is_not_finite(numeric_model: LanguageM
     lengths = [int((row != sample.OTHER).sum()) for row in drawn.reshape(6, -1)]
     shortest = int(np.argmin(lengths))
     assert lengths[shortest] < max(lengths)
-    make = sample.make_decoder
-    monkeypatch.setattr(sample, "make_decoder", lambda *given: Breaking(make(*given), shortest, lengths[shortest]))
+    kind = type(numeric_model.compute)
+    make = kind.decoder
+    monkeypatch.setattr(kind, "decoder", lambda *given: Breaking(make(*given), shortest, lengths[shortest]))
     again, _ = batch.constrained(horizon)
     assert np.array_equal(drawn, again)
 
@@ -326,7 +329,7 @@ def broken_model(model: LanguageModel) -> LanguageModel:
     network = copy.deepcopy(model.network)
     network.model.norm.weight.data[:] = 1e38
     network.model.layers[0].self_attn.v_proj.weight.data[:] = 3e38
-    return replace(model, network=network)
+    return model.with_network(network)
 
 
 def test_a_forecast_is_refused_where_its_logits_overflow(numeric_model: LanguageModel):

@@ -6,16 +6,20 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode, addmm_flop
 
-from loracast.compute.cpu import qwen2
+from loracast.compute import choose, refusals
+from loracast.compute.cpu import CpuCompute, blocks
 from loracast.compute.cpu.attention import PARTS, QUERY_BLOCK, BlockedAttention
+from loracast.compute.plain import PlainCompute
 from loracast.flops import PassCost
 from loracast.language_model import load_model
 from loracast.model.attention import SharedPrefixCache
+from loracast.model.config import ModelConfig
 from loracast.model.lora import adapter_layers, attach
 from loracast.model.rotary import rotary
 from loracast.model.transformer import RMSNorm, Transformer, rotate
 from loracast.settings import PROJECTIONS, LoraConfig
 
+SHAPE = ModelConfig(20, 32, 32, 1, 2, 2, head_dim=16, rope_theta=10_000.0)
 HEADS = [(4, 4), (4, 2), (7, 1)]
 TARGETS = [PROJECTIONS, ("q", "v"), ("o",), ("k", "down"), ("gate",)]
 
@@ -77,24 +81,24 @@ def test_rms_norm(scale):
     norm = RMSNorm(48, 1e-6).requires_grad_(False)
     nn.init.normal_(norm.weight, 1.0, 0.3)
     x = scale * normal(30, 48, seed=0)
-    assert_close(with_gradients(lambda x: cpu.rms_norm(x, norm), x), with_gradients(norm, x))
+    assert_close(with_gradients(lambda x: blocks.rms_norm(x, norm), x), with_gradients(norm, x))
     low = x.bfloat16()
     norm.bfloat16()
-    fast, plain = with_gradients(lambda x: cpu.rms_norm(x, norm), low), with_gradients(norm, low)
+    fast, plain = with_gradients(lambda x: blocks.rms_norm(x, norm), low), with_gradients(norm, low)
     assert_as_exact(fast, plain, with_gradients(norm.float(), low.float()), 1.6)
 
 
 def test_rotation():
     x = normal(2, 3, 20, 16, seed=0)
-    cos, sin = rotary(torch.arange(20)[None], 16, 10_000.0, torch.float32)
+    cos, sin = rotary(torch.arange(20)[None], SHAPE, torch.float32)
     expected = with_gradients(lambda x: rotate(x, cos, sin), x)
-    assert_close(with_gradients(lambda x: cpu.Rotation.apply(x, cos, sin), x), expected)
+    assert_close(with_gradients(lambda x: blocks.Rotation.apply(x, cos, sin), x), expected)
 
 
 def test_swiglu():
     gate, up = normal(30, 48, seed=0), normal(30, 48, seed=1)
     expected = with_gradients(lambda gate, up: F.silu(gate) * up, gate, up)
-    assert_close(with_gradients(cpu.SwiGLU.apply, gate, up), expected)
+    assert_close(with_gradients(blocks.SwiGLU.apply, gate, up), expected)
 
 
 def adapted(directory, precision: str, targets: tuple[str, ...]) -> Transformer:
@@ -104,31 +108,27 @@ def adapted(directory, precision: str, targets: tuple[str, ...]) -> Transformer:
     return network
 
 
-def computed(network: Transformer, fast: bool, monkeypatch, tokens: int = 150) -> list[Tensor]:
-    """Logits and gradients of the adapters, by the fast or the plain path."""
+def computed(compute: PlainCompute, tokens: int = 150) -> list[Tensor]:
+    """Logits and gradients of the adapters, as computed in some way."""
+    network = compute.network
     ids = torch.randint(15, (2, tokens), generator=torch.Generator().manual_seed(0))
-    with monkeypatch.context() as patch:
-        patch.setattr(cpu, "applies", lambda network: fast)
-        patch.setattr(qwen2, "causal_attention", plain_attention)
-        if fast:
-            patch.setattr(cpu, "causal_attention", BlockedAttention.apply)
-        logits = network(ids)
+    logits = network.logits(compute.hidden(ids))
     parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
     loss = F.cross_entropy(logits.flatten(0, 1), ids.roll(-1, 1).flatten())
     return [logits.detach(), *torch.autograd.grad(loss, parameters)]
 
 
 @pytest.mark.parametrize("targets", TARGETS, ids=" ".join)
-def test_a_network_in_float32(make_numeric, monkeypatch, targets):
+def test_a_network_in_float32(make_numeric, targets):
     network = adapted(make_numeric(num_hidden_layers=3), "float32", targets)
-    assert_close(computed(network, True, monkeypatch), computed(network, False, monkeypatch), 1e-4)
+    assert_close(computed(CpuCompute(network)), computed(PlainCompute(network)), 1e-4)
 
 
-def test_a_network_in_bfloat16(make_numeric, monkeypatch):
+def test_a_network_in_bfloat16(make_numeric):
     directory = make_numeric(hidden_size=64, intermediate_size=128, head_dim=16, strength=4.0)
     low = adapted(directory, "bfloat16", PROJECTIONS)
     high = adapted(directory, "float32", PROJECTIONS)
-    exact = computed(high, False, monkeypatch)
+    exact = computed(PlainCompute(high))
 
     def error(found: list[Tensor]) -> list[float]:
         gradients, truth = (torch.cat([one.flatten() for one in part[1:]]) for part in (found, exact))
@@ -137,48 +137,60 @@ def test_a_network_in_bfloat16(make_numeric, monkeypatch):
             ((gradients - truth).norm() / truth.norm()).item(),
         ]
 
-    fast, plain = error(computed(low, True, monkeypatch)), error(computed(low, False, monkeypatch))
+    fast, plain = error(computed(CpuCompute(low))), error(computed(PlainCompute(low)))
     print(f"relative errors of logits and gradients: fast {fast}, plain {plain}")
     assert all(one < 1.25 * other for one, other in zip(fast, plain))
 
 
-def test_paths_continue_a_prompt_as_the_plain_network_has_it(make_numeric, monkeypatch):
+def test_paths_continue_a_prompt_as_the_plain_network_has_it(make_numeric):
     network = adapted(make_numeric(), "float32", PROJECTIONS)
     prompts = torch.randint(15, (2, 9), generator=torch.Generator().manual_seed(0))
     continued = torch.randint(15, (6, 3), generator=torch.Generator().manual_seed(1))
 
     @torch.inference_mode()
-    def hidden(fast: bool) -> list[Tensor]:
-        monkeypatch.setattr(cpu, "applies", lambda network: fast)
+    def hidden(compute: PlainCompute) -> list[Tensor]:
         cache = SharedPrefixCache(torch.tensor([9, 5]), 3)
-        return [network.hidden(ids, cache) for ids in (prompts, continued[:, :1], continued[:, 1:])]
+        return [compute.hidden(ids, cache) for ids in (prompts, continued[:, :1], continued[:, 1:])]
 
-    fast, plain = hidden(True), hidden(False)
+    fast, plain = hidden(CpuCompute(network)), hidden(PlainCompute(network))
     assert_close([fast[0][0], *fast[1:]], [plain[0][0], *plain[1:]])
 
 
-def test_where_it_applies(make_numeric):
+def test_where_it_is_chosen(make_numeric):
     directory = make_numeric()
-    assert cpu.applies(adapted(directory, "bfloat16", PROJECTIONS))
-    assert not cpu.applies(adapted(directory, "float32", PROJECTIONS))
+    assert isinstance(choose(adapted(directory, "bfloat16", PROJECTIONS)), CpuCompute)
+    assert type(choose(adapted(directory, "bfloat16", PROJECTIONS), "plain")) is PlainCompute
+    assert refusals(adapted(directory, "float32", PROJECTIONS))["cpu"] == "its precision is float32, not bfloat16"
+    assert type(choose(adapted(directory, "float32", PROJECTIONS))) is PlainCompute
     base = load_model(directory, device="cpu", precision="bfloat16").network
-    assert cpu.applies(base)
-    dropping = attach(base, LoraConfig(dropout=0.1))
-    assert cpu.applies(dropping.eval())
-    assert not cpu.applies(dropping.train())
+    assert isinstance(choose(base), CpuCompute)
     base.requires_grad_(True)  # as in pretraining
-    assert not cpu.applies(base)
-    with torch.no_grad():
-        assert cpu.applies(base)
+    assert refusals(base)["cpu"] == "its own weights are trained"
+
+
+def test_dropout_is_drawn_by_the_plain_blocks(make_numeric):
+    base = load_model(make_numeric(), device="cpu", precision="bfloat16").network
+    network = attach(base, LoraConfig(4, dropout=0.5, targets=PROJECTIONS))
+    for _, layer in adapter_layers(network):
+        layer.lora_B.data.fill_(0.1)
+    adapters = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    ids = torch.randint(15, (2, 40), generator=torch.Generator().manual_seed(0))
+    given = ids, ids, torch.ones_like(ids, dtype=torch.bool), torch.ones(())
+    found = []
+    for compute in (CpuCompute(network), PlainCompute(network)):
+        torch.manual_seed(0)
+        passes = compute.passes(adapters)
+        found.append([passes.add_gradients(*given).item() for _ in range(2)])
+    assert found[0][0] != found[0][1]
+    assert found[0] == pytest.approx(found[1], rel=0.02)
 
 
 @pytest.mark.parametrize("targets", TARGETS, ids=" ".join)
 def test_it_executes_the_products_that_are_counted(make_numeric, targets):
     network, lora = adapted(make_numeric(), "bfloat16", targets), LoraConfig(4, targets=targets)
-    assert cpu.applies(network)
     in_place = {torch.ops.aten.addmm_: lambda out, a, b, **_: addmm_flop(out, a, b)}  # which the counter leaves out
     with FlopCounterMode(display=False, custom_mapping=in_place) as flops:
-        network(torch.zeros(2, 40, dtype=torch.int64)).sum().backward()
+        network.logits(CpuCompute(network).hidden(torch.zeros(2, 40, dtype=torch.int64))).sum().backward()
     shape = network.config
     layers = shape.num_hidden_layers - (not {"q", "k", "v"} & set(targets))  # those with attention's backward pass
     scores = 2 * layers * shape.num_attention_heads * 40 * 40  # of 2 windows

@@ -249,7 +249,8 @@ def test_constants_stay_as_they_are(base: Forecaster):
         Series(np.where(np.arange(9)[:, None] == [3, 8], np.nan, [1e-300, 7e250]), ("a", "b"), "gaps"),
         Series(np.array([[3.0, 4.0]]), ("a", "b"), "one step"),
     ]
-    forecast = base.predict(series, 4, sample=SampleConfig(3))
+    with pytest.warns(UnseenWarning, match="'one step': 1 step of context; that tells next to nothing"):
+        forecast = base.predict(series, 4, sample=SampleConfig(3))
     for index, level in {0: [0.1, -1234.567], 2: [0.0, 0.0], 3: [1e-300, 7e250], 4: [3.0, 4.0]}.items():
         np.testing.assert_array_equal(forecast.samples[index], np.broadcast_to(level, (3, 4, 2)))
     assert np.ptp(forecast.samples[1]) > 0

@@ -177,6 +177,7 @@ def test_absent_steps_are_filled_and_told(base: Forecaster):
     assert made["month"].tolist() == ahead(horizon=3)["month"].tolist()
 
 
+@pytest.mark.filterwarnings("ignore::loracast.errors.UnseenWarning")  # of the single row, before it is refused
 @pytest.mark.parametrize(
     ("change", "options", "message"),
     [

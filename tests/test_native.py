@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 import torch
-from loracast.model.decoder import make_decoder
 
-from loracast.compute.cpu import native
-from loracast.compute.cpu.decoder import NativeDecoder, can_decode_natively
-from loracast.compute.plain import PlainDecoder
+from loracast.compute import choose
+from loracast.compute.cpu import CpuCompute, native
+from loracast.compute.cpu.decoder import NativeDecoder
+from loracast.compute.plain import PlainCompute, PlainDecoder
 from loracast.language_model import load_model
 from loracast.model.lora import adapter_layers, attach
 from loracast.model.transformer import Transformer
@@ -64,12 +64,11 @@ def test_states_are_as_near_to_float32_as_the_plain_ones(make_qwen2: Any, size: 
     prompt = torch.randint(15, (3, 130), generator=generator)
     feeds = [torch.randint(15, (3 * samples, new), generator=generator) for new in (1, 2, 60, 1, 2, 13, 1)]
     most = sum(feed.shape[1] for feed in feeds)
-    assert can_decode_natively(network)
-    fast, plain = (
-        NativeDecoder(network, prompt, lengths, samples, most),
-        PlainDecoder(network, prompt, lengths, samples),
+    fast, plain, exact = (
+        compute.decoder(prompt, lengths, samples, most)
+        for compute in (CpuCompute(network), PlainCompute(network), PlainCompute(copy.deepcopy(network).float()))
     )
-    exact = PlainDecoder(copy.deepcopy(network).float(), prompt, lengths, samples)
+    assert isinstance(fast, NativeDecoder)
     for decoder in (fast, plain, exact):
         decoder.prefill()
     for feed in feeds:
@@ -81,15 +80,30 @@ def test_states_are_as_near_to_float32_as_the_plain_ones(make_qwen2: Any, size: 
 
 @needs_compiler
 @torch.inference_mode()
+def test_what_is_left_in_empty_memory_changes_nothing(make_qwen2: Any, monkeypatch: pytest.MonkeyPatch):
+    network = attach(load(make_qwen2, 64, 2), LoraConfig(3, 5.0, 0.0, ("q", "v", "o", "up", "down")))
+    prompt, feed = torch.arange(70)[None] % 15, torch.tensor([[3, 4], [11, 5]])
+    made = torch.empty
+
+    def states(left: float) -> torch.Tensor:
+        monkeypatch.setattr(torch, "empty", lambda *size, **options: made(*size, **options).fill_(left))
+        decoder = CpuCompute(network).decoder(prompt, torch.tensor([70]), 2, 2)
+        assert isinstance(decoder, NativeDecoder)
+        decoder.prefill()
+        return decoder.advance(feed)
+
+    assert torch.equal(states(float("nan")), states(0))
+
+
+@needs_compiler
+@torch.inference_mode()
 def test_strong_attention_does_not_overflow(make_qwen2: Any):
     network = load(make_qwen2, 64, 2)
     for block in network.model.layers:
         block.self_attn.q_proj.weight.data *= 30  # scores of hundreds
     prompt, feed = torch.arange(70)[None] % 15, torch.tensor([[3], [11]])
-    decoders = (
-        NativeDecoder(network, prompt, torch.tensor([70]), 2, 1),
-        PlainDecoder(copy.deepcopy(network).float(), prompt, torch.tensor([70]), 2),
-    )
+    ways = CpuCompute(network), PlainCompute(copy.deepcopy(network).float())
+    decoders = [compute.decoder(prompt, torch.tensor([70]), 2, 1) for compute in ways]
     for decoder in decoders:
         decoder.prefill()
     ours, exact = (decoder.advance(feed) for decoder in decoders)
@@ -101,7 +115,7 @@ def test_where_it_is_taken(make_qwen2: Any, monkeypatch: pytest.MonkeyPatch):
     prompt, lengths = torch.zeros(1, 4, dtype=torch.long), torch.tensor([4])
 
     def taken(network: Transformer) -> type:
-        return type(make_decoder(network, prompt, lengths, 2, 8))
+        return type(choose(network).decoder(prompt, lengths, 2, 8))
 
     network = load(make_qwen2, 64, 2)
     assert taken(network) is NativeDecoder

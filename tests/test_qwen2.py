@@ -111,8 +111,8 @@ def test_far_positions_turn_by_the_angles_of_transformers(qwen2_directory):
     theirs = reference(qwen2_directory).model.rotary_emb
     positions = torch.tensor([[0, 1, 500, 32_767]])
     expected = theirs(torch.zeros(1), positions)
-    size, theta = 12, 10_000.0
-    for actual, wanted in zip(rotary(positions, size, theta, torch.float32), expected):
+    config, _ = ModelConfig.read(qwen2_directory / "config.json")
+    for actual, wanted in zip(rotary(positions, config, torch.float32), expected):
         assert actual[:, 0].equal(wanted)
 
 
@@ -164,7 +164,7 @@ def test_parameters_are_counted_without_the_weights(qwen_files):
 
 @pytest.mark.slow
 def test_full_size_logits_and_greedy_continuation_are_those_of_transformers(qwen_files):
-    from transformers import ModelConfig as ReferenceConfig
+    from transformers import Qwen2Config as ReferenceConfig
     from transformers import Qwen2ForCausalLM
 
     with tempfile.TemporaryDirectory() as folder:  # a gigabyte, which pytest would keep for three runs

@@ -29,6 +29,7 @@ from loracast.series import (
     write_series,
     write_split,
 )
+from loracast.series.cells import CODES
 from loracast.series.words import is_id, is_nearly_time, is_time
 
 SUFFIXES = (".h5", ".csv", ".parquet")
@@ -204,7 +205,7 @@ LABELS = st.text(st.characters(exclude_categories=("C", "Z")), min_size=1, max_s
     ["#1", "a,b", 'say "x"', "two words", "x;y", "nan", "1.5"]
 )
 NAMES = LABELS.filter(lambda name: not (is_time(name) or is_id(name) or is_nearly_time(name) or name in ("nan", "1.5")))
-NUMBERS = st.floats(allow_infinity=False, allow_nan=True)
+NUMBERS = st.floats(allow_infinity=False, allow_nan=True).filter(lambda number: number not in CODES)
 GRIDS = {
     "none": [("number", 1)],
     "number": [("number", 1.0), ("number", 0.25), ("number", 100.0), ("number", 2.0202020202020203)],

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from scipy.stats import chisquare
 
 from loracast.codec import Codec, Scale
+from loracast.compute import choose
 from loracast.engine import train
 from loracast.engine.batch import encode_batch
 from loracast.engine.loop import Interruption, JsonLines, cosine_schedule, read_record, trapezoid_schedule
@@ -168,7 +169,9 @@ def test_accumulation_gives_the_same_gradients(numeric_model: LanguageModel, par
         network = attach(numeric_model.network, CONFIG.lora)
         for _, layer in adapter_layers(network):
             torch.nn.init.normal_(layer.lora_B, std=0.1, generator=torch.Generator().manual_seed(0))
-        loss = TrainingStep(network, numeric_model.rows, replace(CONFIG, batch=4, accumulate=count)).gradients(batch)
+        loss = TrainingStep(choose(network), numeric_model.rows, replace(CONFIG, batch=4, accumulate=count)).gradients(
+            batch
+        )
         gradients = {name: parameter.grad for name, parameter in network.named_parameters() if parameter.requires_grad}
         found.append((loss, gradients))
     (loss, gradients), (loss_in_parts, gradients_in_parts) = found
@@ -180,7 +183,9 @@ def test_accumulation_gives_the_same_gradients(numeric_model: LanguageModel, par
 @pytest.mark.parametrize("fits", [2, 0])
 def test_a_batch_that_does_not_fit_is_computed_in_parts(numeric_model: LanguageModel, fits: int):
     batch = encode_batch(FIXED, np.stack([one.values[:12] for one in noise(5)]), 8)
-    steps = [TrainingStep(attach(numeric_model.network, CONFIG.lora), numeric_model.rows, CONFIG) for _ in range(2)]
+    steps = [
+        TrainingStep(choose(attach(numeric_model.network, CONFIG.lora)), numeric_model.rows, CONFIG) for _ in range(2)
+    ]
     add_gradients = steps[1].passes.add_gradients
 
     def short_of_memory(ids: torch.Tensor, *rest: torch.Tensor) -> torch.Tensor:
@@ -217,7 +222,7 @@ def test_the_best_adapter_is_kept_when_validation_gets_worse(numeric_model: Lang
     load_adapter_state(network, result.state, "the result")
     values = np.stack([one.values for one in held_out])
     future = encode_batch(FIXED, values, 8).after(8)
-    kept = TrainingStep(network, numeric_model.rows, config).mean_loss(future)
+    kept = TrainingStep(choose(network), numeric_model.rows, config).mean_loss(future)
     assert kept == pytest.approx(losses[best], rel=1e-6)
 
 
@@ -228,7 +233,7 @@ def test_an_adapter_is_judged_by_numbers_with_the_noise_that_it_is_to_read(numer
     values = np.stack([one.values for one in waves(2, 12, seed=1)])
     exact = encode_batch(FIXED, values, 8).after(8)
     noisy = exact.noisy(2.0, np.random.default_rng(CONFIG.seed))
-    step = TrainingStep(network, numeric_model.rows, CONFIG)
+    step = TrainingStep(choose(network), numeric_model.rows, CONFIG)
     assert result.record["validation_loss"]["tuned"] == pytest.approx(step.mean_loss(noisy), rel=1e-6)
     assert step.mean_loss(noisy) != step.mean_loss(exact)
 

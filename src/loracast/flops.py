@@ -199,8 +199,8 @@ class PassCost:
         norm = 4 * hidden + 1 + TRANSCENDENTAL  # squares and their mean, epsilon, root, division, scale
         silu = 3 + TRANSCENDENTAL  # x / (1 + exp(-x))
         in_layers = {
-            "norms": 2 * tokens * norm,
-            "projections": 3 * (_product(tokens, hidden, width) + tokens * width),  # with biases
+            "norms": 2 * tokens * norm + (2 * tokens * heads * (norm + 4 * (size - hidden)) if config.qk_norm else 0),
+            "projections": 3 * (_product(tokens, hidden, width) + (tokens * width if config.qkv_bias else 0)),
             "rotary": 2 * 3 * tokens * width,  # of queries and keys: x·cos + rotated x·sin
             "scores": heads * pairs * (2 * size - 1 + 1),  # scaled
             "softmax": heads * (pairs * (TRANSCENDENTAL + 2) - tokens),  # of n keys: n exponentials, n-1 sums, n ratios

@@ -40,9 +40,7 @@ class LanguageModel:
     """A loaded model and what reading and writing numbers with it takes.
 
     Attributes:
-        network: the model, in evaluation mode, all of its weights frozen.
-        compute: how it is computed, chosen when it was loaded.
-        kind: what was asked for then.
+        compute: the network, in evaluation mode and frozen, and how it is computed, chosen when it was loaded.
         rows: [A] the row of its embedding that each symbol of the codec is; the symbol itself where only the numeric
             rows are loaded.
         tokens: the tokenizer's side of the same table.
@@ -50,9 +48,9 @@ class LanguageModel:
         source: where it came from: `bundled`, an absolute path, or a repository of the hub.
         fingerprint: identifies the weights, whatever precision or vocabulary they are loaded in.
         variables: the most variables of a series that it was pretrained on, or None where nothing is stored.
+        kind: what was asked for when its way of computing was chosen.
     """
 
-    network: Transformer
     compute: Compute
     rows: Tensor
     tokens: NumericTokens
@@ -62,6 +60,10 @@ class LanguageModel:
     fingerprint: str
     variables: int | None = None
     kind: ComputeKind = "auto"
+
+    @property
+    def network(self) -> Transformer:
+        return self.compute.network
 
     @property
     def device(self) -> torch.device:
@@ -75,7 +77,7 @@ class LanguageModel:
     def with_network(self, network: Transformer) -> LanguageModel:
         """The same model with another network, such as one with an adapter."""
         network.eval()
-        return replace(self, network=network, compute=compute.choose(network, self.kind))
+        return replace(self, compute=compute.choose(network, self.kind))
 
 
 def load_model(
@@ -109,7 +111,7 @@ def load_model(
     # absolute, since an adapter's record is read from other folders, too
     name = str(directory.resolve()) if Path(source).is_dir() else str(source)
     way = compute.choose(network, kind)
-    return LanguageModel(network, way, rows.to(place), tokens, vocabulary, codec, name, fingerprint, variables, kind)
+    return LanguageModel(way, rows.to(place), tokens, vocabulary, codec, name, fingerprint, variables, kind)
 
 
 def _read_network(
@@ -128,12 +130,17 @@ def _read_network(
     _check_shapes(source, expected, directory)
     numeric = tokens.ids.tolist()
     state, digests = {}, {}
+
+    def read(name: str) -> Tensor:
+        return source.read(name, numeric if name in EMBEDDINGS and vocabulary == "numeric" else None)
+
     for name in expected:
-        few = name in EMBEDDINGS and vocabulary == "numeric"
-        stored = source.read(name, numeric if few else None)
-        digests[name] = digest(stored[numeric] if name in EMBEDDINGS and not few else stored)
+        stored = read(name)
+        digests[name] = digest(stored[numeric] if name in EMBEDDINGS and vocabulary == "full" else stored)
         state[name] = stored.to(place, dtype)
-        check_finite({name: state[name]}, source.place(name), DAMAGED, {name: stored})
+    for file in dict.fromkeys(map(source.place, expected)):
+        held = {name: tensor for name, tensor in state.items() if source.place(name) == file}
+        check_finite(held, file, DAMAGED, read)
     network.load_state_dict(state, assign=True)
     network.requires_grad_(False).eval()
     identity = json.dumps([config.projections(), digests], sort_keys=True)  # in whichever order files hold the tensors

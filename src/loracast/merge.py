@@ -48,7 +48,7 @@ def merge(source: str | Path, adapter: Path, output: Path, precision: Precision 
             base.network.load_state_dict({key: value.to(kind).float() for key, value in merged.items()}, assign=True)
             differences[name] = (base.network(ids)[..., base.rows] - adapted_logits).abs().max().item()
     path, converted = output / WEIGHTS, {name: tensor.to(dtype) for name, tensor in merged.items()}
-    check_finite(converted, path, "the adapter is too strong for this base; tune another one", merged)
+    check_finite(converted, path, "the adapter is too strong for this base; tune another one", merged.__getitem__)
     write_tensors(path, converted)
     stored_config = {**stored_config, "torch_dtype": dtype_name(dtype)}
     stored_config.pop("dtype", None)

@@ -121,7 +121,7 @@ def load_adapter_state(model: Transformer, state: dict[str, Tensor], where: str)
         dtype = layer.base.weight.dtype
         used |= zip(names, (layer.lora_A.data.to(dtype), (layer.scaling * layer.lora_B.data).to(dtype)))
     remedy = "the adapter is damaged, or its training diverged; copy it again, or tune another one"
-    check_finite(used, where, remedy, state)
+    check_finite(used, where, remedy, state.__getitem__)
 
 
 def save_adapter(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
@@ -68,7 +68,7 @@ def not_finite(tensors: Mapping[str, Tensor]) -> dict[str, str]:
 
 
 def check_finite(
-    tensors: Mapping[str, Tensor], where: str | Path, remedy: str, stored: Mapping[str, Tensor] | None = None
+    tensors: Mapping[str, Tensor], where: str | Path, remedy: str, stored: Callable[[str], Tensor] | None = None
 ) -> None:
     """Raises a ModelError that names what holds a NaN or an infinity, and what to do about it.
 
@@ -76,12 +76,12 @@ def check_finite(
         tensors: as they are computed with.
         where: the file, for the message.
         remedy: what to do, for the message.
-        stored: the same tensors before they were converted. Where those are finite, the precision is to blame.
+        stored: gives a tensor as it was before it was converted. Where that is finite, the precision is to blame.
     """
     found = not_finite(tensors)
     if not found:
         return
-    if stored is not None and not not_finite({name: stored[name] for name in found}):
+    if stored is not None and not not_finite({name: stored(name) for name in found}):
         kind = dtype_name(tensors[next(iter(found))].dtype)
         remedy = f"what is stored is finite, but too large for {kind}"
         remedy += "" if kind == "float32" else ": take --precision float32"

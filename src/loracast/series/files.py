@@ -71,7 +71,9 @@ def read(path: str | Path, columns: Columns = BY_CONVENTION, names: Sequence[str
 
 
 def write_series(series: Sequence[Series], path: str | Path) -> None:
-    """Write `series` as the suffix of `path` says; `read_series` gives them back exactly.
+    """Write `series` as the suffix of `path` says; `read_series` gives them back exactly, given their ids and targets.
+
+    In a table, a number such as -999 where no other is below zero would be read back as missing, with a notice.
 
     A table is wide for one series called by the file's stem, and long otherwise. Raises DataError for series that do
     not fit into one file of that format, or a place that cannot be written; then there is no file, or the old one.

@@ -55,7 +55,7 @@ def build_series(table: Table, roles: Roles, columns: Columns) -> tuple[list[Ser
         )
     check_labels(labels, f"{table.source}: series id")
     series, filled = _series(table, roles, columns, values, codes, labels)
-    if np.isnan(values).any() and (told := uneven_ends(series)):
+    if not columns.targets and np.isnan(values).any() and (told := uneven_ends(series)):
         table.notices.append(told)
     return series, filled
 
