@@ -15,6 +15,7 @@ from loracast.compute.drawing import PlainDrawing
 from loracast.compute.plain import PlainDecoder, loss_sum
 from loracast.grammar import OTHER
 from loracast.language_model import load_model
+from loracast.model.config import ModelConfig
 from loracast.model.lora import adapter_layers, attach
 from loracast.model.rotary import rotary
 from loracast.model.transformer import RMSNorm, Transformer, rotate
@@ -22,8 +23,7 @@ from loracast.settings import LoraConfig, SampleConfig
 
 pytest.importorskip("triton")
 
-from loracast.model.fused_decoder import FusedDecoder
-
+from loracast.compute.cuda.decoder import FusedDecoder
 from loracast.compute.cuda.drawing import FusedDrawing
 from loracast.compute.cuda.kernels.cross_entropy import HeadLoss, padded_head
 from loracast.compute.cuda.kernels.norm import AddNorm
@@ -67,15 +67,16 @@ def test_add_norm(columns: int, extra: int):
 
 def test_rotate():
     heads, groups, tokens, size = 6, 2, 5, 16
+    config = ModelConfig(20, 96, 96, 1, heads, groups, head_dim=size, rope_theta=1e4)
 
     def plain(merged: Tensor) -> tuple[Tensor, ...]:
         query, key, value = merged.transpose(1, 2).split([heads, groups, groups], 1)
-        turn = rotary(torch.arange(tokens, device=DEVICE)[None], size, 1e4, torch.float32)
+        turn = rotary(torch.arange(tokens, device=DEVICE)[None], config, torch.float32)
         return rotate(query, *turn), rotate(key, *turn), value
 
     cos, sin = (
         part[0, 0, :, : size // 2].contiguous()
-        for part in rotary(torch.arange(tokens, device=DEVICE)[None], size, 1e4, torch.float32)
+        for part in rotary(torch.arange(tokens, device=DEVICE)[None], config, torch.float32)
     )
     same(
         lambda merged: Rotate.apply(merged, cos, sin, heads, groups, 8),
@@ -194,7 +195,7 @@ class Eager(FusedDecoder):
 @torch.inference_mode()
 @pytest.mark.parametrize("samples", [1, 7])
 def test_fused_decoding(network: Transformer, samples: int, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("loracast.model.fused_decoder.PREFILL_TOKENS", 200)  # in parts
+    monkeypatch.setattr("loracast.compute.cuda.decoder.PREFILL_TOKENS", 200)  # in parts
     generator = torch.Generator().manual_seed(1)
     lengths = torch.tensor([70, 3, 66], device=DEVICE)
     prompt = torch.randint(15, (3, 70), generator=generator).to(DEVICE)
@@ -202,7 +203,7 @@ def test_fused_decoding(network: Transformer, samples: int, monkeypatch: pytest.
     feeds += [torch.randint(15, (3 * samples, 33), generator=generator).to(DEVICE)] * 2 if samples == 1 else []
     decoder = FusedDecoder if DEVICE == "cuda" else Eager
     fast = decoder(network, prompt, lengths, samples, sum(feed.shape[1] for feed in feeds))
-    plain = PlainDecoder(network, prompt, lengths, samples)
+    plain = PlainDecoder(network.hidden, prompt, lengths, samples)
     torch.testing.assert_close(fast.prefill(), plain.prefill(), rtol=1e-4, atol=1e-4)
     for feed in feeds:
         buffer = fast.buffer(feed.shape[1])
