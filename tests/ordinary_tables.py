@@ -482,7 +482,7 @@ TABLES: list[Ordinary] = [
     Ordinary(
         "brackets.csv",
         text(with_cells(lines(YEARS, header="year,hare,lynx"), {4: "(32.1)"})),
-        refused="'(32.1)' is not a number; correct it, leave it empty",
+        refused="'(32.1)' is not a number; correct it, write -32.1 if brackets mean a negative number",
     ),
     Ordinary(
         "merged-ids.csv",
@@ -605,6 +605,78 @@ TABLES: list[Ordinary] = [
         **YEARLY,
     ),
     # With options.
+    Ordinary(
+        "epiweeks.csv",
+        text(lines([202001 + n for n in range(STEPS)], header="epiweek,hare,lynx")),
+        says=("read as ISO weeks",),
+        first="2019-12-30",
+        last="2020-06-08",
+        spacing="weekly",
+    ),
+    Ordinary(
+        "semaines.csv",
+        text(lines([f"2020-S{n + 30}" for n in range(STEPS)], header="semaine,hare,lynx")),
+        first="2020-07-20",
+        last="2020-12-28",
+        spacing="weekly",
+    ),
+    Ordinary(
+        "unix-seconds.csv",
+        text(lines([1_700_000_000 + 3600 * n for n in range(STEPS)], header="timestamp,hare,lynx")),
+        says=("read as times since 1970, in UTC",),
+        first="2023-11-14 22:13:20",
+        last="2023-11-15 21:13:20",
+        spacing="hourly",
+    ),
+    Ordinary(
+        "decimal-years.csv",
+        text(lines([f"{1960 + n / 12:.3f}" for n in range(STEPS)], header="decimal_year,hare,lynx")),
+        says=("placed on it (in steps of 0.0833333)",),
+        first="1960",
+        last="1961.916667",
+        spacing="in steps of 0.0833333",
+    ),
+    Ordinary("japanese-years.csv", text(lines([f"{year}年" for year in YEARS], header="年,hare,lynx")), **YEARLY),
+    Ordinary(
+        "yyyy-mm-dd.txt",
+        text(lines([f"2019 01 {n + 1:02}" for n in range(STEPS)], " ", "YYYY,MM,DD,hare,lynx")),
+        first="2019-01-01",
+        last="2019-01-24",
+        spacing="daily",
+    ),
+    Ordinary(
+        "occurrences.tsv",
+        text(
+            "gbifID\toccurrenceID\tspecies\teventDate\thare\tlynx\n"
+            + "".join(f"{90 + n}\tocc{n}\tLepus\t{1900 + n}-05-01\t{HARE[n]}\t{LYNX[n]}\n" for n in range(STEPS))
+        ),
+        ids=("Lepus",),
+        says=("column 'gbifID' left out: it has another value", "column 'occurrenceID' left out: it holds text"),
+        first="1900-05",
+        last="1923-05",
+        spacing="yearly",
+    ),
+    Ordinary(
+        "entities.csv",
+        text(
+            "Entity,Code,Year,Population\n"
+            + "".join(
+                f"{name},{name[:2]},{year},{value}\n"
+                for name in ("Peru", "Fiji")
+                for year, value in zip(YEARS, HARE * 100)
+            )
+        ),
+        names=("Population",),
+        values=np.round(HARE * 100)[:, None],
+        ids=("Pe", "Fi"),
+        says=("column 'Entity' left out",),
+        **YEARLY,
+    ),
+    Ordinary(
+        "hours-alone.csv",
+        text(lines([n % 12 for n in range(STEPS)], header="hour,hare,lynx")),
+        refused="'hour' alone does not tell when",
+    ),
     Ordinary(
         "duplicates-mean.csv",
         text(lines(YEARS, header="year,hare,lynx") + f"1923,{HARE[-1]},{LYNX[-1]}\n"),

@@ -356,7 +356,7 @@ def test_csv_dates_keep_their_offset(tmp_path):
         ("time,x\n0,1_000\n1,2\n", "row 2, column 'x': '1_000' is not a number"),
         ("time,x\n0,1\n1,inf\n", "data.csv, row 3, column 'x': the value is infinite"),
         ("time,x\n0,1e999\n", "row 2, column 'x': the value is infinite"),
-        ("time,x\n0,1\n1\n", "row 3: 1 cells, but the header has 2"),
+        ("time,x\n0,1\n1\n", "row 3: 1 cell, but the header has 2"),
         ("time,x\n0,1\n1,2,3\n", "row 3: 3 cells, but the header has 2"),
         ('time,x\n0,"1\n', "check its quotes"),
         ("time,x\n0,1\n0,2\n", "data.csv, rows 2 and 3: time 0 appears twice in series 'data'"),

@@ -97,6 +97,8 @@ class Table:
         row, text = self._first_strange(name)
         alone = re.fullmatch(r"[^\d<>~≤≥()/]*?([+-]?\d+([.,]\d+)?)[^\d<>~≤≥()/]*", text)
         hint = f", or give the number alone ({alone[1]})" if alone else ""
+        if bracketed := re.fullmatch(r"\(([\d.,]+)\)", text):
+            hint = f", write -{bracketed[1]} if brackets mean a negative number"
         raise self.problem(
             name,
             row,

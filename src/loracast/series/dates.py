@@ -22,7 +22,7 @@ DIGITS = re.compile(
     r"(?P<a>\d{1,2})(?P<s>[./-])(?P<b>\d{1,2})(?P=s)(?P<y>\d{4}|\d{2})(?:[ T,]+(?P<clock>\d{1,2}:\d{2}.*))?"
 )
 YEAR_FIRST = re.compile(r"(\d{4})([/.-])(\d{1,2})\2(\d{1,2})(?:[ T]+(\d{1,2}:\d{2}.*))?")
-CHINESE = re.compile(r"(\d{4})\s*年\s*(\d{1,2})\s*月(?:\s*(\d{1,2})\s*[日号])?")
+CHINESE = re.compile(r"(\d{4})\s*年(?:\s*(\d{1,2})\s*月(?:\s*(\d{1,2})\s*[日号])?)?")
 NAMED = re.compile(
     r"(?:(?P<d>\d{1,2})(?:\.|st|nd|rd|th)?[\s\-/]+)?(?P<m>[^\W\d_]+)\.?(?:[\s\-/]+(?P<d2>\d{1,2})(?:st|nd|rd|th)?,?(?=\s+\d{4}))?"
     r"[\s\-/,]*(?:de\s+)?(?P<y>\d{4}|\d{2})(?:[ T,]+(?P<clock>\d{1,2}:\d{2}.*))?"
@@ -34,12 +34,12 @@ PARTS: list[tuple[re.Pattern[str], Callable[[re.Match[str]], str]]] = [
     (re.compile(r"([1-4])[QTK][ /-]?(\d{4})", re.IGNORECASE), lambda m: f"{m[2]}-{3 * int(m[1]) - 2:02}-01"),
     (re.compile(r"(\d{4})[ /-]?[HS]([12])", re.IGNORECASE), lambda m: f"{m[1]}-{6 * int(m[2]) - 5:02}-01"),
     (re.compile(r"[HS]([12])[ /-]*(\d{4})", re.IGNORECASE), lambda m: f"{m[2]}-{6 * int(m[1]) - 5:02}-01"),
-    (CHINESE, lambda m: f"{m[1]}-{int(m[2]):02}-{int(m[3] or 1):02}"),
+    (CHINESE, lambda m: f"{m[1]}-{int(m[2] or 1):02}-{int(m[3] or 1):02}"),
     (re.compile(r"(\d{4})M(\d{2})", re.IGNORECASE), lambda m: f"{m[1]}-{m[2]}-01"),
     (re.compile(r"(\d{1,2})[/.-](\d{4})"), lambda m: f"{m[2]}-{int(m[1]):02}-01"),
     (re.compile(r"(\d{4})[/.](\d{1,2})"), lambda m: f"{m[1]}-{int(m[2]):02}-01"),
     (
-        re.compile(r"(\d{4})-?W(\d{1,2})(?:-?([1-7]))?", re.IGNORECASE),
+        re.compile(r"(\d{4})-?(?:W|S(?=\d\d))(\d{1,2})(?:-?([1-7]))?", re.IGNORECASE),  # S01 as in "semaine"
         lambda m: _week(int(m[1]), int(m[2]), int(m[3] or 1)),
     ),
 ]
@@ -116,6 +116,21 @@ def compact(numbers: NDArray[np.float64]) -> Dates | None:
     else:
         return None
     return _strict(texts)
+
+
+def weeks(numbers: NDArray[np.float64]) -> Dates | None:
+    """Numbers [U] such as 202001 as the first days of ISO weeks; None where one is no week of a year."""
+    whole = np.all(numbers == np.rint(numbers)) and np.all((numbers > 150_000) & (numbers < 226_300))
+    return _strict([_week(int(one) // 100, int(one) % 100, 1) for one in numbers]) if whole else None
+
+
+def since_1970(numbers: NDArray[np.float64]) -> Dates | None:
+    """Numbers [U] of seconds or milliseconds since 1970, as computers count them; None where they are too few."""
+    for low, high, unit in ((1e8, 5e9, "s"), (1e11, 5e12, "ms")):
+        if numbers.min() > low and numbers.max() < high:
+            count = np.rint(numbers * 1000).astype(np.int64) if unit == "s" else np.rint(numbers).astype(np.int64)
+            return count.astype("datetime64[ms]").astype("datetime64[ns]")
+    return None
 
 
 def _iso(text: str) -> str:

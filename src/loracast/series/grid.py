@@ -120,6 +120,7 @@ def place(time: NDArray[Any], zone: str | None = None) -> tuple[Calendar, NDArra
     """
     calendar, fraction = _nearest(time, zone)
     angle = np.angle(np.exp(2j * np.pi * fraction).mean()) / (2 * np.pi)
+    angle = 0.0 if abs(angle) < 0.01 else angle  # of times that were rounded, the first is as good as any
     positions = np.rint(fraction - angle).astype(np.int64)
     moves = np.abs(fraction - angle - positions)
     sparse = positions[-1] - positions[0] + 1 > 2 * len(time)
@@ -137,6 +138,8 @@ def _nearest(time: NDArray[Any], zone: str | None) -> tuple[Calendar, NDArray[np
         counted = np.cumsum(np.concatenate([[0], np.maximum(1, np.rint(np.diff(time) / step))]))
         slope = float(np.polyfit(counted, time, 1)[0]) if len(time) > 2 else step
         step = step if np.isclose(slope, step, rtol=0.02) and step == np.rint(step) else slope
+        if step < 1 and np.isclose(1 / step, np.rint(1 / step), rtol=1e-3):  # a month is a twelfth of a year
+            step = 1 / float(np.rint(1 / step))
         return Calendar("number", step), (time - time[0]) / step
     local = to_local(time, zone)
     days = np.diff(local).astype(np.float64) / 8.64e13

@@ -163,8 +163,10 @@ def _find_ids(table: Table, free: Sequence[str], roles: Roles) -> tuple[str, ...
         numeric = table.is_numeric(name)
         if codes is None or (numeric and not table.is_whole(name) and words.plain(name) not in words.CORE_ID):
             continue
-        if len(codes[1]) == len(table) > 1 and (numeric or len(found) > 0):
+        if len(codes[1]) == len(table) > 1 and (numeric or found or words.plain(name) not in words.CORE_ID):
             continue  # another value in each row
+        if numeric and words.plain(name) not in words.CORE_ID and len(codes[1]) > len(table) / 2:
+            continue  # what is counted, such as "population"
         found.append(name)
     if len(found) > 1:  # a column whose values say nothing beyond those of the others is not needed
         sizes = {name: len(table.groups([name])[1]) for name in found}
@@ -204,7 +206,8 @@ def _doubt_ids(table: Table, roles: Roles) -> None:
 def _find_time(table: Table, free: Sequence[str], roles: Roles, targets_given: bool) -> tuple[str, ...]:
     """The column of times, or the columns that hold a date in parts; none where nothing looks like one."""
     called = [name for name in free if words.is_time(name)]
-    if parts := _date_parts(table, [name for name in called if looks_timed(table, name) or is_part(table, name)]):
+    parted = [name for name in free if name in called or words.plain(name) in words.PART_LETTERS]
+    if parts := _date_parts(table, [name for name in parted if looks_timed(table, name) or is_part(table, name)]):
         return parts
     by_name = [name for name in called if looks_timed(table, name)]
     if len(by_name) > 1:
@@ -300,10 +303,13 @@ def _date_parts(table: Table, names: Sequence[str]) -> tuple[str, ...]:
     def called(kind: Sequence[str]) -> str | None:
         return next((name for name in names if words.plain(name).split(" ")[0] in kind), None)
 
+    letters = [next((name for name in names if words.plain(name) == part), None) for part in words.PART_LETTERS]
     year, month, day = called(words.YEAR), called(words.MONTH), called(words.DAY)
+    if letters[0]:
+        year, month, day, _ = letters
     if year and month:
         parts = [year, month, *([day] if day else [])]
-        clock = next((name for name in names if words.plain(name) in words.HOUR), None)
+        clock = letters[3] or next((name for name in names if words.plain(name) in words.HOUR), None)
         return (*parts, clock) if clock and day else tuple(parts)
     for other in (called(words.QUARTER), called(words.WEEK), called(["doy", "julian"]), day):
         if year and other:
@@ -322,7 +328,7 @@ def _is_variable(table: Table, name: str, roles: Roles) -> bool:
         roles.notices.append(f"column '{name}' left out: it numbers the rows" if name else "row numbers left out")
         return False
     if (
-        words.is_id(name)
+        words.is_key(name)
         and table.is_numeric(name)
         and table.is_whole(name)
         and len(set(table.numbers(name))) == len(table)
@@ -341,6 +347,8 @@ def _is_variable(table: Table, name: str, roles: Roles) -> bool:
         table.refuse_strange(name)
     if kind == "text" and not roles.time and names_years(table, name):
         raise no_time(table, name, f"or say --columns {_numbers(table, table.names)} to read the rows as steps")
+    if any(told.startswith(f"column '{name}' left out") for told in roles.notices):
+        return False
     reason = {"empty": "it is empty", "text": "it holds text", "dates": "it holds dates"}[kind]
     several = kind == "text" and not roles.time and not roles.id and table.repeats(name)
     advice = f"; if it tells several series apart, say --id {words.option(name)}" if several else ""

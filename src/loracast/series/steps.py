@@ -21,7 +21,7 @@ from loracast.series.grid import bin_times, infer_calendar, place, read_every
 from loracast.series.roles import Columns, Roles
 from loracast.series.times import times
 from loracast.series.types import Series, check_labels
-from loracast.series.words import is_season, option
+from loracast.series.words import DAY, HOUR, MONTH, QUARTER, WEEK, is_season, option, plain
 
 Floats = NDArray[np.float64]
 
@@ -126,7 +126,9 @@ def _without_duplicates(
 
 
 def _advice(table: Table, roles: Roles) -> str:
-    """The columns that, taken as ids, would leave no time twice."""
+    """What would leave no time twice: the columns that tell series apart, or a date beside a part of one."""
+    if len(roles.time) == 1 and plain(roles.time[0]) in {*MONTH, *QUARTER, *WEEK, *DAY, *HOUR}:
+        return f"'{roles.time[0]}' alone does not tell when: give its year or date in another column; else "
     time, _ = times(table, roles.time, None)
     candidates = [
         name for name in table.names if name not in (*roles.time, *roles.id) and table.codes(name) is not None
@@ -140,7 +142,8 @@ def _advice(table: Table, roles: Roles) -> str:
             joined = ",".join(option(one) for one in (*roles.id, name))
             if is_season(name):
                 return f"write year and {name} as one time, such as 2020Q1, or say --id {joined}; else "
-            return f"if column '{name}' tells series apart, say --id {joined}; else "
+            both = " (or give each a column of its own, to forecast them together)" if not roles.id else ""
+            return f"if column '{name}' tells series apart, say --id {joined}{both}; else "
     return ""
 
 
@@ -228,10 +231,16 @@ def _one_by_one(
     if moved:
         which = f"the times of series '{series[0].id}'" if len(series) == 1 else f"the times of {moved} series"
         spacing = next(one.calendar for one in series if one.calendar).describe()
-        table.notices.append(f"{which} lie up to {most:.0%} of a step beside an even grid: placed on it ({spacing})")
+        table.notices.append(
+            f"{which} lie up to {_share(most)} of a step beside an even grid: placed on it ({spacing})"
+        )
     if filled:
         table.notices.append(f"{filled} absent steps are read as missing")
     return series, filled
+
+
+def _share(part: float) -> str:
+    return f"{part:.0%}" if part >= 0.005 else "1%"
 
 
 def _filled(

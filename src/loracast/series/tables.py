@@ -54,11 +54,11 @@ class Reading:
         if self.time is None or first.time is None:
             time = "no column of times, rows are steps"
         else:
-            calendar = next(iter(calendars), Calendar("number"))
+            calendar = next(iter(calendars), Calendar("second" if first.time.dtype.kind == "M" else "number"))
             ends = [one.time for one in self.series if one.time is not None]
             low, high = min(one[0] for one in ends), max(one[-1] for one in ends)
             begin, end = calendar.texts(np.array([low, high]))
-            spacing = "several spacings" if len(calendars) > 1 else calendar.describe()
+            spacing = "several spacings" if len(calendars) > 1 else calendar.describe() if calendars else "a time each"
             spacing = "yearly" if calendar == Calendar("number", 1) and is_year(self.time) else spacing
             named = f"time '{self.time}'" if self.time else "time"
             time = f"{named} from {begin} to {end}, {spacing}" + (f", {calendar.zone}" if calendar.zone else "")

@@ -252,9 +252,10 @@ def _slow(path: Path, text: str, delimiter: str, width: int) -> TextTable:
         if len(record) != len(header):
             split = delimiter == "," and len(record) > len(header)
             hint = " (where commas are decimal signs, separate cells by semicolons)" if split else ""
+            count = f"{len(record)} cell{'s' * (len(record) != 1)}"
             raise DataError(
-                f"{path}, row {line}: {len(record)} cells, but the header has {len(header)}; correct that row, or "
-                f"begin it with # if it is a remark{hint}"
+                f"{path}, row {line}: {count}, but the header has {len(header)}; correct that row, or begin it with # "
+                f"if it is a remark{hint}"
             )
         lines.append(line)
         for column, cell in zip(columns, record):

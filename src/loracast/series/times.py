@@ -17,7 +17,16 @@ from loracast.errors import DataError
 from loracast.series.calendar import localise
 from loracast.series.cells import missing, pc
 from loracast.series.columns import Table
-from loracast.series.dates import Order, compact, orders_of, parse_dates, parse_ordered, seasons_of
+from loracast.series.dates import (
+    Order,
+    compact,
+    orders_of,
+    parse_dates,
+    parse_ordered,
+    seasons_of,
+    since_1970,
+    weeks,
+)
 from loracast.series.grid import infer_calendar
 from loracast.series.words import DATE, MONTH, QUARTER, WEEK, month_number, plain
 
@@ -151,14 +160,20 @@ def _ordered(table: Table, name: str, texts: list[str], codes: NDArray[np.int64]
 
 def _maybe_compact(table: Table, name: str, numbers: NDArray[np.float64]) -> NDArray[Any]:
     """Numbers such as 20200131 as dates, with a notice, where the column is not called a number of something."""
-    if not {*plain(name).split(" ")} & {*DATE, *MONTH, "time", "day", "t", "yearmonth", "yyyymm", "yyyymmdd", "ym"}:
+    compactly = {*DATE, *MONTH, *WEEK, "time", "day", "t", "yearmonth", "yyyymm", "yyyymmdd", "ym", "unix", "unixtime"}
+    if not {*plain(name).split(" ")} & {*compactly, "epoch"}:
         return numbers
     unique, codes = np.unique(numbers, return_inverse=True)
-    dates = compact(unique)
+    named = {*plain(name).split(" ")}
+    dates, what = compact(unique), "dates"
+    if named & {*WEEK}:
+        dates, what = weeks(unique), "ISO weeks"
+    elif dates is None and named & {*DATE, "time", "unix", "unixtime", "epoch"}:
+        dates, what = since_1970(unique), "times since 1970, in UTC"
     if dates is None:
         _note_serial(table, name, unique)
         return numbers
-    table.notices.append(f"numbers such as {unique[0]:.0f} in '{name}' read as dates")
+    table.notices.append(f"numbers such as {unique[0]:.0f} in '{name}' read as {what}")
     return dates[codes]
 
 
@@ -196,7 +211,7 @@ def _join(table: Table, names: Sequence[str]) -> NDArray[Any]:
     year = parts[0].astype(np.int64).astype(str).astype("datetime64[Y]")
     kind = plain(names[1]).split(" ")[0]
     limits = {"month": 12, "quarter": 4, "week": 53, "day": 366}
-    unit = "month" if kind in MONTH else "quarter" if kind in QUARTER else "week" if kind in WEEK else "day"
+    unit = "month" if kind in {*MONTH, "mm"} else "quarter" if kind in QUARTER else "week" if kind in WEEK else "day"
     if wrong := np.flatnonzero((parts[1] < 1) | (parts[1] > limits[unit]) | (parts[1] != np.rint(parts[1]))).tolist():
         raise table.problem(names[1], wrong[0], f"{parts[1][wrong[0]]:g} is no {unit} of a year")
     number = parts[1].astype(np.int64) - 1

@@ -7,26 +7,57 @@ import shlex
 import unicodedata
 
 
+def plain(name: str) -> str:
+    """A column's name without case, accents, units in brackets and punctuation: "Année_(AD)" is "annee"."""
+    name = re.sub(r"[(\[{][^)\]}]*[)\]}]", " ", name)
+    name = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)  # the words of SampleDate and siteID
+    name = unicodedata.normalize("NFKD", name.casefold().replace("ß", "ss"))
+    name = "".join(letter for letter in name if not unicodedata.combining(letter))
+    return re.sub(r"[\s_.\-:/]+", " ", name).strip()
+
+
 def _words(text: str) -> list[str]:
-    return text.split()
+    return [plain(word) for word in text.split()]
 
 
-# Each entry is written as `plain` gives it: lower case, without accents, words separated by one space.
-YEAR = _words("year yr years annee an ans jahr jahre ano anos anno anni jaar ar rok god vuosi 年 год")
+YEAR = _words(
+    "year yr years annee an ans jahr jahre ano anos anno anni jaar ar rok god vuosi 年 год السنة سنة שנה वर्ष 년 năm "
+    "yıl tahun έτος"
+)
 MONTH = _words("month months mon mois monat monate mes meses mese maand manad maned miesiac mesic kuukausi 月 месяц")
 QUARTER = _words("quarter quarters qtr trimestre trimester quartal kwartaal kvartal")
-WEEK = _words("week weeks semaine woche semana settimana uke vecka tydzien tyden viikko 周 неделя")
+WEEK = _words(
+    "week weeks semaine woche semana settimana uke vecka tydzien tyden viikko 周 неделя epiweek isoweek yearweek"
+)
 DAY = _words("day days jour jours tag tage dia dias giorno giorni dag dagen dzien den paiva 日 день")
 HOUR = _words("hour hours hr hrs heure heures stunde stunden hora horas ora uur timme godzina hodina")
-DATE = _words("date dates datetime timestamp ds datum fecha data datestamp period tid paivamaara 日期 дата")
+DATE = _words(
+    "date dates datetime timestamp ds datum fecha data datestamp period tid paivamaara 日期 дата التاريخ تاريخ תאריך "
+    "दिनांक 날짜 ngày tarih tanggal ημερομηνία ts"
+)
 DATE += ["date time", "obs date", "sample date", "sampling date", "observation date", "survey date"]
 CLOCK = ["time", "time of day", "clock", "heure", "uhrzeit", "hora", "ora", "uur", *HOUR]
 TIME = [
-    *("time", "times", "t", "temps", "zeit", "tiempo", "tempo", "tijd", "tid", "czas", "cas", "aika", "время", "时间"),
+    *("time", "times", "t", "temps", "zeit", "tiempo", "tempo", "tijd", "tid", "czas", "aika", "время", "时间"),
     *("step", "steps", "timestep", "time step", "timepoint", "time point", "epoch", "generation", "minute", "minutes"),
-    *("second", "seconds", "sec", "secs", "elapsed", "elapsed time", "season year", "doy", "julian", "julian day"),
+    *(
+        "second",
+        "seconds",
+        "sec",
+        "secs",
+        "elapsed",
+        "elapsed time",
+        "season year",
+        "doy",
+        "julian",
+        "julian day",
+        "unix",
+        "unix time",
+        "unixtime",
+    ),
 ]
 SEASON = _words("season saison temporada stagione jahreszeit seizoen sasong sezon сезон")
+PART_LETTERS = ("yyyy", "mm", "dd", "hh")  # of columns that keep a date in parts, where the first is there
 ANY_TIME = {*YEAR, *MONTH, *QUARTER, *WEEK, *DAY, *HOUR, *DATE, *TIME}
 
 ID = {
@@ -77,7 +108,8 @@ NOT_COUNTED = {  # words of columns that go with a variable and seldom are one
 }
 BACKWARDS = {"bp", "ago", "ka", "kyr", "ma", "b2k"}  # words of times that count back from the present
 CORE_ID = {"id", "series", "series id", "unique id", "item id"}
-ROW_NUMBER = {"", "index", "row", "row id", "rownames", "row names", "row number", "rowid", "x1", "no", "nr", "#"}
+ROW_NUMBER = {"", "index", "row", "row id", "rownames", "row names", "row number", "rowid", "x1", "no", "nr", "#", "n"}
+ROW_NUMBER |= {"obs", "observation", "seq", "sequence", "serial", "sno", "s no", "sl no", "rownum"}
 UNNAMED = re.compile(r"unnamed:? ?\d*( level \d+)?|column \d+|\.\.\.1")
 
 MONTH_NAMES = {  # beginnings of the names of months, as `plain` gives them, in several languages
@@ -94,15 +126,6 @@ MONTH_NAMES = {  # beginnings of the names of months, as `plain` gives them, in 
     11: _words("nov noi marras lis kas stud ноя лис νοε"),
     12: _words("dec dez dic joulu gru pro ara дек гру δεκ"),
 }
-
-
-def plain(name: str) -> str:
-    """A column's name without case, accents, units in brackets and punctuation: "Année_(AD)" is "annee"."""
-    name = re.sub(r"[(\[{][^)\]}]*[)\]}]", " ", name)
-    name = re.sub(r"(?<=[a-z])(?=[A-Z][a-z])", " ", name)  # the words of SampleDate
-    name = unicodedata.normalize("NFKD", name.casefold().replace("ß", "ss"))
-    name = "".join(letter for letter in name if not unicodedata.combining(letter))
-    return re.sub(r"[\s_.\-:/]+", " ", name).strip()
 
 
 def is_time(name: str) -> bool:
@@ -167,6 +190,11 @@ def is_id(name: str) -> bool:
     """Whether a column's name says that it tells series apart."""
     words = plain(name)
     return words in ID or words.endswith(" id") or words.endswith(" code")
+
+
+def is_key(name: str) -> bool:
+    """Whether a column's name says that its numbers are names, and count nothing."""
+    return plain(name).split(" ")[-1] in {"id", "ids", "code", "key", "series"}
 
 
 def is_row_number(name: str) -> bool:
