@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer, models
 
 import conftest
 from loracast.codec import Codec
@@ -164,19 +165,25 @@ def test_a_repeated_head_of_a_tied_model_is_no_problem(directory):
     assert load(directory).fingerprint
 
 
-@pytest.mark.parametrize(
-    ("tokenizer", "told"),
-    [
-        ({"split": r"\p{N}+|[^\p{N}]+", "merges": (*conftest.MERGES, ("1", "0"))}, "each digit a token of its own"),
-        ({"merges": ()}, "no single token for 'NaN'"),
-    ],
-    ids=["merges digits", "no NaN"],
-)
-def test_a_tokenizer_that_cannot_write_numbers_is_refused(directory, tokenizer, told):
-    conftest.write_byte_tokenizer(directory, **tokenizer)
-    with pytest.raises(ModelError, match=told) as raised:
+def test_a_tokenizer_without_a_token_for_each_digit_is_refused(directory):
+    vocabulary = {text: index for index, text in enumerate("012345678.,;-?")}
+    Tokenizer(models.BPE(vocabulary, [])).save(str(directory / "tokenizer.json"))
+    with pytest.raises(ModelError, match="no single token for '9', so numbers cannot be written") as raised:
         load(directory)
     assert str(directory / "tokenizer.json") in str(raised.value)
+
+
+def test_an_adapter_keeps_what_stands_in_for_a_symbol(directory, tmp_path):
+    conftest.write_byte_tokenizer(directory, ((";", "-"),))
+    base = load(directory)
+    state, lora = adapter_state(attach(base.network, LoraConfig(2))), LoraConfig(2)
+    for stand_ins in ({"NaN": "?"}, {"NaN": "_"}):
+        save_adapter(tmp_path, state, lora, str(directory), {"stand_ins": stand_ins})
+        if stand_ins == base.tokens.stand_ins:
+            load_adapted(base, tmp_path)
+        else:
+            with pytest.raises(ModelError, match=r"was tuned with \{'NaN': '_'\} in place of symbols"):
+                load_adapted(base, tmp_path)
 
 
 def test_places_that_are_no_model_are_refused(tmp_path):

@@ -86,16 +86,35 @@ def test_the_numeric_tokenizer_reads_and_writes_every_symbol(tmp_path):
     assert tokens.tokenizer.token_to_id(END) == len(NUMERIC_VOCABULARY) - 1
 
 
-def test_digits_that_merge_are_refused_with_an_example(tmp_path):
+def test_digits_that_merge_are_written_one_by_one_all_the_same(tmp_path):
     conftest.write_byte_tokenizer(tmp_path, (*conftest.MERGES, ("2", "7")), r"\p{N}+|[^\p{N}]+")
-    with pytest.raises(ModelError, match=r"splits '2718.*\['27', '1', '8'"):
-        NumericTokens.read(tmp_path / "tokenizer.json")
+    tokens = NumericTokens.read(tmp_path / "tokenizer.json")
+    text, pieces = tokens.merged() or ("", [])
+    assert text.startswith("2718")
+    assert pieces[:3] == ["27", "1", "8"]
+    assert [tokens.tokenizer.id_to_token(index) for index in tokens.ids[:10]] == [str(digit) for digit in range(10)]
 
 
-def test_a_decimal_point_that_merges_with_its_digit_is_refused(tmp_path):
+def test_a_decimal_point_that_merges_with_its_digit_is_seen(tmp_path):
     conftest.write_byte_tokenizer(tmp_path, (*conftest.MERGES, (".", "2")), r".+")
-    with pytest.raises(ModelError, match=r"splits '10\.25' into \['1', '0', '\.2', '5'\]"):
-        NumericTokens.read(tmp_path / "tokenizer.json")
+    assert NumericTokens.read(tmp_path / "tokenizer.json").merged() == ("10.25", ["1", "0", ".2", "5"])
+
+
+def test_a_tokenizer_of_single_digits_merges_nothing(byte_level):
+    assert byte_level.merged() is None
+    assert byte_level.stand_ins == {}
+
+
+def test_a_missing_value_without_a_token_gets_a_stand_in(tmp_path):
+    conftest.write_byte_tokenizer(tmp_path, ((";", "-"),))
+    tokens = NumericTokens.read(tmp_path / "tokenizer.json")
+    assert tokens.stand_ins == {"NaN": "?"}
+    assert tokens.to_symbols(tokens.ids).tolist() == list(range(len(SYMBOLS)))
+
+
+def test_of_several_stand_ins_the_first_is_taken(tmp_path):
+    conftest.write_byte_tokenizer(tmp_path, (("n", "a"), ("na", "n")))
+    assert NumericTokens.read(tmp_path / "tokenizer.json").stand_ins == {"NaN": "nan"}
 
 
 def test_a_file_that_is_no_tokenizer_is_refused(tmp_path):

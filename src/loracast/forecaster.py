@@ -20,6 +20,7 @@ from loracast.engine.rolling import Plan, draw_paths, most_flops
 from loracast.engine.train import CHECKPOINT, JUDGEMENT
 from loracast.engine.train import tune as tune_adapter
 from loracast.errors import ConfigError, DataError, ModelError
+from loracast.fitting import judge, no_help, prepare
 from loracast.flops import Flops, PassCost
 from loracast.forecast import Forecast, future_time
 from loracast.frames import FrameMethods
@@ -30,11 +31,10 @@ from loracast.model.lora import adapter_state, attach, load_adapter_state, save_
 from loracast.own_table import Table, as_series
 from loracast.progress import Told, displayed, displayed_share
 from loracast.record import adapter_record, check_unused
-from loracast.scenario import Known, conditions, known_future, known_of
-from loracast.series import Series, Window, leave_out_short, windows
-from loracast.series.checks import check_observed, constant_level, different_ids, not_known, same_variables
-from loracast.series.training_windows import evenly, hold_out, judging
-from loracast.settings import Device, LoraConfig, Precision, SampleConfig, TuneConfig, Vocabulary
+from loracast.scenario import Known, conditions, known_future
+from loracast.series import Series, Window
+from loracast.series.checks import constant_level, different_ids, not_known, same_variables
+from loracast.settings import ComputeKind, Device, LoraConfig, Precision, SampleConfig, TuneConfig, Vocabulary
 
 Report = Callable[[dict[str, Any]], None]
 
@@ -68,6 +68,7 @@ class Forecaster(FrameMethods):
         vocabulary: Vocabulary = "numeric",
         device: Device = "auto",
         precision: Precision = "auto",
+        compute: ComputeKind = "auto",
     ) -> Forecaster:
         """Loads a model and, if one is named, an adapter.
 
@@ -79,13 +80,16 @@ class Forecaster(FrameMethods):
                 it was tuned on, so another one than its own is an error.
             vocabulary: `numeric` loads the few rows that numbers need; `full` loads all.
             precision: `auto` is bfloat16 where the hardware is fast at it, else float32.
+            compute: `auto` takes the fastest way to compute the model where it is, `plain` the reference.
 
         Raises:
             ModelError: what cannot be loaded, or does not fit together.
         """
         if adapter is not None:
             model = model or recorded_base(Path(adapter))
-        loaded = load_model(model or "bundled", vocabulary=vocabulary, device=device, precision=precision)
+        loaded = load_model(
+            model or "bundled", vocabulary=vocabulary, device=device, precision=precision, compute=compute
+        )
         base = cls(loaded, codec or loaded.codec or Codec())
         if adapter is None:
             return base
@@ -143,38 +147,21 @@ class Forecaster(FrameMethods):
             check_unused(directory)
         if self.lora:
             raise ModelError("this forecaster has an adapter already; fit the untouched base")
-        series, validation = as_series(series), None if validation is None else as_series(validation)
-        if not series:
-            raise DataError("there is no series to train on")
-        same_variables([*series, *(validation or ())])
-        self._reach(series[0].variables).check(length := config.context + config.horizon)
-        series = leave_out_short(series, length)
-        if validation:
-            training = series
-            held_out = windows(leave_out_short(validation, length), config.context, config.horizon)
-        else:
-            training, held_out = hold_out(series, config.context, config.horizon, config.seed)
-        for one in (*training, *(window.context_series for window in held_out)):
-            check_observed(one)
-        seen = judging(held_out)
-        judged = seen[:: max(1, len(seen) // max(1, config.validation_series))][: config.validation_series]
-        codec = self.codec
-        if codec.scale == "dataset" and codec.dataset_scale is None:
-            codec = codec.with_dataset_scale([one.values for one in training])
-        untouched = Forecaster(self.model, codec)
-
-        ledger = ledger or Ledger(config.flops)
-        paths = config.validation_samples
-        contexts = [window.context_values for window in judged]
+        material = prepare(
+            as_series(series), None if validation is None else as_series(validation), config, self.codec, self._reach
+        )
+        ledger, untouched = ledger or Ledger(config.flops), Forecaster(self.model, material.codec)
+        contexts = [window.context_values for window in material.judged]
         reserve = Flops.sum(
-            untouched.forecast_flops(contexts, config.horizon, paths, lora) for lora in (None, config.lora)
+            untouched.forecast_flops(contexts, config.horizon, config.validation_samples, lora)
+            for lora in (None, config.lora)
         )
         with displayed(progress) as display:
             result = tune_adapter(
                 self.model,
-                training,
-                evenly(seen, config.validation_windows),
-                codec,
+                material.training,
+                material.measured,
+                material.codec,
                 config,
                 ledger,
                 reserve=reserve,
@@ -186,31 +173,26 @@ class Forecaster(FrameMethods):
             )
             network = attach(self.model.network, config.lora, config.seed)
             load_adapter_state(network, result.state, "the tuned adapter")
-            tuned = Forecaster(self.model.with_network(network), codec, config.lora)
-            maes = [
-                _mae(one, judged, paths, config.seed, ledger, lambda share, n=n: display(JUDGEMENT, (n + share) / 2))
-                for n, one in enumerate((untouched, tuned) if judged else ())
-            ]
-        verdict = {}
-        if judged:
-            improved = bool(maes[1] < maes[0])
-            verdict = {"windows": len(judged), "untouched_mae": maes[0], "tuned_mae": maes[1], "improved": improved}
+            tuned = Forecaster(self.model.with_network(network), material.codec, config.lora)
+            verdict = judge(
+                (untouched.predict, tuned.predict),
+                material.judged,
+                SampleConfig(config.validation_samples, seed=config.seed),
+                ledger,
+                lambda share: display(JUDGEMENT, share),
+            )
+        if verdict:
             spent = {"flops": ledger.total.hardware, "flops_course": ledger.total.course}
             report({"event": "verdict", "step": result.record["steps"], **verdict, **spent})
         tuned.record = adapter_record(
-            *(self.model, codec, training, [window.series for window in held_out]),
+            *(self.model, material.codec, material.training, [window.series for window in material.held_out]),
             *(config, result.record, verdict, ledger),
         )
         if directory:
             tuned.save(directory)
             (directory / CHECKPOINT).unlink(missing_ok=True)
         if verdict and not verdict["improved"]:
-            never = " (no step had a lower validation loss)" if result.record["best_step"] == 0 else ""
-            warnings.warn(
-                f"TUNING DID NOT HELP{never}: on {len(judged)} validation windows the tuned model's MAE is "
-                f"{maes[1]:.4g}, the untouched model's {maes[0]:.4g}. Try more steps, more series or another rate.",
-                stacklevel=2,
-            )
+            warnings.warn(no_help(verdict, result.record["best_step"]), stacklevel=2)
         return tuned
 
     def save(self, directory: str | Path) -> None:
@@ -372,24 +354,3 @@ class Forecaster(FrameMethods):
 
     def _reach(self, variables: int) -> Reach:
         return Reach.of(self.model.network.config, self.codec, variables, self.record)
-
-
-def _mae(
-    forecaster: Forecaster,
-    judged: Sequence[Window],
-    samples: int,
-    seed: int,
-    ledger: Ledger,
-    progress: Callable[[float], None],
-) -> float:
-    """Mean absolute error of the median over windows, as the tuned and the untouched forecaster are compared."""
-    contexts = [replace(window.context_series, id=window.id) for window in judged]
-    context, horizon = judged[0].context, judged[0].horizon
-    sample, known = SampleConfig(samples, seed=seed), known_of(judged)
-    progress(0.0)
-    forecast = forecaster.predict(
-        contexts, horizon, sample=sample, context=context, known=known, ledger=ledger, progress=progress
-    )
-    progress(1.0)  # also of series that never vary, which the model is not asked about
-    truth = np.stack([window.future_values[:, window.series.target_columns] for window in judged])
-    return float(np.nanmean(np.abs(forecast.median() - truth)))

@@ -14,9 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from loracast import compute
 from loracast.codec import Codec
-from loracast.compute import Compute
+from loracast.compute import Compute, choose
 from loracast.compute.device import choose_device, choose_precision
 from loracast.errors import ModelError
 from loracast.files import RECORD
@@ -77,7 +76,7 @@ class LanguageModel:
     def with_network(self, network: Transformer) -> LanguageModel:
         """The same model with another network, such as one with an adapter."""
         network.eval()
-        return replace(self, compute=compute.choose(network, self.kind))
+        return replace(self, compute=choose(network, self.kind))
 
 
 def load_model(
@@ -86,12 +85,12 @@ def load_model(
     vocabulary: Vocabulary = "numeric",
     device: Device = "auto",
     precision: Precision = "auto",
-    kind: ComputeKind = "auto",
+    compute: ComputeKind = "auto",
 ) -> LanguageModel:
     """Loads a Hugging Face directory with the numeric rows of its vocabulary (the default) or all of them.
 
     Args:
-        kind: how it is computed; see `loracast.compute.choose`.
+        compute: how it is computed; see `loracast.compute.choose`.
 
     Raises ModelError for a directory that is none, or not one of a family that is computed here.
     """
@@ -110,8 +109,8 @@ def load_model(
     codec, variables = stored_codec(directory)
     # absolute, since an adapter's record is read from other folders, too
     name = str(directory.resolve()) if Path(source).is_dir() else str(source)
-    way = compute.choose(network, kind)
-    return LanguageModel(way, rows.to(place), tokens, vocabulary, codec, name, fingerprint, variables, kind)
+    way = choose(network, compute)
+    return LanguageModel(way, rows.to(place), tokens, vocabulary, codec, name, fingerprint, variables, compute)
 
 
 def _read_network(
@@ -178,6 +177,11 @@ def load_adapted(base: LanguageModel, directory: Path) -> tuple[LanguageModel, L
             raise ModelError(
                 f"{directory} was tuned on another base model ({tuned_on.get('model')}, fingerprint "
                 f"{tuned_on.get('fingerprint')}), not on {base.source} ({base.fingerprint}); load it with that one"
+            )
+        if record.get("stand_ins", base.tokens.stand_ins) != base.tokens.stand_ins:
+            raise ModelError(
+                f"{directory} was tuned with {record['stand_ins']} in place of symbols that have no token, but the "
+                f"base's tokenizer gives {base.tokens.stand_ins}; load it with the tokenizer that it was tuned with"
             )
     network = attach(base.network, config)
     load_adapter_state(network, state, str(Path(directory) / ADAPTER_WEIGHTS))

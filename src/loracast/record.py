@@ -47,6 +47,7 @@ def adapter_record(
         "loracast": loracast.__version__,
         "base": {"model": base.source, "fingerprint": base.fingerprint},
         "codec": codec.to_dict(),
+        "stand_ins": base.tokens.stand_ins,
         "variables": list(training[0].names),
         "known": list(training[0].known),
         "past": list(training[0].past),

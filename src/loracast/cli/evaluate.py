@@ -73,7 +73,7 @@ def evaluate(
     check_distinct([data], [output / name for name in (*BACKTEST_FILES, "forecasts.png")])
     series = columns.read_subset(data, split, subset)
     source = recorded_base(adapter) if adapter and not model.model else model.model
-    base = Forecaster.from_pretrained(source, device=model.device, precision=model.precision)
+    base = Forecaster.from_pretrained(source, **model.where())
     forecasters = {ZERO_SHOT: base}
     if adapter:
         tuned = base.with_adapter(adapter)

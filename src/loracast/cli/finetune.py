@@ -77,7 +77,7 @@ def finetune(
     check_folder(output)
     series = columns.read_subset(data, split, "train")
     validation = columns.read_subset(data, split, "validation") if split else None
-    base = Forecaster.from_pretrained(model.model, device=model.device, precision=model.precision)
+    base = Forecaster.from_pretrained(model.model, **model.where())
     base = Forecaster(base.model, codec.over(base.codec))
     config = base.model.network.config
     trainable = config.lora_parameters(tune.rank, tune.lora.targets)

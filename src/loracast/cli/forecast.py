@@ -86,7 +86,7 @@ def forecast(
     for text in event:
         read_event(text, series[0].targets)
     known = set_values(set_, series, horizon, known) if set_ else known
-    forecaster = Forecaster.from_pretrained(model.model, adapter, device=model.device, precision=model.precision)
+    forecaster = Forecaster.from_pretrained(model.model, adapter, **model.where())
     with shown_warnings():
         result = forecaster.predict(series, horizon, sample=sample, context=context, known=known, progress=True)
     found = result.events(event)

@@ -76,6 +76,16 @@ def inspect(model: str = "bundled", /, *, rank: int | None = None, targets: str 
     tokens = NumericTokens.read(directory / "tokenizer.json")
     out.print("\n[bold]tokens of numbers[/]  (written by this table, so that symbols never merge)")
     out.print("  ".join(f"{symbol!r} {index}" for symbol, index in zip(SYMBOLS, tokens.ids.tolist())), soft_wrap=True)
+    if merged := tokens.merged():
+        text, pieces = merged
+        out.print(
+            f"The tokenizer itself would write {text} as {' '.join(pieces)}. loracast writes it digit by digit, which "
+            "the untouched model has seldom seen: expect weak zero-shot forecasts, and tune it.",
+            soft_wrap=True,
+            markup=False,
+        )
+    for symbol, text in tokens.stand_ins.items():
+        out.print(f"{symbol!r} has no token of its own and is written as {text!r}.", soft_wrap=True, markup=False)
     splits = Table(box=None, header_style="bold", pad_edge=False)
     for title in ("\ntext", "\nas the tokenizer itself splits it", "\nids"):
         splits.add_column(title)

@@ -13,7 +13,7 @@ from cyclopts import Parameter, Token
 from loracast.errors import DataError
 from loracast.progress import Display
 from loracast.series import Aggregate, Columns, Order, Reading, Series, read, read_split
-from loracast.settings import Device, Precision
+from loracast.settings import ComputeKind, Device, Precision
 
 
 def _listed(_type: Any, tokens: Sequence[Token]) -> tuple[str, ...]:
@@ -112,6 +112,13 @@ class ModelOptions:
 
     precision: Precision = "auto"
     """auto is bfloat16 where the hardware is fast at it, else float32."""
+
+    compute: ComputeKind = "auto"
+    """How to compute; auto takes the fastest way that computes the model, plain the slow reference."""
+
+    def where(self) -> dict[str, Any]:
+        """Where and how to compute, as `Forecaster.from_pretrained` takes it."""
+        return {"device": self.device, "precision": self.precision, "compute": self.compute}
 
 
 Output = Annotated[Path, Parameter(alias="-o")]

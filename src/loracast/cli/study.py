@@ -72,7 +72,7 @@ def study(
         raise ConfigError([f"processes must be at least 1, not {processes}"])
     if (data is None) == (rerun is None):
         raise ConfigError(["name a file of series to study, or a folder with --rerun, and not both"])
-    given = {"device": model.device, "precision": model.precision}
+    given = model.where()
     report = _Reports(log, output)
     if rerun is not None:
         changed = {"protocol": protocol, "budget": budget, "split": split, "model": model.model}
@@ -131,14 +131,14 @@ def check_installed() -> None:
 
 
 def _prepare(data, output, protocol, budget, split, model: ModelOptions, columns: DataOptions, report: Any) -> Bench:
-    from loracast.compute.device import choose_device
+    from loracast.compute.device import choose_device, on_gpu
     from loracast.series import read_split
     from loracast.study.conduct import prepare
     from loracast.study.protocol import read_protocol
 
     source = model.model or "bundled"
     if protocol is None:
-        on_processor = choose_device(model.device).type == "cpu"
+        on_processor = not on_gpu(choose_device(model.device))
         protocol = "laptop" if source == "bundled" and on_processor else "course"
     settings = read_protocol(protocol, **({} if budget is None else {"budget": budget}))
     series = columns.read(data)
@@ -148,8 +148,7 @@ def _prepare(data, output, protocol, budget, split, model: ModelOptions, columns
         name=Path(protocol).stem,
         source=data.name,
         split=read_split(split, len(series)) if split else None,
-        device=model.device,
-        precision=model.precision,
+        **model.where(),
         report=report,
     )
 

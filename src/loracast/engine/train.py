@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from loracast import compute
 from loracast.codec import Codec
+from loracast.compute import choose
 from loracast.compute.device import own_random_numbers
 from loracast.engine.batch import Batch, encode_batch, gaps
 from loracast.engine.loop import (
@@ -133,7 +133,7 @@ def tune(
 
     # the adapter's start comes before anything else that is random, and its seeds are its own
     network = attach(model.network, config.lora, config.seed)
-    training_step = TrainingStep(compute.choose(network, model.kind), model.rows, config)
+    training_step = TrainingStep(choose(network, model.kind), model.rows, config)
     source = WindowSource(training, config.context + config.horizon, config.seed)
     judged = np.stack([window.values for window in validation])
     held_out = encode_batch(codec, judged, config.context, targets=source.targets)

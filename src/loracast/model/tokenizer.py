@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -15,6 +15,9 @@ from loracast.errors import ModelError
 from loracast.files import write_text
 from loracast.grammar import OTHER, SYMBOLS, from_text
 
+MISSING = SYMBOLS[-1]
+STAND_INS = ("nan", "?", "_")  # single tokens that are written for a missing value where the first choice has none
+NUMBERS = ("0123456789", "27182818284590452353", "10.25")  # whose tokens show how a tokenizer splits numbers
 END = "<|endoftext|>"
 NUMERIC_VOCABULARY = (*SYMBOLS, "N", "a", "Na", END)
 QWEN2_SPLIT = (
@@ -28,35 +31,47 @@ class NumericTokens:
 
     The table comes from the vocabulary, never from tokenising text: Qwen merges ";-", ",-" and others across the
     boundary of two symbols.
+
+    Attributes:
+        ids: [A] token id of each symbol.
+        stand_ins: what is written in place of a symbol that has no single token; SmolLM2 has none for "NaN".
     """
 
     tokenizer: Tokenizer
-    ids: NDArray[np.int64]  # [A] token id of each symbol
+    ids: NDArray[np.int64]
+    stand_ins: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def read(cls, path: Path) -> NumericTokens:
-        """The symbols' tokens in a tokenizer.json; a tokenizer that cannot write numbers digit by digit is refused."""
+        """The symbols' tokens in a tokenizer.json; one without a single token for each digit and sign is refused."""
         if not path.is_file():
             raise ModelError(f"{path} does not exist; a model needs its tokenizer.json beside its weights")
         try:
             tokenizer = Tokenizer.from_file(str(path))
         except Exception as error:  # the library raises bare Exception
             raise ModelError(f"{path} cannot be read as a tokenizer: {error}") from None
-        found = [tokenizer.token_to_id(symbol) for symbol in SYMBOLS]
-        absent = [symbol for symbol, index in zip(SYMBOLS, found) if index is None]
-        if absent:
+        written = {symbol: _written(tokenizer, symbol) for symbol in SYMBOLS}
+        if absent := [symbol for symbol, text in written.items() if text is None]:
+            others = f" (nor for {', '.join(map(repr, STAND_INS))} in its place)" if absent == [MISSING] else ""
             raise ModelError(
-                f"{path} has no single token for {', '.join(map(repr, absent))}, so numbers cannot be written"
+                f"{path} has no single token for {', '.join(map(repr, absent))}{others}, so numbers cannot be written; "
+                "take a model whose tokenizer has one"
             )
-        tokens = cls(tokenizer, np.array(found, np.int64))
-        for text in ("0123456789", "27182818284590452353", "10.25"):
-            pieces = tokenizer.encode(text, add_special_tokens=False).tokens
-            if len(pieces) != len(text):
-                raise ModelError(
-                    f"{path} does not give each digit a token of its own: it splits {text!r} into {pieces}. "
-                    "loracast needs one token a digit (Qwen2 and Qwen2.5 have it)"
-                )
-        return tokens
+        ids = [tokenizer.token_to_id(str(text)) for text in written.values()]
+        stand_ins = {symbol: str(text) for symbol, text in written.items() if text != symbol}
+        return cls(tokenizer, np.array(ids, np.int64), stand_ins)
+
+    def merged(self) -> tuple[str, list[str]] | None:
+        """A number that the tokenizer itself would not write digit by digit, with its tokens; None where it would.
+
+        Numbers are written digit by digit here all the same, which an untouched model of such a tokenizer has seldom
+        seen, so that its zero-shot forecasts are the weaker for it.
+        """
+        for text in NUMBERS:
+            pieces = self.tokenizer.encode(text, add_special_tokens=False).tokens
+            if len([piece for piece in pieces if piece.strip("▁Ġ")]) != len(text):
+                return text, pieces
+        return None
 
     @cached_property
     def expansion(self) -> dict[int, tuple[int, ...]]:
@@ -66,6 +81,8 @@ class NumericTokens:
             symbols = from_text(text)
             if len(symbols) and (symbols != OTHER).all():
                 table[index] = tuple(symbols.tolist())
+        for symbol, text in self.stand_ins.items():
+            table[self.tokenizer.token_to_id(text)] = (SYMBOLS.index(symbol),)
         return table
 
     def to_symbols(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -79,6 +96,12 @@ class NumericTokens:
             encoding = self.tokenizer.encode(text, add_special_tokens=False)
             rows.append((text, encoding.tokens, encoding.ids))
         return rows
+
+
+def _written(tokenizer: Tokenizer, symbol: str) -> str | None:
+    """The single token that is written for a symbol, or None."""
+    choices = (symbol, *STAND_INS) if symbol == MISSING else (symbol,)
+    return next((text for text in choices if tokenizer.token_to_id(text) is not None), None)
 
 
 def write_numeric_tokenizer(directory: Path) -> None:

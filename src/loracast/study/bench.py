@@ -19,7 +19,7 @@ from loracast.language_model import LanguageModel, load_model
 from loracast.ledger import SharedLedger
 from loracast.series import Series, Split, Window, windows
 from loracast.series.training_windows import evenly, judging
-from loracast.settings import Device, LoraConfig, Precision, SampleConfig, Vocabulary
+from loracast.settings import ComputeKind, Device, LoraConfig, Precision, SampleConfig, Vocabulary
 from loracast.study.folder import StudyFolder
 from loracast.study.protocol import Protocol
 
@@ -41,6 +41,7 @@ class Bench:
         *,
         device: Device = "auto",
         precision: Precision = "auto",
+        compute: ComputeKind = "auto",
         report: Report = lambda run, event: None,
     ):
         self.folder, self.protocol, self.report = folder, protocol, report
@@ -50,8 +51,7 @@ class Bench:
         )
         self.ledger = SharedLedger(folder.ledger, protocol.budget, protocol.convention)
         self._source = model
-        self._device: Device = device
-        self._precision: Precision = precision
+        self._where: dict[str, Any] = {"device": device, "precision": precision, "compute": compute}
         self._step_tokens: dict[int, float] = {}  # of decimals
         self._prompts: dict[tuple[str, int], list[int]] = {}  # lengths of prompts, of a subset and decimals
 
@@ -68,7 +68,7 @@ class Bench:
         return self._load("full")
 
     def _load(self, vocabulary: Vocabulary) -> LanguageModel:
-        return load_model(self._source, vocabulary=vocabulary, device=self._device, precision=self._precision)
+        return load_model(self._source, vocabulary=vocabulary, **self._where)
 
     def codec(self, decimals: int) -> Codec:
         """How numbers are written at so many decimals."""

@@ -16,7 +16,7 @@ from loracast.errors import DataError
 from loracast.series import Series, Split, read_series, read_split, split_series, write_series, write_split
 from loracast.series.checks import same_variables
 from loracast.series.training_windows import fingerprint
-from loracast.settings import Device, Precision
+from loracast.settings import ComputeKind, Device, Precision
 from loracast.study.bench import Bench, Report, cut
 from loracast.study.folder import StudyFolder
 from loracast.study.protocol import Protocol, read_protocol
@@ -39,13 +39,15 @@ def assemble(
     split: Split | None = None,
     device: Device = "auto",
     precision: Precision = "auto",
+    compute: ComputeKind = "auto",
     report: Report = lambda run, event: None,
 ) -> Bench:
     """What a study works with, its series checked; nothing is written yet. The arguments are those of `prepare`."""
     series, split = _split(series, protocol, split)
     same_variables(series)
     folder = StudyFolder(Path(output))
-    bench = Bench(folder, protocol, series, split, model, device=device, precision=precision, report=report)
+    where: dict[str, Any] = {"device": device, "precision": precision, "compute": compute}
+    bench = Bench(folder, protocol, series, split, model, **where, report=report)
     check_lengths(bench)
     return bench
 
@@ -66,7 +68,7 @@ def prepare(
         output: the study's folder; with the same arguments, an interrupted study is gone on with.
         name, source: what the report calls the protocol and the data.
         options: of `assemble`: `model`; `split`, which series train, validate and test (drawn from the protocol's seed
-            unless given); `device`, `precision`; `report`, called with a run's name and each event of it.
+            unless given); `device`, `precision`, `compute`; `report`, called with a run's name and each event of it.
 
     Raises:
         BudgetError: the budget does not hold the plan.
