@@ -211,11 +211,11 @@ def _begin_and_end(text: str) -> tuple[np.datetime64, np.datetime64]:
 
     try:
         if match := re.fullmatch(r"(\d{4})[ -]?Q([1-4])", text, re.IGNORECASE):
-            begin = np.datetime64(match[1], "M") + 3 * (int(match[2]) - 1)
-            return begin, begin + 3
+            begin = np.datetime64(match[1], "M") + np.timedelta64(3 * (int(match[2]) - 1), "M")
+            return begin, begin + np.timedelta64(3, "M")
         if match := re.fullmatch(r"(\d{4})-?W(\d{1,2})", text, re.IGNORECASE):
             begin = np.datetime64(date.fromisocalendar(int(match[1]), int(match[2]), 1))
-            return begin, begin + 7
+            return begin, begin + np.timedelta64(7, "D")
         begin = np.datetime64(text.replace(" ", "T"))
         return begin, begin + np.timedelta64(1, np.datetime_data(begin.dtype)[0])
     except ValueError:
@@ -256,6 +256,15 @@ def in_month(month: NDArray[Any], day: int) -> NDArray[Any]:
     first = month.astype("datetime64[D]")
     last = (month + np.timedelta64(1, "M")).astype("datetime64[D]") - np.timedelta64(1, "D")
     return np.minimum(first + np.timedelta64(day - 1, "D"), last)
+
+
+def in_nanoseconds(dates: NDArray[Any]) -> NDArray[Any]:
+    """Dates [T] in nanoseconds; no date where 64 bits of those do not reach, before 1678 and after 2261."""
+    if np.datetime_data(dates.dtype)[0] == "ns":
+        return dates
+    days = dates.astype("datetime64[D]")
+    inside = (days >= np.datetime64("1678-01-01")) & (days < np.datetime64("2262-01-01"))
+    return np.where(inside, dates, np.datetime64("NaT", "D").astype(dates.dtype)).astype("datetime64[ns]")
 
 
 def nanoseconds(seconds: float) -> np.timedelta64:

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from loracast.series.calendar import in_nanoseconds
 from loracast.series.words import month_number
 
 Order = Literal["day-first", "month-first"]
@@ -57,7 +58,7 @@ def parse_dates(texts: Sequence[str]) -> tuple[Dates, NDArray[np.bool_], str | N
     zoned = np.array([ZONED.search(text) is not None for text in texts])
     iso = [_iso(text) for text in texts]
     parsed = pd.to_datetime(iso, format="ISO8601", errors="coerce", utc=True)
-    dates = _nanoseconds(parsed.tz_localize(None).to_numpy())
+    dates = in_nanoseconds(parsed.tz_localize(None).to_numpy())
     strange = np.isnat(dates)
     zone = None
     if zoned.any():
@@ -189,11 +190,5 @@ def _strict(texts: Sequence[str]) -> Any:
     import pandas as pd
 
     dates = pd.to_datetime(list(texts), format="ISO8601", errors="coerce", utc=True)
-    exact = _nanoseconds(dates.tz_localize(None).to_numpy())
+    exact = in_nanoseconds(dates.tz_localize(None).to_numpy())
     return None if np.isnat(exact).any() else exact
-
-
-def _nanoseconds(dates: Dates) -> Dates:
-    """Dates in nanoseconds, and no date where 64 bits of those do not reach, which numpy would wrap around."""
-    exact = dates.astype("datetime64[ns]")
-    return np.where(exact.astype(dates.dtype) == dates, exact, np.datetime64("NaT", "ns"))

@@ -15,6 +15,7 @@ from zipfile import BadZipFile
 import numpy as np
 
 from loracast.errors import DataError, install_advice
+from loracast.series.calendar import in_nanoseconds
 from loracast.series.cells import as_texts
 from loracast.series.roles import Columns
 from loracast.series.tables import Reading, check_header, reading_of, typed_table
@@ -106,7 +107,7 @@ def _column(cells: Sequence[Any]) -> Cells:
         return np.array([cell if _is_number(cell) else np.nan for cell in cells], np.float64)
     if present and all(isinstance(cell, date) for cell in present):
         dates = pd.to_datetime([cell if isinstance(cell, date) else None for cell in cells])
-        return dates.to_numpy().astype("datetime64[ns]")
+        return in_nanoseconds(dates.to_numpy())
     return as_texts(cell.isoformat() if isinstance(cell, datetime) else cell for cell in cells)
 
 

@@ -17,7 +17,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from loracast.errors import DataError
-from loracast.series.calendar import Calendar
+from loracast.series.calendar import Calendar, in_nanoseconds
 from loracast.series.cells import EITHER, MISSING, NumberStyle, as_texts, pc, strip, style_of
 from loracast.series.columns import Table
 from loracast.series.roles import BY_CONVENTION, Columns, Roles, find_roles
@@ -195,8 +195,8 @@ def _frame_column(column: pd.Series, name: str, zones: dict[str, str]) -> Cells:
         column = column.dt.tz_convert("UTC").dt.tz_localize(None)
     if pd.api.types.is_datetime64_dtype(column.dtype):
         cells = column.to_numpy()
-        nanoseconds = cells.astype("datetime64[ns]")
-        if np.any((nanoseconds.astype(cells.dtype) != cells) & ~np.isnat(cells)):  # numpy wraps around silently
+        nanoseconds = in_nanoseconds(cells)
+        if np.any(np.isnat(nanoseconds) & ~np.isnat(cells)):
             raise DataError(
                 f"column '{name}': dates lie between the years 1678 and 2262; give years as numbers instead"
             )

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loracast.errors import ConfigError, DataError
-from loracast.series.calendar import Calendar
+from loracast.series.calendar import Calendar, in_nanoseconds
 from loracast.series.grid import infer_calendar
 
 
@@ -279,11 +279,10 @@ def _read_only(array: Any, dtype: np.dtype, what: str) -> NDArray[Any]:
         source = np.asarray(array)
         if source.dtype == dtype and not source.flags.writeable:
             return source
-        converted = np.array(source, dtype=dtype)
+        converted = in_nanoseconds(source).copy() if dtype.kind == source.dtype.kind == "M" else np.array(source, dtype)
     except (TypeError, ValueError) as error:
         raise DataError(f"{what} must be numbers: {error}") from error
-    if dtype.kind == "M" and np.any((converted.astype(source.dtype) != source) & ~np.isnat(source)):
-        # numpy wraps around silently where 64 bits of nanoseconds end
+    if dtype.kind == source.dtype.kind == "M" and np.any(np.isnat(converted) & ~np.isnat(source)):
         raise DataError(f"{what} must lie between the years 1678 and 2262; give years as numbers instead")
     converted.flags.writeable = False
     return converted
