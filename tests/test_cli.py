@@ -766,8 +766,8 @@ def test_inspect_refuses_what_is_no_model(workplace: Path, tmp_path: Path, refus
     refused("inspect", tmp_path / "model", "--rank", 2, "--targets", "q,x", mentions=("'x'", "all-linear"))
     (tmp_path / "model/config.json").write_text("{")
     refused("inspect", tmp_path / "model", mentions=("config.json", "JSON"))
-    (tmp_path / "model/config.json").write_text('{"model_type": "llama"}')
-    refused("inspect", tmp_path / "model", mentions=("'llama'", "qwen2"))
+    (tmp_path / "model/config.json").write_text('{"model_type": "gpt2"}')
+    refused("inspect", tmp_path / "model", mentions=("'gpt2'", "qwen2"))
 
 
 # -- bad options -------------------------------------------------------------------------------------------------
@@ -897,7 +897,7 @@ def no_work(monkeypatch: pytest.MonkeyPatch):
     def work(*_: object, **__: object) -> None:
         pytest.fail("work began before the place to write to was looked at")
 
-    for name in ("forecaster.load_model", "model.checkpoint.load_model", "systems.simulate", "engine.pretrain.Pool"):
+    for name in ("forecaster.load_model", "language_model.load_model", "systems.simulate", "engine.pretrain.Pool"):
         monkeypatch.setattr(f"loracast.{name}", work)
 
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from loracast.codec import Codec, Scale
+from loracast.compute import plain
 from loracast.context import Reach, reading_order
 from loracast.engine import rolling, sample
 from loracast.engine.rolling import Plan
@@ -168,7 +169,7 @@ def test_a_long_path_depends_on_seed_id_and_number_alone(base: Forecaster, monke
     many = [wave("a", 9), wave("b"), wave("c", 11)]
     together = base.predict(many, 21, sample=replace(SAMPLES, samples=5)).samples[1]
     np.testing.assert_array_equal(together[:3], alone)
-    monkeypatch.setattr(sample, "CPU_MEMORY_BYTES", 1)  # a batch a path
+    monkeypatch.setattr(plain, "CPU_MEMORY_BYTES", 1)  # a batch a path
     np.testing.assert_array_equal(base.predict(many, 21, sample=SAMPLES).samples[1], alone)
 
 

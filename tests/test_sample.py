@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from scipy.stats import chisquare
 
 from loracast.codec import Codec
+from loracast.compute import plain
 from loracast.engine import sample
 from loracast.engine.sample import sample_paths
 from loracast.errors import ConfigError
@@ -201,8 +202,8 @@ def test_the_memory_for_a_batch_does_not_matter(numeric_model, together, monkeyp
     codec, texts, paths = together
     config = numeric_model.network.config
     token_bytes = 2 * 4 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim
-    own = -(-paths.shape[2] // sample.CACHE_BLOCK) * sample.CACHE_BLOCK
-    monkeypatch.setattr(sample, "CPU_MEMORY_BYTES", most_paths * token_bytes * (own + max(map(len, texts))))
+    own = -(-paths.shape[2] // plain.CACHE_BLOCK) * plain.CACHE_BLOCK
+    monkeypatch.setattr(plain, "CPU_MEMORY_BYTES", most_paths * token_bytes * (own + max(map(len, texts))))
     done: list[float] = []
     others = draw(numeric_model, texts, NAMES, codec.grammar(2), 6, CONFIG, progress=done.append)
     assert np.array_equal(others, paths)
@@ -243,7 +244,7 @@ def test_one_path_that_does_not_fit_is_an_error(numeric_model, monkeypatch):
 def test_the_tokens_that_were_computed_are_told(numeric_model, monkeypatch, together):
     """A path of the decimal layout is computed for as long as any of its batch, which is looked up every 16 tokens."""
     if not together:
-        monkeypatch.setattr(sample, "CPU_MEMORY_BYTES", 1)
+        monkeypatch.setattr(plain, "CPU_MEMORY_BYTES", 1)
     for codec in (FIXED, DECIMAL):
         texts, grammar, horizon = prompts(codec), codec.grammar(2), 6
         paths = sample_paths(numeric_model, texts, NAMES, grammar, horizon, CONFIG)

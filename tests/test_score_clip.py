@@ -91,7 +91,7 @@ def test_the_largest_score_is_one_that_is_seen(network: Transformer):
     body = network.model
     body.layers = body.layers[:1]
     ids = torch.randint(0, 14, (50, 20), generator=torch.Generator().manual_seed(3))
-    cos, sin = rotary(torch.arange(20)[None], CONFIG.head_dim, CONFIG.rope_theta, torch.float32)
+    cos, sin = rotary(torch.arange(20)[None], CONFIG, torch.float32)
     with torch.no_grad():
         normed = body.layers[0].input_layernorm(body.embed_tokens(ids))
         query, key, _ = body.layers[0].self_attn.heads(normed, cos, sin)
