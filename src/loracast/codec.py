@@ -75,6 +75,17 @@ class Codec:
             has no minus sign and the context goes below zero.
         leading: `decimal`: the most digits before the point; larger values saturate.
         dataset_scale: the stored scale of policy `dataset`, as `Scale.to_dict` gives it.
+
+    Raises:
+        ConfigError: for settings that cannot hold, all at once.
+
+    Examples:
+        >>> codec = loracast.Codec(digits=3)
+        >>> context = [[2.46, 9.99], [1.92, 7.68]]
+        >>> scale = codec.fit_scale(context)
+        >>> integers = codec.quantise(context, scale)[0]
+        >>> integers.tolist()
+        [[501, 501], [391, 385]]
     """
 
     layout: Layout = "fixed"

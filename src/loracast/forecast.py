@@ -46,6 +46,18 @@ class Forecast:
         stretches: of each series, the steps of each stretch in which it was forecast; none where the model was not
             asked.
         conditional: sentences on what the forecast is conditional on, where values were set for its targets.
+
+    Examples:
+        >>> forecaster = loracast.Forecaster.from_pretrained("bundled")
+        >>> forecast = forecaster.predict(loracast.lynx_hare(), 10, sample=loracast.SampleConfig(5))
+        >>> forecast
+        Forecast(series 'lynx_hare_1845_1935', 10 steps of hare, lynx, 5 paths)
+        >>> forecast.median().shape, forecast.quantiles([0.1, 0.9]).shape
+        ((1, 10, 2), (1, 2, 10, 2))
+        >>> forecast.probability("hare >= 0")
+        array([1.])
+        >>> list(forecast.to_frame(quantiles=[0.1, 0.9]).columns)
+        ['id', 'step', 'time', 'variable', 'mean', 'median', 'q10', 'q90']
     """
 
     samples: NDArray[np.float64]
@@ -125,7 +137,11 @@ class Forecast:
     def events(self, texts: Sequence[str]) -> list[Outcome]:
         """What becomes of events, as docs/events.md tells them: one outcome an event and series.
 
-        Example: ``forecast.events(["when predator < 0.1", "highest prey within 20 steps"])[0].sentence``
+        Examples:
+            >>> forecaster = loracast.Forecaster.from_pretrained("bundled")
+            >>> forecast = forecaster.predict(loracast.lynx_hare(), 10, sample=loracast.SampleConfig(5))
+            >>> [outcome.kind for outcome in forecast.events(["when lynx < 10", "highest hare within 5 years"])]
+            ['first time', 'extreme']
         """
         return outcomes(texts, self.names, self.paths)
 

@@ -52,6 +52,12 @@ class Forecaster(FrameMethods):
         codec: how series are written for it.
         lora: the adapter's configuration, or None for an untouched model.
         record: what is known of the adapter: base, data, settings, results, FLOPs. Empty for an untouched model.
+
+    Examples:
+        >>> forecaster = loracast.Forecaster.from_pretrained("bundled")
+        >>> forecast = forecaster.predict(loracast.lynx_hare(), horizon=5, sample=loracast.SampleConfig(3))
+        >>> forecast.samples.shape
+        (1, 3, 5, 2)
     """
 
     def __init__(self, model: LanguageModel, codec: Codec, lora: LoraConfig | None = None, record: dict | None = None):
@@ -87,6 +93,10 @@ class Forecaster(FrameMethods):
 
         Raises:
             ModelError: what cannot be loaded, or does not fit together.
+
+        Examples:
+            >>> loracast.Forecaster.from_pretrained("bundled").codec
+            Codec('fixed', digits=3)
         """
         if adapter is not None:
             model = model or recorded_base(Path(adapter))
@@ -141,6 +151,16 @@ class Forecaster(FrameMethods):
 
         Warns:
             UserWarning: the tuned forecaster is no better than the untouched one on the validation series.
+
+        Examples:
+            >>> series = loracast.simulate("predator-prey", n=10, steps=30)
+            >>> settings = loracast.TuneConfig(
+            ...     steps=2, batch=2, context=15, horizon=5, validation_windows=2, validation_series=0
+            ... )
+            >>> tuned = loracast.Forecaster.from_pretrained("bundled").fit(series, tune=settings)
+            >>> tuned.lora.rank, tuned.record["variables"]
+            (8, ['prey', 'predator'])
+            >>> tuned.save("adapter")
         """
         config = tune or TuneConfig()
         directory = Path(directory) if directory else None
@@ -258,10 +278,22 @@ class Forecaster(FrameMethods):
 
         A series whose targets never vary is forecast to stay as it is, without asking the model, unless a value is set.
 
-        Raises ConfigError or DataError where something does not fit, BudgetError where the ledger does not hold it.
+        Raises:
+            ConfigError: where a setting does not fit.
+            DataError: where a series does not fit.
+            BudgetError: where the ledger does not hold the forecast.
 
         Warns:
             UnseenWarning: of what lies outside what the model or the adapter has seen, and where a series was cut.
+
+        Examples:
+            >>> import numpy as np
+            >>> pelts = loracast.lynx_hare()
+            >>> what_if = np.full((1, 5, 2), np.nan)  # [N, H, D]
+            >>> what_if[0, :2, 1] = 5.0  # five lynx in the first two years
+            >>> forecaster, few = loracast.Forecaster.from_pretrained("bundled"), loracast.SampleConfig(3)
+            >>> forecaster.predict(pelts, 5, known=what_if, sample=few).median()[0, :2, 1]
+            array([5., 5.])
         """
         sample = sample or SampleConfig()
         lengths = {"horizon": horizon, "context": 1 if context is None else context}

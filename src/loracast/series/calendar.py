@@ -46,12 +46,19 @@ LARGER = (("month", 12), ("day", 7), ("second", 3600), ("second", 60))  # units 
 class Calendar:
     """Every `count` units of time, from a series' own first time on.
 
-    unit: what is counted; "number" where times are numbers.
-    count: how many of them a step takes; a whole number unless the unit is "number" or "second".
-    day: for months, the day of the month, `LAST` for its last; a month that is too short takes its last.
-    zone: name of the time zone whose clock counts months and days; None where times have no zone.
+    Attributes:
+        unit: what is counted; "number" where times are numbers.
+        count: how many of them a step takes; a whole number unless the unit is "number" or "second".
+        day: for months, the day of the month, 31 for its last; a month that is too short takes its last.
+        zone: name of the time zone whose clock counts months and days; None where times have no zone.
 
-    Example: ``Calendar("month", 3, day=1).describe()`` is "quarterly".
+    Examples:
+        >>> quarters = loracast.Calendar("month", 3, day=1)
+        >>> quarters.describe(), quarters.season
+        ('quarterly', 4)
+        >>> import numpy as np
+        >>> quarters.texts(quarters.after(np.datetime64("2020-01-01"), 2))
+        ['2020-04', '2020-07']
     """
 
     unit: Unit
