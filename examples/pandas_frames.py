@@ -1,6 +1,6 @@
 """pandas in, pandas out: forecasts of many sites and a cross-validation, under the table's own column names.
 
-    python examples/pandas_frames.py
+python examples/pandas_frames.py
 """
 
 from __future__ import annotations
@@ -35,9 +35,7 @@ def main() -> None:
     print(forecast.to_string(index=False, max_rows=6, float_format="{:.1f}".format))
 
     # The last two years of each site, forecast from what came before them.
-    checked = forecaster.cross_validation_df(
-        counts, 12, windows=2, quantile_levels=LEVELS, sample=sample, **COLUMNS
-    )
+    checked = forecaster.cross_validation_df(counts, 12, windows=2, quantile_levels=LEVELS, sample=sample, **COLUMNS)
     error = (checked["hares"] - checked["loracast"]).abs()
     inside = checked["hares"].between(checked["0.1"], checked["0.9"])
     print(error.groupby(checked["site"]).mean().rename("mean absolute error").round(2).to_string())

@@ -118,12 +118,12 @@ class Series:
 
     @property
     def steps(self) -> int:
-        """T."""
+        """How many steps there are: T."""
         return self.values.shape[0]
 
     @property
     def variables(self) -> int:
-        """D."""
+        """How many variables there are: D."""
         return self.values.shape[1]
 
     @property
