@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 
+import loracast
 from loracast.cli import app
 from loracast.systems import SYSTEMS
 
@@ -73,6 +75,33 @@ def test_a_command_has_the_options_that_are_shown(line: str, words: list[str]):
     known = {name for argument in arguments for name in argument.names} | {"--config"}
     shown = {word for word in words if re.match(r"--?[a-z]", word)}
     assert shown <= known, f"{line}: unknown {shown - known}"
+
+
+def test_the_same_checks_run_before_a_commit_and_on_github():
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    (recipe,) = re.findall(r"^lint:.*\n((?:\t.*\n)+)", makefile, re.MULTILINE)
+    checks = re.findall(r"\$\(BIN\)/(.+)", recipe)
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))["repos"][0]["hooks"]
+    assert [hook["entry"] for hook in hooks] == [f".venv/bin/{check}" for check in checks]
+    jobs = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text(encoding="utf-8"))["jobs"]
+    run = [step["run"] for job in jobs.values() for step in job["steps"] if "run" in step]
+    targets = re.findall(r"^([\w-]+):(?!=)", makefile, re.MULTILINE)
+    for command in run:
+        make, *asked = command.split()
+        assert make == "make"
+        assert asked
+        assert set(asked) <= set(targets)
+
+
+def test_forms_and_citation_can_be_read():
+    for form in (ROOT / ".github/ISSUE_TEMPLATE").glob("*.yml"):
+        read = yaml.safe_load(form.read_text(encoding="utf-8"))
+        fields = [part["id"] for part in read.get("body", ())]
+        assert len(set(fields)) == len(fields)
+        assert fields or form.name == "config.yml"
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert citation["version"] == loracast.__version__
+    assert {"cff-version", "message", "title", "authors"} <= citation.keys()
 
 
 def run(page: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import warnings
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -185,8 +185,8 @@ class Window:
         return f"{self.series.id}@{self.start}"
 
     @property
-    def values(self) -> NDArray[np.float64]:
-        return self.series.values[self.start : self.start + self.context + self.horizon]  # [C + H, D]
+    def values(self) -> Annotated[NDArray[np.float64], "{self.context+self.horizon} D"]:
+        return self.series.values[self.start : self.start + self.context + self.horizon]
 
     @property
     def context_series(self) -> Series:
@@ -198,14 +198,14 @@ class Window:
         return self.series.slice(middle, middle + self.horizon)
 
     @property
-    def context_values(self) -> NDArray[np.float64]:
+    def context_values(self) -> Annotated[NDArray[np.float64], "{self.context} D"]:
         middle = self.start + self.context
-        return self.series.values[self.start : middle]  # [C, D]
+        return self.series.values[self.start : middle]
 
     @property
-    def future_values(self) -> NDArray[np.float64]:
+    def future_values(self) -> Annotated[NDArray[np.float64], "{self.horizon} D"]:
         middle = self.start + self.context
-        return self.series.values[middle : middle + self.horizon]  # [H, D]
+        return self.series.values[middle : middle + self.horizon]
 
 
 def long_enough(series: Sequence[Series], steps: int, what: str) -> tuple[list[Series], str | None]:
@@ -266,7 +266,7 @@ def windows(series: Sequence[Series], context: int, horizon: int, *, stride: int
     ]
 
 
-def _calendar(time: NDArray[Any], name: str) -> Calendar | None:
+def _calendar(time: Annotated[NDArray[Any], "T"], name: str) -> Calendar | None:
     """The calendar of times [T]; a DataError where they are uneven or some are absent."""
     if len(time) < 2:
         return None
@@ -319,7 +319,7 @@ def check_labels(labels: Sequence[str], what: str) -> None:
         raise DataError(f"{what} '{repeated[0]}' appears more than once; rename one")
 
 
-def check_time(time: NDArray[Any], rows: Sequence[int], where: str) -> None:
+def check_time(time: Annotated[NDArray[Any], "T"], rows: Sequence[int], where: str) -> None:
     """DataError unless `time` [T] is finite and strictly increasing; `rows` [T] are the row numbers to report."""
     if not np.isfinite(time).all():  # NaT counts as not finite
         row = rows[int(np.argmin(np.isfinite(time)))]
