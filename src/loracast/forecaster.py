@@ -89,6 +89,7 @@ class Forecaster(FrameMethods):
             codec: how to write series; that of the adapter or of the model unless given. An adapter only reads what
                 it was tuned on, so another one than its own is an error.
             vocabulary: `numeric` loads the few rows that numbers need; `full` loads all.
+            device: where to compute; `auto` takes a GPU where there is one.
             precision: `auto` is bfloat16 where the hardware is fast at it, else float32.
 
         Raises:
@@ -263,6 +264,7 @@ class Forecaster(FrameMethods):
 
         Args:
             series: one or many, or a pandas table, read as `series_from_frame` does; their ends are the contexts.
+            horizon: steps to forecast.
             sample: how many paths a series, and how they are drawn; 100 unless given. A series' paths depend on its
                 seed, the series' id and the path's number alone.
             context: steps that are read of each series; unless given, as many as the adapter was tuned on, or as many

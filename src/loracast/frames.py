@@ -60,6 +60,7 @@ class FrameMethods:
 
         Args:
             df: a row a series and time; absent times are read as missing values.
+            horizon: steps to forecast.
             id_column: tells series apart; None, or absent under its usual name, where there is only one series.
             time_column: dates, periods or evenly spaced numbers, in a column or the index; None where rows are steps.
             target: the column to forecast, or several.
@@ -187,6 +188,7 @@ class FrameMethods:
 
         Args:
             df: a row a series and time, as for `predict_df`.
+            horizon: steps of each forecast.
             windows: forecasts a series; the last one ends where the series does.
             step: steps from one forecast to the next; `horizon` unless given.
             refit: whether to tune anew before each cutoff, on all that lies before it.

@@ -137,6 +137,9 @@ def backtest(
     Args:
         forecasters: by the name they get in the table; the baselines are always added, the seasonal one where the
             series' calendar has a season.
+        series: what is cut into windows, all of the same variables.
+        context: steps that are read in each window.
+        horizon: steps that are forecast in each window.
         stride: steps between the starts of two windows of a series; the horizon unless given, so that no step is
             forecast twice.
         sample: how paths are drawn; 20 a window unless given.
