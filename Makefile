@@ -9,7 +9,7 @@ RUN := .venv/.runtime
 DEV := .venv/.development
 
 .DELETE_ON_ERROR:
-.PHONY: demo recipe same-recipe test test-fast check lint clean
+.PHONY: demo recipe same-recipe test test-fast check lint docs clean
 
 demo: $(RUN)
 	$(BIN)/loracast demo -o runs/demo
@@ -55,13 +55,16 @@ test: $(DEV)
 test-fast: $(DEV)
 	$(BIN)/python -m pytest -m "not slow"
 
-check: lint test
+check: lint docs test
 
 lint: $(DEV)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 	$(BIN)/lint-imports
+
+docs: $(DEV)  # the variable silences an advertisement for another program
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 $(BIN)/python:
 	@echo "making .venv with $$($(PYTHON) --version)"
@@ -73,8 +76,8 @@ $(RUN): $(BIN)/python pyproject.toml constraints.txt
 	@touch $@
 
 $(DEV): $(RUN)
-	@./install.sh $(TORCH) $(TORCH_INDEX) --editable '.[all]' --group check --group test
+	@./install.sh $(TORCH) $(TORCH_INDEX) --editable '.[all]' --group check --group docs --group test
 	@touch $@
 
 clean:
-	rm -rf .venv runs
+	rm -rf .venv runs site

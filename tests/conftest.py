@@ -1,5 +1,13 @@
 """Small checkpoints that several test modules use. Nothing here needs a network, nor a file outside the repository."""
 
+# Before anything else of loracast and before torch: the first so that shapes are checked, the second so that waiting
+# threads do not spin, which on a busy machine is 25 times as slow.
+import loracast  # noqa: F401
+import shapes
+
+shapes.enforce()
+
+# isort: split
 import json
 import os
 from collections.abc import Callable, Sequence

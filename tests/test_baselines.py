@@ -25,7 +25,7 @@ DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
 def column(*values: float) -> np.ndarray:
-    return np.array(values)[:, None]
+    return np.array(values, float)[:, None]
 
 
 def test_by_hand():

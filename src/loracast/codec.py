@@ -17,7 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -28,14 +28,18 @@ from loracast.grammar import COMMA, DRAWN, MINUS, MISSING, POINT, SEMICOLON, Gra
 Layout = Literal["fixed", "decimal"]
 ScalePolicy = Literal["variable", "joint", "dataset"]
 OffsetPolicy = Literal["auto", "zero", "low"]
+Values: TypeAlias = Annotated[NDArray[np.float64], "*B T D"]
+ByVariable: TypeAlias = Annotated[NDArray[np.float64], "*B D"]
+Integers: TypeAlias = Annotated[NDArray[np.int64], "*B T D"]
+Which: TypeAlias = Annotated[NDArray[np.bool_], "*B T D"]
 
 
 @dataclass(frozen=True, eq=False)
 class Scale:
-    """value = offset + integer · unit, by variable. Both arrays are [..., D]."""
+    """value = offset + integer · unit, by variable."""
 
-    offset: NDArray[np.float64]
-    unit: NDArray[np.float64]
+    offset: ByVariable
+    unit: ByVariable
 
     def to_dict(self) -> dict[str, list]:
         return {"offset": self.offset.tolist(), "unit": self.unit.tolist()}
@@ -47,18 +51,18 @@ class Scale:
 
 @dataclass(frozen=True, eq=False)
 class Encoded:
-    """Token ids [L] of one series and how many of its values lay beyond the range and were written as its edge."""
+    """Token ids of one series and how many of its values lay beyond the range and were written as its edge."""
 
-    ids: NDArray[np.int64]
+    ids: Annotated[NDArray[np.int64], "L"]
     saturated: int
 
 
 @dataclass(frozen=True, eq=False)
 class Decoded:
-    """values [..., H, D], NaN where a step is invalid (or written as missing), and valid [..., H]."""
+    """Values, NaN where a step is invalid (or written as missing), and which steps are valid."""
 
-    values: NDArray[np.float64]
-    valid: NDArray[np.bool_]
+    values: Annotated[NDArray[np.float64], "*B H D"]
+    valid: Annotated[NDArray[np.bool_], "*B H"]
 
 
 @dataclass(frozen=True)
@@ -75,6 +79,17 @@ class Codec:
             has no minus sign and the context goes below zero.
         leading: `decimal`: the most digits before the point; larger values saturate.
         dataset_scale: the stored scale of policy `dataset`, as `Scale.to_dict` gives it.
+
+    Raises:
+        ConfigError: for settings that cannot hold, all at once.
+
+    Examples:
+        >>> codec = loracast.Codec(digits=3)
+        >>> context = [[2.46, 9.99], [1.92, 7.68]]
+        >>> scale = codec.fit_scale(context)
+        >>> integers = codec.quantise(context, scale)[0]
+        >>> integers.tolist()
+        [[501, 501], [391, 385]]
     """
 
     layout: Layout = "fixed"
@@ -144,7 +159,7 @@ class Codec:
         scale = self._fit(np.concatenate([np.asarray(context, float) for context in contexts]))
         return replace(self, scale="dataset", dataset_scale=scale.to_dict())
 
-    def _fit(self, context: NDArray[np.float64]) -> Scale:
+    def _fit(self, context: Values) -> Scale:
         if self.scale == "joint":
             flat = context.reshape(*context.shape[:-2], -1, 1)  # [..., T*D, 1]
             scale = self._fit_by_variable(flat)
@@ -152,7 +167,7 @@ class Codec:
             return Scale(np.broadcast_to(scale.offset, shape).copy(), np.broadcast_to(scale.unit, shape).copy())
         return self._fit_by_variable(context)
 
-    def _fit_by_variable(self, context: NDArray[np.float64]) -> Scale:
+    def _fit_by_variable(self, context: Values) -> Scale:
         tiny, huge = np.finfo(float).tiny, np.finfo(float).max
         if self.layout == "decimal" and self.offset != "low":  # the percentile of the magnitudes is written as 10
             size = _size(np.abs(context), self.percentile)  # [..., D]
@@ -188,7 +203,7 @@ class Codec:
             return 0, 10**self.digits - 1
         return 1 - 10 ** (self.leading + self.digits), 10 ** (self.leading + self.digits) - 1
 
-    def quantise(self, values: ArrayLike, scale: Scale) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    def quantise(self, values: ArrayLike, scale: Scale) -> tuple[Integers, Which]:
         """Integers and whether each was clipped to the range, both [..., T, D]; a missing value becomes 0 unclipped."""
         values = np.asarray(values, float)
         offset, unit = scale.offset[..., None, :], scale.unit[..., None, :]  # [..., 1, D]
@@ -199,9 +214,7 @@ class Codec:
         clipped = np.clip(rounded, low, high)
         return clipped.astype(np.int64), clipped != rounded
 
-    def dequantise(
-        self, integers: NDArray[np.int64], scale: Scale, places: NDArray[np.float64] | None = None
-    ) -> NDArray[np.float64]:
+    def dequantise(self, integers: Integers, scale: Scale, places: Values | None = None) -> Values:
         """Values [..., T, D] of integers [..., T, D]: what a reader of the text gets back.
 
         An integer stands for all numbers that round to it. `places` [..., T, D] in [0, 1) tell where among them each
@@ -219,7 +232,9 @@ class Codec:
         with np.errstate(over="ignore"):  # halves, since offset and span may each be near the largest float
             return np.clip(2 * (offset / 2 + numbers * (unit / 2)), -huge, huge)
 
-    def slots(self, integers: NDArray[np.int64], missing: NDArray[np.bool_]) -> tuple[NDArray, NDArray]:
+    def slots(
+        self, integers: Integers, missing: Which
+    ) -> tuple[Annotated[NDArray[np.int64], "*B T D W"], Annotated[NDArray[np.bool_], "*B T D W"]]:
         """Every symbol that each value might need and which of them it does need, both [..., T, D, W]."""
         magnitude = np.abs(integers)
         width = self.digits if self.layout == "fixed" else self.leading + self.digits
@@ -254,7 +269,7 @@ class Codec:
         return Encoded(symbols[keep], int(saturated.sum()))
 
     def encode_contexts(
-        self, contexts: Sequence[NDArray[np.float64]], scale: Scale | None = None
+        self, contexts: Sequence[Annotated[NDArray[np.float64], "_ D"]], scale: Scale | None = None
     ) -> tuple[list[Encoded], Scale]:
         """The texts of contexts, each [T, D], and their scales [N, D]: `fit_scale` and `encode` of all at once.
 
@@ -271,8 +286,8 @@ class Codec:
         return [Encoded(text, int(count)) for text, count in zip(texts, saturated.sum((1, 2)))], scale
 
     def cells(
-        self, values: NDArray[np.float64], scale: Scale, drawn: NDArray[np.bool_]
-    ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        self, values: Values, scale: Scale, drawn: Which
+    ) -> tuple[Annotated[NDArray[np.int64], "*B TD W"], Which]:
         """The text of each value [..., T, D] with its separator, [..., T·D, W], and whether the value was clipped.
 
         A text is filled up with `DRAWN`, and is nothing else where a value is `drawn` [..., T, D].
@@ -290,7 +305,7 @@ class Codec:
             return fixed_grammar(variables, self.digits)
         return decimal_grammar(variables, self.digits, self.leading)
 
-    def decode(self, ids: ArrayLike, scale: Scale, horizon: int, places: NDArray[np.float64] | None = None) -> Decoded:
+    def decode(self, ids: ArrayLike, scale: Scale, horizon: int, places: Values | None = None) -> Decoded:
         """The first `horizon` steps of ids [..., L], strictly: a step counts only if the grammar accepts all of it.
 
         A malformed step, or one that is cut short, is NaN and not valid; the next one begins after the next ";".
@@ -333,7 +348,7 @@ class Codec:
         return Decoded(np.where(unread, np.nan, values), valid.reshape(*leading_shape, horizon))
 
 
-def percentile(values: NDArray[np.float64], percent: float) -> NDArray[np.float64]:
+def percentile(values: Values, percent: float) -> ByVariable:
     """The percentile [..., D] over the steps of values [..., T, D], NaN left out; NaN where nothing is left.
 
     As numpy.nanpercentile (linear interpolation), but vectorised over rows, without overflow, and exact for a constant.
@@ -349,7 +364,7 @@ def percentile(values: NDArray[np.float64], percent: float) -> NDArray[np.float6
     return np.clip((1 - fraction) * low + fraction * high, low, high)  # rounding must not give a constant a span
 
 
-def _size(values: NDArray[np.float64], percent: float) -> NDArray[np.float64]:
+def _size(values: Values, percent: float) -> ByVariable:
     """A positive size [..., D] of values [..., T, D]: their percentile, else their maximum, else 1."""
     size = np.nan_to_num(percentile(values, percent))
     size = np.where(size > 0, size, np.nan_to_num(values).max(-2))

@@ -12,7 +12,15 @@ def install_advice(extra: str) -> str:
 
 
 class LoracastError(Exception):
-    """Base of every error that the user's input, files or options cause."""
+    """Base of every error that the user's input, files or options cause.
+
+    Examples:
+        >>> try:
+        ...     loracast.simulate("predator-pray", n=1)
+        ... except loracast.LoracastError as error:
+        ...     print(error)
+        unknown system 'predator-pray'; there are predator-prey, lotka-volterra, seasonal-predator-prey
+    """
 
 
 class DataError(LoracastError):
@@ -44,7 +52,14 @@ class BudgetError(LoracastError):
 
 
 class UnseenWarning(UserWarning):
-    """A forecast that reaches beyond what its model or its adapter has seen."""
+    """A forecast that reaches beyond what its model or its adapter has seen.
+
+    Examples:
+        Where such a forecast must not go on, make it an error:
+
+        >>> import warnings
+        >>> warnings.simplefilter("error", loracast.UnseenWarning)
+    """
 
 
 class Interrupted(LoracastError):

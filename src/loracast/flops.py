@@ -38,7 +38,12 @@ TRANSCENDENTAL = 10  # an exponential, logarithm, root or sine under `course`
 
 @dataclass(frozen=True)
 class Flops:
-    """A number of FLOPs in each convention."""
+    """A number of FLOPs in each convention.
+
+    Examples:
+        >>> loracast.Flops(100, 120) + 2 * loracast.Flops(10, 15)
+        Flops(hardware=120, course=150)
+    """
 
     hardware: int = 0
     course: int = 0

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 FRAMES, PICTURES = (".parquet", ".csv"), (".png", ".pdf", ".svg")
 QUANTILES = (0.05, 0.1, 0.25, 0.75, 0.9, 0.95)
+Steps: TypeAlias = Annotated[NDArray[np.float64], "N H D"]
+Share: TypeAlias = Annotated[NDArray[np.float64], "N"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,10 +48,22 @@ class Forecast:
         stretches: of each series, the steps of each stretch in which it was forecast; none where the model was not
             asked.
         conditional: sentences on what the forecast is conditional on, where values were set for its targets.
+
+    Examples:
+        >>> forecaster = loracast.Forecaster.from_pretrained("bundled")
+        >>> forecast = forecaster.predict(loracast.lynx_hare(), 10, sample=loracast.SampleConfig(5))
+        >>> forecast
+        Forecast(series 'lynx_hare_1845_1935', 10 steps of hare, lynx, 5 paths)
+        >>> forecast.median().shape, forecast.quantiles([0.1, 0.9]).shape
+        ((1, 10, 2), (1, 2, 10, 2))
+        >>> forecast.probability("hare >= 0")
+        array([1.])
+        >>> list(forecast.to_frame(quantiles=[0.1, 0.9]).columns)
+        ['id', 'step', 'time', 'variable', 'mean', 'median', 'q10', 'q90']
     """
 
-    samples: NDArray[np.float64]
-    valid: NDArray[np.bool_]
+    samples: Annotated[NDArray[np.float64], "N S H D"]
+    valid: Annotated[NDArray[np.bool_], "N S H"]
     contexts: tuple[Series, ...]
     time: tuple[NDArray[Any] | None, ...]
     saturated: int = 0
@@ -68,7 +82,7 @@ class Forecast:
         """The D variables that are forecast: the targets of the series."""
         return self.contexts[0].targets
 
-    def context_values(self, row: int) -> NDArray[np.float64]:
+    def context_values(self, row: int) -> Annotated[NDArray[np.float64], "C D"]:
         """What was read of those variables in one series, [C, D]."""
         return self.contexts[row].values[:, self.contexts[row].target_columns]
 
@@ -76,18 +90,18 @@ class Forecast:
     def ids(self) -> tuple[str, ...]:
         return tuple(context.id for context in self.contexts)
 
-    def median(self) -> NDArray[np.float64]:
+    def median(self) -> Steps:
         """The median [N, H, D] over the paths with a value there; NaN where none has one."""
         return self.quantiles([0.5])[:, 0]
 
-    def mean(self) -> NDArray[np.float64]:
+    def mean(self) -> Steps:
         """The mean [N, H, D] over the paths with a value there; NaN where none has one."""
         centre = self.median()  # paths that agree are their mean exactly, which a sum over a count is not
         count = (~np.isnan(self.samples)).sum(1)
         total = np.nansum(self.samples - centre[:, None], 1)
         return centre + np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
 
-    def quantiles(self, q: Sequence[float]) -> NDArray[np.float64]:
+    def quantiles(self, q: Sequence[float]) -> Annotated[NDArray[np.float64], "N Q H D"]:
         """Quantiles [N, Q, H, D] over the paths with a value there, linearly interpolated; NaN where none has one."""
         outside = [value for value in q if not 0 <= value <= 1]
         if outside:
@@ -101,7 +115,7 @@ class Forecast:
         series, _, horizon, variables = self.samples.shape
         return np.moveaxis(result.reshape(len(q), series, horizon, variables), 0, 1)
 
-    def probability(self, event: str | Callable[[NDArray[np.float64]], NDArray[np.bool_]]) -> NDArray[np.float64]:
+    def probability(self, event: str | Callable[[NDArray[np.float64]], NDArray[np.bool_]]) -> Share:
         """The share [N] of paths in which something happens.
 
         Args:
@@ -125,7 +139,11 @@ class Forecast:
     def events(self, texts: Sequence[str]) -> list[Outcome]:
         """What becomes of events, as docs/events.md tells them: one outcome an event and series.
 
-        Example: ``forecast.events(["when predator < 0.1", "highest prey within 20 steps"])[0].sentence``
+        Examples:
+            >>> forecaster = loracast.Forecaster.from_pretrained("bundled")
+            >>> forecast = forecaster.predict(loracast.lynx_hare(), 10, sample=loracast.SampleConfig(5))
+            >>> [outcome.kind for outcome in forecast.events(["when lynx < 10", "highest hare within 5 years"])]
+            ['first time', 'extreme']
         """
         return outcomes(texts, self.names, self.paths)
 
@@ -183,7 +201,7 @@ class Forecast:
         joined = np.concatenate([spread(time) for time in times])
         return joined if calendar is None else calendar.index(joined)
 
-    def plot(self, truth: Sequence[NDArray[np.float64]] | None = None, most: int = 4) -> Figure:
+    def plot(self, truth: Sequence[Annotated[NDArray[np.float64], "H D"]] | None = None, most: int = 4) -> Figure:
         """A fan a series (a row) and variable (a column): context, median, 50% and 80% bands, and the truth if given.
 
         Args:
@@ -215,7 +233,7 @@ def draw_fan(
     forecast: Forecast,
     row: int,
     column: int,
-    levels: NDArray[np.float64],  # [5, H]: 10, 25, 50, 75 and 90%
+    levels: Annotated[NDArray[np.float64], "5 H"],  # 10, 25, 50, 75 and 90%
     truth: Sequence[NDArray[np.float64]] | None,
     colour: str = "tab:blue",
 ) -> None:
@@ -243,7 +261,7 @@ def draw_fan(
     axis.spines[["top", "right"]].set_visible(False)
 
 
-def time_ticks(axis: Any, time: NDArray[Any]) -> None:
+def time_ticks(axis: Any, time: Annotated[NDArray[Any], "T"]) -> None:
     """Marks a time axis of matplotlib by dates where times [T] are dates, and by whole numbers where they are such."""
     if np.issubdtype(time.dtype, np.datetime64):
         from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
@@ -257,7 +275,7 @@ def time_ticks(axis: Any, time: NDArray[Any]) -> None:
         axis.xaxis.set_major_locator(MaxNLocator(6, integer=True))
 
 
-def future_time(series: Series, horizon: int) -> NDArray[Any] | None:
+def future_time(series: Series, horizon: int) -> Annotated[NDArray[Any], "H"] | None:
     """The `horizon` times [H] that follow a series' own on its calendar, or None where it has none."""
     if series.time is None or series.calendar is None:
         return None

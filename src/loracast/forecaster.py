@@ -47,6 +47,12 @@ class Forecaster(FrameMethods):
         codec: how series are written for it.
         lora: the adapter's configuration, or None for an untouched model.
         record: what is known of the adapter: base, data, settings, results, FLOPs. Empty for an untouched model.
+
+    Examples:
+        >>> forecaster = loracast.Forecaster.from_pretrained("bundled")
+        >>> forecast = forecaster.predict(loracast.lynx_hare(), horizon=5, sample=loracast.SampleConfig(3))
+        >>> forecast.samples.shape
+        (1, 3, 5, 2)
     """
 
     def __init__(self, model: LanguageModel, codec: Codec, lora: LoraConfig | None = None, record: dict | None = None):
@@ -79,11 +85,16 @@ class Forecaster(FrameMethods):
             codec: how to write series; that of the adapter or of the model unless given. An adapter only reads what
                 it was tuned on, so another one than its own is an error.
             vocabulary: `numeric` loads the few rows that numbers need; `full` loads all.
+            device: where to compute; `auto` takes a GPU where there is one.
             precision: `auto` is bfloat16 where the hardware is fast at it, else float32.
             compute: `auto` takes the fastest way to compute the model where it is, `plain` the reference.
 
         Raises:
             ModelError: what cannot be loaded, or does not fit together.
+
+        Examples:
+            >>> loracast.Forecaster.from_pretrained("bundled").codec
+            Codec('fixed', digits=3)
         """
         if adapter is not None:
             model = model or recorded_base(Path(adapter))
@@ -140,6 +151,16 @@ class Forecaster(FrameMethods):
 
         Warns:
             UserWarning: the tuned forecaster is no better than the untouched one on the validation series.
+
+        Examples:
+            >>> series = loracast.simulate("predator-prey", n=10, steps=30)
+            >>> settings = loracast.TuneConfig(
+            ...     steps=2, batch=2, context=15, horizon=5, validation_windows=2, validation_series=0
+            ... )
+            >>> tuned = loracast.Forecaster.from_pretrained("bundled").fit(series, tune=settings)
+            >>> tuned.lora.rank, tuned.record["variables"]
+            (8, ['prey', 'predator'])
+            >>> tuned.save("adapter")
         """
         config = tune or TuneConfig()
         directory = Path(directory) if directory else None
@@ -220,6 +241,7 @@ class Forecaster(FrameMethods):
 
         Args:
             series: one or many, or a pandas table, read as `series_from_frame` does; their ends are the contexts.
+            horizon: steps to forecast.
             sample: how many paths a series, and how they are drawn; 100 unless given. A series' paths depend on its
                 seed, the series' id and the path's number alone.
             context: steps that are read of each series; unless given, as many as the adapter was tuned on, or as many
@@ -235,10 +257,22 @@ class Forecaster(FrameMethods):
 
         A series whose targets never vary is forecast to stay as it is, without asking the model, unless a value is set.
 
-        Raises ConfigError or DataError where something does not fit, BudgetError where the ledger does not hold it.
+        Raises:
+            ConfigError: where a setting does not fit.
+            DataError: where a series does not fit.
+            BudgetError: where the ledger does not hold the forecast.
 
         Warns:
             UnseenWarning: of what lies outside what the model or the adapter has seen, and where a series was cut.
+
+        Examples:
+            >>> import numpy as np
+            >>> pelts = loracast.lynx_hare()
+            >>> what_if = np.full((1, 5, 2), np.nan)  # [N, H, D]
+            >>> what_if[0, :2, 1] = 5.0  # five lynx in the first two years
+            >>> forecaster, few = loracast.Forecaster.from_pretrained("bundled"), loracast.SampleConfig(3)
+            >>> forecaster.predict(pelts, 5, known=what_if, sample=few).median()[0, :2, 1]
+            array([5., 5.])
         """
         sample = sample or SampleConfig()
         lengths = {"horizon": horizon, "context": 1 if context is None else context}

@@ -60,6 +60,7 @@ class FrameMethods:
 
         Args:
             df: a row a series and time; absent times are read as missing values.
+            horizon: steps to forecast.
             id_column: tells series apart; None, or absent under its usual name, where there is only one series.
             time_column: dates, periods or evenly spaced numbers, in a column or the index; None where rows are steps.
             target: the column to forecast, or several.
@@ -67,18 +68,30 @@ class FrameMethods:
                 as in `df`. A target among its columns is a what-if: values that are set, NaN where they are not.
             past: columns that are read and not forecast.
             quantile_levels: between 0 and 1.
-            sample, context, ledger, progress: as for `predict`.
+            sample: as for `predict`, and so are the following.
+            context: steps that are read.
+            ledger: charged for the forecast.
+            progress: whether, or to whom, to show how far it is.
 
         Returns:
             A row a series, target and step: the id and the time as `df` calls and types them (texts become dates),
             `target_name`, `predictions` (the median) and a column a quantile. Without times, `step` from 1.
 
-        Raises DataError where the table cannot be read, ConfigError for options that do not fit.
+        Raises:
+            DataError: where the table cannot be read.
+            ConfigError: for options that do not fit.
 
         Warns:
             UserWarning: of columns that are left out, and of what was done to the table, such as gaps that were filled.
 
-        Example: ``forecaster.predict_df(df, 12, id_column="site", time_column="month", target=["hare", "lynx"])``
+        Examples:
+            >>> import pandas as pd
+            >>> months = pd.date_range("2020-01-01", periods=6, freq="MS")
+            >>> df = pd.DataFrame({"site": 7, "month": months, "hares": [3.0, 5.0, 9.0, 6.0, 4.0, 3.0]})
+            >>> names = {"id_column": "site", "time_column": "month", "target": "hares"}
+            >>> forecaster, few = loracast.Forecaster.from_pretrained("bundled"), loracast.SampleConfig(3)
+            >>> forecaster.predict_df(df, 2, quantile_levels=[0.1, 0.9], sample=few, **names).columns.tolist()
+            ['site', 'month', 'target_name', 'predictions', '0.1', '0.9']
         """
         forecaster = cast("Forecaster", self)
         future = None if known is None else flat(known, id_column, time_column)
@@ -122,12 +135,27 @@ class FrameMethods:
         """A new forecaster with an adapter tuned on the series of a table; as `fit`, whose further `options` it takes.
 
         Args:
-            df, id_column, time_column, target, past: as for `predict_df`.
+            df: a row a series and time, as for `predict_df`.
+            id_column: tells series apart.
+            time_column: dates, periods or evenly spaced numbers.
+            target: the column to forecast, or several.
             known: columns that are known beforehand, whose future `predict_df` is to be given.
+            past: columns that are read and not forecast.
             tune: settings of the tuning.
             validation: a table of the same columns that chooses the best adapter; a part of `df` unless given.
+            options: as for `fit`.
 
-        Example: ``tuned = forecaster.fit_df(df, target="hare", tune=TuneConfig(steps=100, context=40, horizon=10))``
+        Examples:
+            >>> import pandas as pd
+            >>> pelts = loracast.lynx_hare()
+            >>> df = pd.DataFrame({"year": pelts.time, "hare": pelts.values[:, 0]})
+            >>> settings = loracast.TuneConfig(
+            ...     steps=2, batch=2, context=15, horizon=5, validation_windows=2, validation_series=0
+            ... )
+            >>> forecaster = loracast.Forecaster.from_pretrained("bundled")
+            >>> tuned = forecaster.fit_df(df, time_column="year", target="hare", tune=settings)
+            >>> tuned.record["variables"]
+            ['hare']
         """
         forecaster = cast("Forecaster", self)
         tables = [df] if validation is None else [df, validation]
@@ -159,14 +187,23 @@ class FrameMethods:
         """Forecasts the last steps of each series from what came before them, beside what really followed.
 
         Args:
-            df, id_column, time_column, target, past, quantile_levels: as for `predict_df`.
+            df: a row a series and time, as for `predict_df`.
+            horizon: steps of each forecast.
             windows: forecasts a series; the last one ends where the series does.
             step: steps from one forecast to the next; `horizon` unless given.
             refit: whether to tune anew before each cutoff, on all that lies before it.
             tune: settings of that tuning; given without `refit`, the forecaster is tuned once, before the first cutoff.
                 Without both, this forecaster is taken as it is.
+            id_column: tells series apart.
+            time_column: dates, periods or evenly spaced numbers.
+            target: the column to forecast, or several.
             known: columns that are known beforehand; their future is read from `df`.
-            sample, context, ledger, progress: as for `predict`; a bar or a ledger counts all of it.
+            past: columns that are read and not forecast.
+            quantile_levels: between 0 and 1.
+            sample: as for `predict`, and so are the following.
+            context: steps that are read.
+            ledger: charged for all of it.
+            progress: whether, or to whom, to show how far all of it is.
 
         Returns:
             A row a series, cutoff, target and step: the id, the time, `cutoff` (the last time that was read), the truth
@@ -176,7 +213,16 @@ class FrameMethods:
         Warns:
             UserWarning: of series that are too short, and where this forecaster was tuned on what it is judged by.
 
-        Example: ``forecaster.cross_validation_df(df, 12, windows=3, time_column="month", target="hare")``
+        Examples:
+            >>> import pandas as pd
+            >>> pelts = loracast.lynx_hare()
+            >>> df = pd.DataFrame({"year": pelts.time, "hare": pelts.values[:, 0]})
+            >>> forecaster, few = loracast.Forecaster.from_pretrained("bundled"), loracast.SampleConfig(3)
+            >>> checked = forecaster.cross_validation_df(
+            ...     df, 5, windows=2, time_column="year", target="hare", quantile_levels=[0.1], sample=few
+            ... )
+            >>> checked.columns.tolist(), checked["cutoff"].unique().tolist()
+            (['year', 'cutoff', 'hare', 'loracast', '0.1'], [1925.0, 1930.0])
         """
         step = horizon if step is None else step
         lengths = {"horizon": horizon, "windows": windows, "step": step}

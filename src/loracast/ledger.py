@@ -23,7 +23,17 @@ class Ledger:
 
     Attributes:
         budget: the most that may be spent, in the ledger's convention; None for no limit.
+        convention: of the budget.
         spent: by purpose (`training`, `validation`, `forecasts`, `likelihood`), in both conventions.
+
+    Examples:
+        >>> ledger = loracast.Ledger(budget=1000)
+        >>> ledger.charge("training", loracast.Flops(600, 700))
+        >>> ledger.left
+        400
+        >>> ledger.charge("forecasts", loracast.Flops(500, 600))
+        Traceback (most recent call last):
+        loracast.errors.BudgetError: forecasts would take 5.000e+02 FLOPs (hardware), but 6.000e+02 of 1.000e+03 are ...
     """
 
     budget: float | None = None

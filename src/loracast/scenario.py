@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Annotated, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -21,6 +21,7 @@ from loracast.series import Series, Window
 from loracast.series.calendar import NEAR, moment_steps
 
 Known = Sequence[Series] | Series | ArrayLike
+Future: TypeAlias = Annotated[NDArray[np.float64], "N H D"]
 
 SETTING = re.compile(
     r"\s*(?P<name>.+?)\s*=\s*(?P<value>\S+)"
@@ -29,7 +30,7 @@ SETTING = re.compile(
 FORMS = "'NAME = NUMBER', with 'at WHEN', 'from WHEN' or 'from WHEN to WHEN' after it; WHEN is a time or 'step 5'"
 
 
-def known_future(series: Sequence[Series], horizon: int, known: Known | None) -> NDArray[np.float64]:
+def known_future(series: Sequence[Series], horizon: int, known: Known | None) -> Future:
     """What is known of the steps that follow each series, [N, H, D], NaN where they are to be forecast.
 
     Args:
@@ -83,13 +84,13 @@ def split_known(series: Sequence[Series]) -> tuple[list[Series], list[Series] | 
     return pasts, futures if series[0].known else None
 
 
-def known_of(windows: Sequence[Window]) -> NDArray[np.float64] | None:
+def known_of(windows: Sequence[Window]) -> Annotated[NDArray[np.float64], "N H K"] | None:
     """The future [N, H, K] of the variables of windows that are known beforehand; None where there are none."""
     count = len(windows[0].series.known)
     return np.stack([window.future_values[:, :count] for window in windows]) if count else None
 
 
-def _of_series(series: Sequence[Series], horizon: int, known: Sequence[Any]) -> NDArray[np.float64]:
+def _of_series(series: Sequence[Series], horizon: int, known: Sequence[Any]) -> Future:
     by_id = {one.id: one for one in known if isinstance(one, Series)}
     if len(by_id) < len(known):
         raise DataError("known= needs one series for each that is forecast, each with another id, or an array")
@@ -110,7 +111,7 @@ def _of_series(series: Sequence[Series], horizon: int, known: Sequence[Any]) -> 
     return future
 
 
-def _rows(series: Series, given: Series, horizon: int) -> NDArray[np.int64]:
+def _rows(series: Series, given: Series, horizon: int) -> Annotated[NDArray[np.int64], "H"]:
     """The row of `given` [H] that tells each step which follows the series; -1 where there is none."""
     times = future_time(series, horizon)
     if times is None or series.time is None or given.time is None:
@@ -133,7 +134,7 @@ def _rows(series: Series, given: Series, horizon: int) -> NDArray[np.int64]:
     return rows
 
 
-def _of_array(series: Sequence[Series], horizon: int, known: Any) -> NDArray[np.float64]:
+def _of_array(series: Sequence[Series], horizon: int, known: Any) -> Future:
     try:
         values = np.asarray(known, float)
     except (TypeError, ValueError) as error:
@@ -153,7 +154,7 @@ def _of_array(series: Sequence[Series], horizon: int, known: Any) -> NDArray[np.
     return future
 
 
-def conditions(series: Sequence[Series], future: NDArray[np.float64]) -> tuple[str, ...]:
+def conditions(series: Sequence[Series], future: Future) -> tuple[str, ...]:
     """What a forecast is conditional on, as sentences: the targets of which some future values were set."""
     names = [name for name, column in zip(series[0].names, np.moveaxis(future, 2, 0)) if not np.isnan(column).all()]
     if set_targets := [name for name in names if name in series[0].targets]:
@@ -164,9 +165,7 @@ def conditions(series: Sequence[Series], future: NDArray[np.float64]) -> tuple[s
     return ()
 
 
-def set_values(
-    texts: Sequence[str], series: Sequence[Series], horizon: int, known: Known | None = None
-) -> NDArray[np.float64]:
+def set_values(texts: Sequence[str], series: Sequence[Series], horizon: int, known: Known | None = None) -> Future:
     """`known` with the values that texts such as "predator = 0.5 from 2027 to 2030" set: [N, H, D] for `predict`.
 
     A text names a variable, a number and, unless it holds for all steps, when: "at 2027", "from 2027", "from 2027 to

@@ -39,7 +39,12 @@ def resolve_targets(targets: str) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class LoraConfig:
-    """A low-rank adapter: W + alpha / rank · B A (Hu et al. 2021, arXiv:2106.09685, equation 3)."""
+    """A low-rank adapter: W + alpha / rank · B A (Hu et al. 2021, arXiv:2106.09685, equation 3).
+
+    Examples:
+        >>> loracast.LoraConfig(rank=8, alpha=16.0, targets=("q", "v")).scaling
+        2.0
+    """
 
     rank: int = 8
     alpha: float = 16.0
@@ -59,7 +64,18 @@ class LoraConfig:
 
 @dataclass(frozen=True)
 class TuneConfig:
-    """How an adapter is tuned."""
+    """How an adapter is tuned.
+
+    Raises:
+        ConfigError: for settings that cannot hold, all at once.
+
+    Examples:
+        >>> loracast.TuneConfig(steps=100, rank=16).lora.alpha
+        32.0
+        >>> loracast.TuneConfig(steps=0, gaps=2.0)
+        Traceback (most recent call last):
+        loracast.errors.ConfigError: steps must be at least 1, not 0; gaps must lie in 0 to 1 (1 excluded), not 2.0
+    """
 
     rank: int = 8
     """Rank of the adapter's matrices."""
@@ -169,7 +185,15 @@ class TuneConfig:
 
 @dataclass(frozen=True)
 class SampleConfig:
-    """How sample paths are drawn."""
+    """How sample paths are drawn.
+
+    Raises:
+        ConfigError: for settings that cannot hold, all at once.
+
+    Examples:
+        >>> loracast.SampleConfig(samples=20, seed=1)
+        SampleConfig(samples=20, temperature=1.0, top_p=1.0, seed=1)
+    """
 
     samples: int = 100
     """Sample paths a series."""

@@ -98,6 +98,11 @@ def simulate(
     `progress=True` shows how far it is; a function is called with the share that is done.
 
     A trajectory that cannot be integrated is drawn anew, from the same random stream; DataError after ten such draws.
+
+    Examples:
+        >>> series = loracast.simulate("predator-prey", n=2, seed=0, steps=50, noise=0.1)
+        >>> series[0].values.shape, series[0].names
+        ((50, 2), ('prey', 'predator'))
     """
     system = get_system(system) if isinstance(system, str) else system
     steps = system.steps if steps is None else steps
@@ -245,6 +250,10 @@ def lynx_hare() -> Series:
     """Hare and lynx pelts, thousands a year, 1845–1935, from the fur returns of the Hudson's Bay Company.
 
     Source: the `pelt` table of tsibbledata, after MacLulich (1937) and Elton & Nicholson (1942).
+
+    Examples:
+        >>> loracast.lynx_hare()
+        Series('lynx_hare_1845_1935', 91 steps × hare, lynx, 1845 to 1935)
     """
     with resources.as_file(resources.files("loracast") / "data" / "lynx_hare_1845_1935.csv") as path:
         return read_series(path)[0]

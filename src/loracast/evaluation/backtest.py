@@ -45,7 +45,20 @@ SEASONAL, CLIMATOLOGY = "seasonal-naive", "climatology"
 
 @dataclass(frozen=True, eq=False)
 class Backtest:
-    """The scores of each forecaster by name, in the order of the table, and the model forecasts behind them."""
+    """The scores of each forecaster by name, in the order of the table, and the model forecasts behind them.
+
+    Attributes:
+        scores: by forecaster, what `row()` reduces to one figure a metric.
+        forecasts: by forecaster, one series a window; none of the baselines.
+        windows: what was forecast.
+        settings: how, on what hardware and with which versions.
+
+    Examples:
+        >>> scored = loracast.backtest({}, [loracast.lynx_hare()], context=40, horizon=10)
+        >>> list(scored.scores)
+        ['last-value', 'context-mean', 'best-period', 'climatology']
+        >>> scored.save("scores")  # scores.csv, metrics.json, series.csv
+    """
 
     scores: dict[str, Scores]
     forecasts: dict[str, Forecast]
@@ -124,6 +137,9 @@ def backtest(
     Args:
         forecasters: by the name they get in the table; the baselines are always added, the seasonal one where the
             series' calendar has a season.
+        series: what is cut into windows, all of the same variables.
+        context: steps that are read in each window.
+        horizon: steps that are forecast in each window.
         stride: steps between the starts of two windows of a series; the horizon unless given, so that no step is
             forecast twice.
         sample: how paths are drawn; 20 a window unless given.
@@ -131,6 +147,20 @@ def backtest(
         ledger: charged for each forecaster's work.
         progress: True shows how far the work is, as bars in a terminal or a notebook and as lines in a log; a function
             is called with a forecaster's name and the share of its work that is done.
+
+    Raises:
+        ConfigError: for a forecaster with the name of a baseline.
+        DataError: for series that do not fit together, or all of which are too short.
+
+    Warns:
+        UserWarning: of series that are too short, and where a forecaster was tuned on what it is judged by.
+
+    Examples:
+        >>> forecaster = loracast.Forecaster.from_pretrained("bundled")
+        >>> sample = loracast.SampleConfig(samples=5)
+        >>> scored = loracast.backtest({"bundled": forecaster}, [loracast.lynx_hare()], 40, 5, stride=20, sample=sample)
+        >>> len(scored.windows), list(scored.scores)[0]
+        (3, 'bundled')
     """
     sample = sample or SampleConfig(samples=20)
     clash = forecasters.keys() & {*BASELINES, SEASONAL, CLIMATOLOGY}

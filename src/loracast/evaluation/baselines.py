@@ -8,6 +8,7 @@ be scored as if it were a forecast.
 """
 
 from collections.abc import Callable
+from typing import Annotated, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,21 +17,23 @@ from loracast.errors import DataError
 from loracast.evaluation.metrics import observed_mean
 
 FloatArray = NDArray[np.float64]
+Context: TypeAlias = Annotated[FloatArray, "C D"]
+Future: TypeAlias = Annotated[FloatArray, "H D"]
 
 
-def last_value(context: FloatArray, horizon: int) -> FloatArray:
+def last_value(context: FloatArray, horizon: int) -> Future:
     """Each variable stays at its last observed value: context [C, D] -> [H, D]."""
     _check(context, horizon)
     return np.tile(_last_observed(context), (horizon, 1))
 
 
-def context_mean(context: FloatArray, horizon: int) -> FloatArray:
+def context_mean(context: FloatArray, horizon: int) -> Future:
     """Each variable stays at its mean over the context: context [C, D] -> [H, D]."""
     _check(context, horizon)
     return np.tile(observed_mean(context, axis=0), (horizon, 1))
 
 
-def best_period(context: FloatArray, horizon: int) -> FloatArray:
+def best_period(context: FloatArray, horizon: int) -> Future:
     """The last cycle of the context again and again: context [C, D] -> [H, D].
 
     A cycle's length is the lag L, one for all variables, at which the context differs least from itself L steps
@@ -46,7 +49,7 @@ def best_period(context: FloatArray, horizon: int) -> FloatArray:
     return _repeated(context, horizon, lag)
 
 
-def _repeated(context: FloatArray, horizon: int, lag: int) -> FloatArray:
+def _repeated(context: Context, horizon: int, lag: int) -> Future:
     """The last `lag` steps of a context [C, D] again and again, [H, D]."""
     steps, variables = context.shape
     aligned = np.concatenate([np.full((-steps % lag, variables), np.nan), context])  # whole cycles, ending at the end
@@ -55,7 +58,7 @@ def _repeated(context: FloatArray, horizon: int, lag: int) -> FloatArray:
     return np.resize(cycle, (horizon, variables))
 
 
-def climatology(context: FloatArray, horizon: int) -> FloatArray:
+def climatology(context: FloatArray, horizon: int) -> Annotated[FloatArray, "S H D"]:
     """Sample paths of values drawn from the context at random: context [C, D] -> [S, H, D] with S = `CLIMATE_PATHS`.
 
     All variables of a step come from one step of the context. What is known is how values are spread, and nothing of
@@ -69,7 +72,7 @@ def climatology(context: FloatArray, horizon: int) -> FloatArray:
     return seen[draws]
 
 
-def seasonal_naive(context: FloatArray, horizon: int, season: int) -> FloatArray:
+def seasonal_naive(context: FloatArray, horizon: int, season: int) -> Future:
     """The value of one season earlier, again and again: context [C, D] -> [H, D].
 
     A step that is missing there is taken from the latest season that has it, or else from the context's mean.
@@ -86,14 +89,14 @@ BASELINES: dict[str, Callable[[FloatArray, int], FloatArray]] = {
 }
 
 
-def _mismatch(context: FloatArray, lag: int) -> float:
+def _mismatch(context: Context, lag: int) -> float:
     """Mean absolute difference of the context [C, D] from itself `lag` steps earlier; infinite without a pair."""
     difference = np.abs(context[lag:] - context[:-lag])  # [C - L, D]
     pairs = difference[~np.isnan(difference)]
     return float(pairs.mean()) if pairs.size else float("inf")
 
 
-def _last_observed(values: FloatArray) -> FloatArray:
+def _last_observed(values: Annotated[FloatArray, "T *B"]) -> Annotated[FloatArray, "*B"]:
     """The last value along the first axis that is not NaN: [T, ...] -> [...]; NaN where there is none."""
     steps_back = np.argmax(~np.isnan(values[::-1]), axis=0, keepdims=True)  # [1, ...], 0 also where all are NaN
     return np.take_along_axis(values, len(values) - 1 - steps_back, axis=0)[0]

@@ -13,14 +13,14 @@ sample is valid. Figures of which nothing is left are NaN.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from loracast.codec import percentile
-from loracast.evaluation.metrics import observed_mean, score_values
+from loracast.evaluation.metrics import Samples, Truth, observed_mean, score_values
 from loracast.series import Window
 
 FloatArray = NDArray[np.float64]
@@ -32,7 +32,7 @@ FAN_PERCENTS = (10, 25, 50, 75, 90)
 FAN_WINDOWS = 6
 
 
-def by_step(samples: Mapping[str, FloatArray], truth: FloatArray, names: Sequence[str]) -> pd.DataFrame:
+def by_step(samples: Mapping[str, FloatArray], truth: Truth, names: Sequence[str]) -> pd.DataFrame:
     """MAE of the median and CRPS by step and variable: `forecaster`, `step` (from 1), `variable`, `mae`, `crps`.
 
     samples: [N, S, H, D] by forecaster; truth: [N, H, D]; names: [D]. Each figure is the mean over windows.
@@ -43,7 +43,7 @@ def by_step(samples: Mapping[str, FloatArray], truth: FloatArray, names: Sequenc
     return _table(labels, means)  # of F times [H, D]
 
 
-def coverage(samples: Mapping[str, FloatArray], truth: FloatArray, names: Sequence[str]) -> pd.DataFrame:
+def coverage(samples: Mapping[str, FloatArray], truth: Truth, names: Sequence[str]) -> pd.DataFrame:
     """The share of the truth within central intervals of 5% to 95%: `forecaster`, `variable`, `nominal`, `coverage`.
 
     Samples, truth and names as in `by_step`; forecasters with one path have no interval and are left out. Both ends
@@ -56,7 +56,7 @@ def coverage(samples: Mapping[str, FloatArray], truth: FloatArray, names: Sequen
     return _table({"forecaster": list(samples), "variable": names, "nominal": NOMINAL}, {"coverage": shares})
 
 
-def pit(samples: Mapping[str, FloatArray], truth: FloatArray, names: Sequence[str]) -> pd.DataFrame:
+def pit(samples: Mapping[str, FloatArray], truth: Truth, names: Sequence[str]) -> pd.DataFrame:
     """Histograms of the truth's place among the samples: `forecaster`, `variable`, `bin` (centre), `density` (mean 1).
 
     Samples, truth and names as in `by_step`; forecasters with one path are left out. All values weigh the same.
@@ -102,7 +102,7 @@ def fans(samples: Mapping[str, FloatArray], windows: Sequence[Window]) -> tuple[
     return quantiles, values
 
 
-def _covered(samples: FloatArray, truth: FloatArray) -> FloatArray:
+def _covered(samples: Samples, truth: Truth) -> Annotated[FloatArray, "L N H D"]:
     """Samples [N, S, H, D], truth [N, H, D] -> [L, N, H, D]: 1 within the central interval, 0 outside, else NaN."""
     scored = ~np.isnan(truth) & ~np.isnan(samples).all(axis=1)  # [N, H, D]
     ensembles = np.sort(np.moveaxis(samples, 1, -1)[scored], axis=-1)  # [V, S], ascending, NaN last
@@ -119,7 +119,7 @@ def _covered(samples: FloatArray, truth: FloatArray) -> FloatArray:
     return covered
 
 
-def _places(samples: FloatArray, truth: FloatArray) -> FloatArray:
+def _places(samples: Samples, truth: Truth) -> Annotated[FloatArray, "D B"]:
     """Samples [N, S, H, D], truth [N, H, D] -> [D, B]: the share of the truth in each bin, by its place."""
     count = np.sum(~np.isnan(samples), axis=1)  # [N, H, D], as the next three
     below = np.sum(samples < truth[:, None], axis=1)
@@ -130,13 +130,13 @@ def _places(samples: FloatArray, truth: FloatArray) -> FloatArray:
     return observed_mean(shares.reshape(len(shares), -1, shares.shape[-1]), axis=1)
 
 
-def _errors(samples: FloatArray, truth: FloatArray) -> FloatArray:
+def _errors(samples: Samples, truth: Truth) -> Annotated[FloatArray, "N"]:
     """Samples [N, S, H, D], truth [N, H, D] -> the medians' mean absolute error [N] of each window, over variables."""
     median = percentile(np.moveaxis(samples, 1, 2), 50)  # [N, H, D]
     return observed_mean(observed_mean(np.abs(median - truth), axis=1), axis=1)
 
 
-def _low_to_high(errors: FloatArray) -> NDArray[np.int64]:
+def _low_to_high(errors: Annotated[FloatArray, "N"]) -> Annotated[NDArray[np.int64], "K"]:
     """The middle windows [K] of FAN_WINDOWS equal groups by error [N], of fewer groups if there are fewer windows."""
     ranked = np.argsort(errors)[: np.count_nonzero(~np.isnan(errors))]  # NaN come last
     groups = min(FAN_WINDOWS, len(ranked))

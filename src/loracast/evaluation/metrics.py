@@ -19,7 +19,7 @@ future: a unit that knows the future, for reporting only.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -27,6 +27,9 @@ from numpy.typing import ArrayLike, NDArray
 from loracast.errors import DataError
 
 FloatArray = NDArray[np.float64]
+Samples: TypeAlias = Annotated[FloatArray, "N S H D"]
+Truth: TypeAlias = Annotated[FloatArray, "N H D"]
+ByVariable: TypeAlias = Annotated[FloatArray, "D"]
 
 METRICS = ("mae", "mae_one_path", "mse", "rmse", "smape", "mase", "sql", "crps", "energy", "coverage_50", "coverage_80",
            "coverage_95", "mae_seed_units", "mae_one_path_seed_units", "mse_seed_units", "rmse_seed_units",
@@ -42,11 +45,11 @@ class Scores:
     names: tuple[str, ...]
     series: tuple[str, ...]
     by_series: dict[str, FloatArray]  # each of METRICS: [G, D], NaN where nothing could be scored
-    r2: FloatArray  # [D]
-    wql: FloatArray  # [D]
-    scored_windows: NDArray[np.bool_]  # [N, D]: at least one value was scored
-    valid_share: FloatArray  # [D]
-    n_unscored: NDArray[np.int64]  # [D]
+    r2: ByVariable
+    wql: ByVariable
+    scored_windows: Annotated[NDArray[np.bool_], "N D"]  # at least one value was scored
+    valid_share: ByVariable
+    n_unscored: Annotated[NDArray[np.int64], "D"]
 
     def row(self) -> dict[str, Any]:
         """One flat row, ready for JSON; what is not defined is None.
@@ -192,8 +195,8 @@ def observed_mean(values: FloatArray, axis: int) -> FloatArray:
 
 
 def score_values(
-    samples: FloatArray, truth: FloatArray, point: Literal["median", "mean"] = "median"
-) -> tuple[FloatArray, dict[str, FloatArray]]:
+    samples: Samples, truth: Truth, point: Literal["median", "mean"] = "median"
+) -> tuple[Truth, dict[str, FloatArray]]:
     """Point error of each value, and what `score` takes the means of, all [N, H, D]; NaN where it is not scored.
 
     Arguments as of `score`, which are not checked here.
@@ -235,7 +238,7 @@ def score_values(
     return placed(error), {metric: placed(value) for metric, value in metrics.items()}
 
 
-def _energy(samples: FloatArray, truth: FloatArray) -> FloatArray:
+def _energy(samples: Samples, truth: Truth) -> Annotated[FloatArray, "N D"]:
     """Samples [N, S, H, D], truth [N, H, D] -> the energy scores [N, D] of whole paths; NaN where there is none."""
     from scoringrules import es_ensemble
 
@@ -249,7 +252,7 @@ def _energy(samples: FloatArray, truth: FloatArray) -> FloatArray:
     return energy
 
 
-def _pooled_r2(error: FloatArray, truth: FloatArray, scored: NDArray[np.bool_]) -> FloatArray:
+def _pooled_r2(error: Truth, truth: Truth, scored: Annotated[NDArray[np.bool_], "N H D"]) -> ByVariable:
     """1 - SSE / SST of the scored values by variable: three arrays [N, H, D] -> [D]; NaN for a constant truth."""
     r2 = np.full(truth.shape[-1], np.nan)
     for variable in range(len(r2)):
@@ -262,14 +265,16 @@ def _pooled_r2(error: FloatArray, truth: FloatArray, scored: NDArray[np.bool_]) 
     return r2
 
 
-def _pooled_wql(loss: FloatArray, truth: FloatArray) -> FloatArray:
+def _pooled_wql(loss: Truth, truth: Truth) -> ByVariable:
     """Quantile losses and truth [N, H, D] -> the sum of the losses over that of |truth| where scored, [D]."""
     size = np.where(np.isnan(loss), np.nan, np.abs(truth))
     total = np.nansum(size, axis=(0, 1))  # [D]
     return np.divide(np.nansum(loss, axis=(0, 1)), total, out=np.full(total.shape, np.nan), where=total > 0)
 
 
-def seasonal_scale(contexts: Sequence[FloatArray], seasons: Sequence[int]) -> FloatArray:
+def seasonal_scale(
+    contexts: Sequence[Annotated[FloatArray, "_ D"]], seasons: Sequence[int]
+) -> Annotated[FloatArray, "N D"]:
     """The scale [N, D] of MASE: the mean of |x[t] - x[t - season]| over each context [C, D], missing values left out.
 
     NaN where nothing is left, and where a context is no longer than its season.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Annotated, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,19 +44,22 @@ COMPUTE = {"+": np.add, "-": np.subtract, "*": np.multiply, "/": np.divide}
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
+OfPaths: TypeAlias = Annotated[Bools, "N S"]
+OfSteps: TypeAlias = Annotated[Bools, "N S H"]
+Inside: TypeAlias = Annotated[Bools, "N H"]
 
 
 @dataclass(frozen=True, eq=False)
 class Paths:
     """Sample paths [N, S, H, D], and of each series its id, its future times [H] and its calendar."""
 
-    samples: Floats
+    samples: Annotated[Floats, "N S H D"]
     ids: tuple[str, ...]
     times: tuple[NDArray[Any] | None, ...]
     calendars: tuple[Calendar | None, ...]
 
     @cached_property
-    def whole(self) -> Bools:
+    def whole(self) -> OfPaths:
         """Which paths [N, S] have all their values; the others count neither way."""
         return np.asarray(~np.isnan(self.samples).any(axis=(2, 3)))
 
@@ -76,10 +79,10 @@ class Judged:
     values: [N, S] an extreme; None for other events.
     """
 
-    happened: Bools
-    by_step: Bools
-    steps: Floats
-    values: Floats | None
+    happened: OfPaths
+    by_step: OfSteps
+    steps: Annotated[Floats, "N S"]
+    values: Annotated[Floats, "N S"] | None
 
 
 def judge(event: Event, paths: Paths) -> Judged:
@@ -103,7 +106,7 @@ def judge(event: Event, paths: Paths) -> Judged:
     return Judged(happened, by_step, steps, None)
 
 
-def _by_steps(condition: Condition, paths: Paths) -> Bools:
+def _by_steps(condition: Condition, paths: Paths) -> OfSteps:
     """A condition at each step [N, S, H]; one of a whole path holds from the step on at which it is decided."""
     if isinstance(condition, Comparison):
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -131,7 +134,7 @@ def _last(inside: Bools) -> Bools:
     return inside & (np.cumsum(inside, -1) == inside.sum(-1, keepdims=True))
 
 
-def _quantity(quantity: Quantity, paths: Paths) -> Floats:
+def _quantity(quantity: Quantity, paths: Paths) -> Annotated[Floats, "N S H"]:
     if isinstance(quantity, Number):
         return np.full(paths.samples.shape[:3], quantity.value)
     if isinstance(quantity, Variable):
@@ -139,7 +142,7 @@ def _quantity(quantity: Quantity, paths: Paths) -> Floats:
     return COMPUTE[quantity.operator](_quantity(quantity.left, paths), _quantity(quantity.right, paths))
 
 
-def _looked_at(condition: Condition, paths: Paths) -> Bools:
+def _looked_at(condition: Condition, paths: Paths) -> Inside:
     """The steps [N, H] that a condition looks at."""
     if isinstance(condition, Window | Always):
         return steps_of(condition.span, paths)
@@ -150,7 +153,7 @@ def _looked_at(condition: Condition, paths: Paths) -> Bools:
     return np.ones((len(paths.ids), paths.samples.shape[2]), bool)
 
 
-def steps_of(span: Span, paths: Paths) -> Bools:
+def steps_of(span: Span, paths: Paths) -> Inside:
     """The steps [N, H] of a span. ConfigError where a series has none of them, or the span goes beyond its forecast."""
     horizon = paths.samples.shape[2]
     inside = np.ones((len(paths.ids), horizon), bool)

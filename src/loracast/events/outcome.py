@@ -30,17 +30,27 @@ class Outcome:
     """An event in one series.
 
     Attributes:
-        id, event: the series, and the text of the event.
+        id: the series.
+        event: the text of the event.
         kind: "chance", "first time" or "extreme".
         paths: sample paths that count, those with all their values.
-        probability: the share of them on which it happens, or on which an extreme has a value; low, high: Wilson's 90%
-            interval of the probability, by their number alone. NaN where no path counts.
+        probability: the share of them on which it happens, or on which an extreme has a value. NaN where no path
+            counts.
+        low: where Wilson's 90% interval of the probability begins, by the number of paths alone.
+        high: where it ends.
         never: 1 - probability for a first time; None for others.
         steps: 10, 50 and 90% quantiles of the step, from 1, of a first time or an extreme; infinite is never.
         times: the same as times, None for never and where the series has none.
         values: 10, 50 and 90% quantiles of an extreme; None for others.
         sentence: all of it in words.
         by_step: [H] the probability that it has happened by each step; not in tables.
+
+    Examples:
+        >>> forecaster = loracast.Forecaster.from_pretrained("bundled")
+        >>> forecast = forecaster.predict(loracast.lynx_hare(), 3, sample=loracast.SampleConfig(5))
+        >>> (outcome,) = forecast.events(["when lynx > 0"])
+        >>> outcome.kind, outcome.paths, outcome.probability, outcome.times
+        ('first time', 5, 1.0, ('1936', '1936', '1936'))
     """
 
     id: str

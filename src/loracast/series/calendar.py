@@ -13,7 +13,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, tzinfo
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Unit = Literal["number", "month", "day", "business day", "second"]
+Times: TypeAlias = Annotated[NDArray[Any], "T"]
 
 WHILE = r"(\d+)\s+(second|minute|hour|day|week|month|quarter|year)s?"
 NEAR = 0.25  # share of a step by which a number may miss the time that it means
@@ -46,12 +47,19 @@ LARGER = (("month", 12), ("day", 7), ("second", 3600), ("second", 60))  # units 
 class Calendar:
     """Every `count` units of time, from a series' own first time on.
 
-    unit: what is counted; "number" where times are numbers.
-    count: how many of them a step takes; a whole number unless the unit is "number" or "second".
-    day: for months, the day of the month, `LAST` for its last; a month that is too short takes its last.
-    zone: name of the time zone whose clock counts months and days; None where times have no zone.
+    Attributes:
+        unit: what is counted; "number" where times are numbers.
+        count: how many of them a step takes; a whole number unless the unit is "number" or "second".
+        day: for months, the day of the month, 31 for its last; a month that is too short takes its last.
+        zone: name of the time zone whose clock counts months and days; None where times have no zone.
 
-    Example: ``Calendar("month", 3, day=1).describe()`` is "quarterly".
+    Examples:
+        >>> quarters = loracast.Calendar("month", 3, day=1)
+        >>> quarters.describe(), quarters.season
+        ('quarterly', 4)
+        >>> import numpy as np
+        >>> quarters.texts(quarters.after(np.datetime64("2020-01-01"), 2))
+        ['2020-04', '2020-07']
     """
 
     unit: Unit
@@ -87,7 +95,7 @@ class Calendar:
         name = NAMED[unit, size if unit in ("month", "day", "second") else 1][1]
         return f"{total / size:g} {name}{'s' * (total != size)}"
 
-    def times(self, origin: NDArray[Any], positions: NDArray[np.int64]) -> NDArray[Any]:
+    def times(self, origin: NDArray[Any], positions: Annotated[NDArray[np.int64], "T"]) -> Times:
         """The times [T] that lie `positions` [T] steps after `origin` (one time, or one for each position)."""
         if self.unit == "number":
             return origin + positions * self.count
@@ -105,11 +113,11 @@ class Calendar:
             date = np.busday_offset(date, steps, roll="forward")
         return to_utc(date.astype("datetime64[ns]") + clock, self.zone)
 
-    def after(self, last: Any, count: int) -> NDArray[Any]:
+    def after(self, last: Any, count: int) -> Times:
         """The `count` times [count] that follow the time `last`."""
         return self.times(np.asarray(last), np.arange(1, count + 1))
 
-    def index(self, time: NDArray[Any]) -> pd.Index:
+    def index(self, time: Times) -> pd.Index:
         """Times [T] as pandas holds them: whole numbers as integers, dates in the time zone."""
         import pandas as pd
 
@@ -119,7 +127,7 @@ class Calendar:
         dates = pd.DatetimeIndex(time)
         return dates if self.zone is None else dates.tz_localize("UTC").tz_convert(read_zone(self.zone))
 
-    def texts(self, time: NDArray[Any]) -> list[str]:
+    def texts(self, time: Times) -> list[str]:
         """Times [T] as short text: as many digits of a number, or as much of a date, as tell them apart."""
         index = self.index(time)
         if self.unit == "number":
@@ -154,7 +162,7 @@ def read_zone(name: str) -> tzinfo:
         raise ConfigError([f"there is no time zone {name!r}; give one such as Europe/Berlin, UTC or +01:00"]) from error
 
 
-def to_local(time: NDArray[Any], zone: str | None) -> NDArray[Any]:
+def to_local(time: Times, zone: str | None) -> Times:
     """Times [T] in UTC as a clock in the zone shows them; unchanged without a zone."""
     if zone is None or zone == "UTC":
         return time.astype("datetime64[ns]", copy=False)
@@ -174,7 +182,7 @@ def to_utc(local: NDArray[Any], zone: str | None) -> NDArray[Any]:
     return aware.tz_convert("UTC").tz_localize(None).to_numpy()
 
 
-def moment_steps(times: NDArray[Any] | None, calendar: Calendar | None, text: str) -> tuple[int, int]:
+def moment_steps(times: Times | None, calendar: Calendar | None, text: str) -> tuple[int, int]:
     """The first and the last step, counted from 0, of a forecast that a text means.
 
     The text is "step 5", a time such as "2027", "2027-05", "2027Q2" or "2027-W08", which means all steps in it, or a

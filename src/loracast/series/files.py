@@ -26,10 +26,22 @@ from loracast.series.types import Series, check_labels
 def read_series(path: str | Path, columns: Columns = BY_CONVENTION, names: Sequence[str] | None = None) -> list[Series]:
     """The series of a file; see `read`, which also tells what was understood of it.
 
+    Args:
+        path: an .h5/.hdf5, text (.csv, .tsv, .txt, .dat, also .gz), .xlsx or .parquet file.
+        columns: what the columns of a table are for; found by their names and contents unless given.
+        names: new names of the variables, in their order.
+
+    Raises:
+        DataError: for what cannot be read, naming the file and, for a cell, its row and column.
+
     Warns:
         UserWarning: for what was done to a table, such as a column that was left out.
 
-    Example: ``read_series("counts.csv", Columns(time="survey", targets=("wolves", "moose")))``
+    Examples:
+        >>> from pathlib import Path
+        >>> _ = Path("counts.csv").write_text("survey,wolves,moose\\n1959,20,538\\n1960,22,564\\n1961,22,572\\n")
+        >>> loracast.read_series("counts.csv", loracast.Columns(time="survey", targets=("wolves", "moose")))
+        [Series('counts', 3 steps × wolves, moose, 1959 to 1961)]
     """
     reading = read(path, columns, names)
     reading_warnings(reading)
@@ -75,8 +87,16 @@ def write_series(series: Sequence[Series], path: str | Path) -> None:
 
     In a table, a number such as -999 where no other is below zero would be read back as missing, with a notice.
 
-    A table is wide for one series called by the file's stem, and long otherwise. Raises DataError for series that do
-    not fit into one file of that format, or a place that cannot be written; then there is no file, or the old one.
+    A table is wide for one series called by the file's stem, and long otherwise.
+
+    Raises:
+        DataError: for series that do not fit into one file of that format, or a place that cannot be written; then
+            there is no file, or the old one.
+
+    Examples:
+        >>> loracast.write_series(loracast.simulate("predator-prey", n=3), "three.h5")
+        >>> len(loracast.read_series("three.h5"))
+        3
     """
     write = _format(Path(path), writing=True).write
     assert write is not None  # of the formats that can be written

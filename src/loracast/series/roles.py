@@ -24,18 +24,26 @@ Aggregate = Literal["mean", "sum", "last", "median", "min", "max"]
 class Columns:
     """Which columns of a table are what, and how its rows become steps.
 
-    time: the column of times; found by its name or its content unless given.
-    id: the columns that tell series apart; found by their names unless given.
-    targets: the variables to forecast; all that are left and hold numbers unless given.
-    known: variables that are known for the future, too.
-    past: variables that are read and not forecast.
-    every: the spacing to bring the times to, such as "1D" or, for numbers, "0.5".
-    aggregate: what becomes of several rows in one step of that spacing; they are refused unless given.
-    duplicates: "refuse" two rows of one series and time, or take their "mean".
-    dates: the order of day and month in dates such as 01/02/2020, where the dates do not tell.
-    zone: the time zone of the times, such as Europe/Berlin, where they do not tell.
-    missing: further texts or numbers that mean "missing", such as -1.
-    sheet: the sheet of an Excel file; the first that holds a table unless given.
+    Attributes:
+        time: the column of times; found by its name or its content unless given.
+        id: the columns that tell series apart; found by their names unless given.
+        targets: the variables to forecast; all that are left and hold numbers unless given.
+        known: variables that are known for the future, too.
+        past: variables that are read and not forecast.
+        every: the spacing to bring the times to, such as "1D" or, for numbers, "0.5".
+        aggregate: what becomes of several rows in one step of that spacing; they are refused unless given.
+        duplicates: "refuse" two rows of one series and time, or take their "mean".
+        dates: the order of day and month in dates such as 01/02/2020, where the dates do not tell.
+        zone: the time zone of the times, such as Europe/Berlin, where they do not tell.
+        missing: further texts or numbers that mean "missing", such as -1.
+        sheet: the sheet of an Excel file; the first that holds a table unless given.
+
+    Raises:
+        ConfigError: for a column that is named twice, and for `aggregate` without `every`.
+
+    Examples:
+        >>> loracast.Columns(time="survey", id="site", targets=("wolves", "moose"), missing="-1").id
+        ('site',)
     """
 
     time: str | None = None

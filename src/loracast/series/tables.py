@@ -150,7 +150,14 @@ def series_from_frame(frame: pd.DataFrame, columns: Columns = BY_CONVENTION) -> 
     Warns:
         UserWarning: for what was done to the table, such as a column that was left out.
 
-    Example: ``series_from_frame(frame, Columns(time="month", targets=("hare", "lynx")))``
+    Raises:
+        DataError: for what cannot be read, naming row and column.
+
+    Examples:
+        >>> import pandas as pd
+        >>> frame = pd.DataFrame({"month": ["2020-01", "2020-02", "2020-03"], "hare": [3, 5, 4], "lynx": [1, 1, 2]})
+        >>> loracast.series_from_frame(frame, loracast.Columns(time="month", targets=("hare", "lynx")))
+        [Series('0', 3 steps × hare, lynx, 2020-01 to 2020-03)]
     """
     reading = read_frame(frame, columns)
     reading_warnings(reading)

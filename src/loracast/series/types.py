@@ -7,7 +7,7 @@ import warnings
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,16 +21,22 @@ from loracast.series.grid import infer_calendar
 class Series:
     """One multivariate series. Its arrays are read-only; a one-dimensional `values` is one variable.
 
-    values: [T, D] float64, NaN where missing, never infinite.
-    names: the D variables; each different, printable, without spaces around it (so is `id`).
-    time: [T] evenly spaced, float64 or datetime64[ns] (in UTC where the calendar has a time zone), or None.
-    known: the variables that are known for the future, too, such as a temperature that is planned; they come first.
-    past: the variables that are read and not forecast; they come next. All others are the targets of a forecast.
-    calendar: the grid on which `time` lies; found from `time` unless given, None where there are fewer than two times.
+    Attributes:
+        values: [T, D] float64, NaN where missing, never infinite.
+        names: the D variables; each different, printable, without spaces around it (so is `id`).
+        id: tells series apart.
+        time: [T] evenly spaced, float64 or datetime64[ns] (in UTC where the calendar has a time zone), or None.
+        known: the variables that are known for the future, too, such as a temperature that is planned; they come first.
+        past: the variables that are read and not forecast; they come next. All others are the targets of a forecast.
+        calendar: the grid on which `time` lies; found from `time` unless given, None where there are fewer than two
+            times.
 
-    Raises DataError when any of this does not hold.
+    Raises:
+        DataError: when any of this does not hold.
 
-    Example: ``Series([[30.0, 4.0], [47.2, 6.1]], ("hare", "lynx"), "Canada", time=[1900, 1901])``
+    Examples:
+        >>> loracast.Series([[30.0, 4.0], [47.2, 6.1]], ("hare", "lynx"), "Canada", time=[1900, 1901])
+        Series('Canada', 2 steps × hare, lynx, 1900 to 1901)
     """
 
     values: NDArray[np.float64]  # [T, D]
@@ -112,12 +118,12 @@ class Series:
 
     @property
     def steps(self) -> int:
-        """T."""
+        """How many steps there are: T."""
         return self.values.shape[0]
 
     @property
     def variables(self) -> int:
-        """D."""
+        """How many variables there are: D."""
         return self.values.shape[1]
 
     @property
@@ -145,7 +151,16 @@ class Series:
 
 @dataclass(frozen=True, eq=False)
 class Window:
-    """`context` steps of a series from `start` on, and the `horizon` steps that follow them."""
+    """`context` steps of a series from `start` on, and the `horizon` steps that follow them.
+
+    Raises:
+        DataError: where the series does not have them all.
+
+    Examples:
+        >>> window = loracast.Window(loracast.lynx_hare(), start=0, context=40, horizon=10)
+        >>> window.context_values.shape, window.future_values.shape
+        ((40, 2), (10, 2))
+    """
 
     series: Series
     start: int
@@ -170,8 +185,8 @@ class Window:
         return f"{self.series.id}@{self.start}"
 
     @property
-    def values(self) -> NDArray[np.float64]:
-        return self.series.values[self.start : self.start + self.context + self.horizon]  # [C + H, D]
+    def values(self) -> Annotated[NDArray[np.float64], "{self.context+self.horizon} D"]:
+        return self.series.values[self.start : self.start + self.context + self.horizon]
 
     @property
     def context_series(self) -> Series:
@@ -183,14 +198,14 @@ class Window:
         return self.series.slice(middle, middle + self.horizon)
 
     @property
-    def context_values(self) -> NDArray[np.float64]:
+    def context_values(self) -> Annotated[NDArray[np.float64], "{self.context} D"]:
         middle = self.start + self.context
-        return self.series.values[self.start : middle]  # [C, D]
+        return self.series.values[self.start : middle]
 
     @property
-    def future_values(self) -> NDArray[np.float64]:
+    def future_values(self) -> Annotated[NDArray[np.float64], "{self.horizon} D"]:
         middle = self.start + self.context
-        return self.series.values[middle : middle + self.horizon]  # [H, D]
+        return self.series.values[middle : middle + self.horizon]
 
 
 def long_enough(series: Sequence[Series], steps: int, what: str) -> tuple[list[Series], str | None]:
@@ -227,7 +242,13 @@ def leave_out_short(series: Sequence[Series], steps: int) -> list[Series]:
 def windows(series: Sequence[Series], context: int, horizon: int, *, stride: int | None = None) -> list[Window]:
     """Every whole window of each series at starts 0, stride, 2·stride, …; `stride` is `horizon` unless given.
 
-    ConfigError for a length below 1; DataError for a series that is shorter than context + horizon.
+    Raises:
+        ConfigError: for a length below 1.
+        DataError: for a series that is shorter than context + horizon.
+
+    Examples:
+        >>> [window.start for window in loracast.windows([loracast.lynx_hare()], context=40, horizon=20)]
+        [0, 20]
     """
     stride = horizon if stride is None else stride
     lengths = {"context": context, "horizon": horizon, "stride": stride}
@@ -245,7 +266,7 @@ def windows(series: Sequence[Series], context: int, horizon: int, *, stride: int
     ]
 
 
-def _calendar(time: NDArray[Any], name: str) -> Calendar | None:
+def _calendar(time: Annotated[NDArray[Any], "T"], name: str) -> Calendar | None:
     """The calendar of times [T]; a DataError where they are uneven or some are absent."""
     if len(time) < 2:
         return None
@@ -297,7 +318,7 @@ def check_labels(labels: Sequence[str], what: str) -> None:
         raise DataError(f"{what} '{repeated[0]}' appears more than once; rename one")
 
 
-def check_time(time: NDArray[Any], rows: Sequence[int], where: str) -> None:
+def check_time(time: Annotated[NDArray[Any], "T"], rows: Sequence[int], where: str) -> None:
     """DataError unless `time` [T] is finite and strictly increasing; `rows` [T] are the row numbers to report."""
     if not np.isfinite(time).all():  # NaT counts as not finite
         row = rows[int(np.argmin(np.isfinite(time)))]
