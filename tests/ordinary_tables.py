@@ -435,6 +435,61 @@ TABLES: list[Ordinary] = [
         refused="stands on its side",
     ),
     Ordinary("old-excel.xls", text("binary"), refused="save the sheet as .xlsx"),
+    Ordinary(
+        "r-quoted.txt",
+        text(
+            '"year" "hare" "lynx"\n'
+            + "".join(f'"{n}" {y} {a} {b}\n' for n, (y, a, b) in enumerate(zip(YEARS, HARE, LYNX), 1))
+        ),
+        says=("row numbers left out",),
+        **YEARLY,
+    ),
+    Ordinary(
+        "r-quoted-sites.txt",
+        text('"site" "year" "hare" "lynx"\n' + "".join(f'"S A" {y}  {a} {b}\n' for y, a, b in zip(YEARS, HARE, LYNX))),
+        ids=("S A",),
+        **YEARLY,
+    ),
+    Ordinary(
+        "two-digit-years.csv",
+        text(lines(dates("MS", "1959-01-01", form="%b-%y"), header="Month,hare,lynx")),
+        says=("two-digit years such as that of Jan-59 read as 1937 to 2036",),
+        first="1959-01",
+        last="1960-12",
+        spacing="monthly",
+    ),
+    Ordinary(
+        "week-slash-year.csv",
+        text(lines([f"{n + 10}/2020" for n in range(STEPS)], header="week,hare,lynx")),
+        first="2020-03-02",
+        last="2020-08-10",
+        spacing="weekly",
+    ),
+    Ordinary(
+        "some-percent.csv",
+        text(lines(YEARS, header="year,hare,lynx").replace(f",{HARE[3]},", f",{HARE[3]}%,")),
+        says=("some cells of column 'hare' have a sign such as '%'",),
+        **YEARLY,
+    ),
+    Ordinary(
+        "tidy-alternating.csv",
+        text(
+            "date,variable,value,unit\n"
+            + "".join(f"{d},{'PN'[n % 2]},{a},{'mg'[n % 2]}\n" for n, (d, a) in enumerate(zip(dates("D"), HARE)))
+        ),
+        names=("value",),
+        ids=("P", "N"),
+        values=HARE[::2, None],
+        says=("column 'unit' left out",),
+        first="2019-01-01",
+        last="2019-01-24",
+        spacing="every 2 days",
+    ),
+    Ordinary(
+        "dates-across.csv",
+        text(f"site,{','.join(dates('D'))}\nA,{','.join(map(str, HARE))}\nB,{','.join(map(str, LYNX))}\n"),
+        refused="stands on its side, with times as columns (2019-01-01",
+    ),
     # Refused, since a reading would be a guess.
     Ordinary(
         "bare-decimal-commas.csv",

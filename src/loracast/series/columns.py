@@ -130,8 +130,22 @@ class Table:
                 self.notices.append(
                     f"{suspect:g} in column '{name}' is far from all else; if it means missing: --missing {suspect:g}"
                 )
+            if (sign := self._signed_in_part(name)) is not None:
+                self.notices.append(
+                    f"some cells of column '{name}' have a sign such as {sign!r} and others none: all are read as they "
+                    "stand; write all of them in one unit"
+                )
             columns.append(numbers)
         return np.column_stack(columns)
+
+    def _signed_in_part(self, name: str) -> str | None:
+        """A sign of percent or currency that some numbers of a column have and others have not, or have another."""
+        cells = self.columns[name]
+        if isinstance(cells, np.ndarray) or not pc.any(pc.match_substring_regex(cells, "[$€£¥%]")).as_py():
+            return None
+        present = cells.filter(pa.array(~np.isnan(self.parsed(name)[0]))).unique().to_pylist()
+        signs = {"".join(re.findall("[$€£¥%]", text)) for text in present}
+        return next(iter(sorted(signs - {""}))) if len(signs) > 1 else None
 
     def parsed(self, name: str) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
         if name not in self._numbers:

@@ -68,6 +68,12 @@ def parse_dates(texts: Sequence[str]) -> tuple[Dates, NDArray[np.bool_], str | N
     return dates, strange, zone
 
 
+def has_short_years(texts: Sequence[str]) -> bool:
+    """Whether some of the texts [U] are dates that write years in two digits."""
+    found = (DIGITS.fullmatch(text) or NAMED.fullmatch(text) for text in texts)
+    return any(match is not None and len(match["y"]) == 2 for match in found)
+
+
 def parse_ordered(texts: Sequence[str], order: Order) -> Dates | None:
     """Texts [U] such as 31/01/2020 or 1.2.98 14:30 in that order of day and month; None where any is something else."""
     dates = []
@@ -164,8 +170,8 @@ def _clock(text: str | None) -> str:
 
 
 def _year(text: str) -> str:
-    """Four digits of a year; two digits are those from 1970 to 2069."""
-    return text if len(text) == 4 else f"{19 if int(text) >= 70 else 20}{text}"
+    """Four digits of a year; two digits are those from 1937 to 2036."""
+    return text if len(text) == 4 else f"{19 if int(text) >= 37 else 20}{text}"
 
 
 def _week(year: int, week: int, day: int) -> str:

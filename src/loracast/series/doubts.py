@@ -33,10 +33,11 @@ def doubts(
         starts: [R], where a new series begins.
         chosen: whether the user has named the variables, so that none of them is there by chance.
     """
-    notices = _total_row(values, rows, starts)
-    if not notices:
-        notices = [notice for name, column in zip(names, values.T) if (notice := _far(name, column, rows))]
-    return notices if chosen else notices + _doubtful_columns(values, names)
+    with np.errstate(over="ignore"):  # sums of the largest numbers there are
+        notices = _total_row(values, rows, starts)
+        if not notices:
+            notices = [notice for name, column in zip(names, values.T) if (notice := _far(name, column, rows))]
+        return notices if chosen else notices + _doubtful_columns(values, names)
 
 
 def _far(name: str, column: Floats, rows: Sequence[int]) -> str | None:
@@ -57,7 +58,7 @@ def _total_row(values: Floats, rows: Sequence[int], starts: NDArray[np.bool_]) -
     if len(values) < 5 or starts[1:].any():
         return []
     above = np.nansum(values[:-1], 0)
-    if np.any(above == 0) or not np.allclose(values[-1], above, rtol=ROUNDED, atol=0):
+    if np.any(above == 0) or not np.isfinite(above).all() or not np.allclose(values[-1], above, rtol=ROUNDED, atol=0):
         return []
     return [f"row {rows[-1]} holds the sums of all rows before it; take it out if it is a row of totals"]
 

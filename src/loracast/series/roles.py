@@ -5,6 +5,7 @@ Shapes: R rows of a table.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -74,6 +75,10 @@ class Columns:
 
 
 BY_CONVENTION = Columns()
+TIME_AS_NAME = re.compile(  # names of columns that are times, in tables that stand on their side
+    r"\d{4}-\d{1,2}(-\d{1,2})?|\d{1,2}[/.-]\d{1,2}[/.-]\d{2,4}|[A-Za-z]{3,9}[ '-]\d{2,4}|(1[5-9]|20)\d{2} ?[QW]\d{1,2}"
+    r"|[XxYy](1[5-9]|20)\d{2}|(1[5-9]|20)\d{2} \[YR\d{4}\]|(?:[Ww]eek|[Mm]onth|[Dd]ay|[Yy]ear) ?\d{1,4}"
+)
 
 
 @dataclass
@@ -140,6 +145,12 @@ def _refuse_sideways(table: Table) -> None:
             f"{table.source}: the table has a column a month ({months[0]}, {months[1]}, …); turn it, so that each row "
             "is a month and each column a variable, or name the variables with --columns"
         )
+    dated = [name for name in table.names if TIME_AS_NAME.fullmatch(name)]
+    if len(dated) >= 4 and len(dated) >= len(table.names) - 5:
+        raise DataError(
+            f"{table.source}: the table stands on its side, with times as columns ({dated[0]}, {dated[1]}, …); turn "
+            "it, so that each row is a time and each column a variable, or name the variables with --columns"
+        )
     named = [table.style.parse(name) for name in table.names]
     numbers = [number for number in named if number is not None]
     if len(numbers) >= 4 and len(numbers) >= len(named) - 4 and np.all(np.diff(numbers) > 0):
@@ -179,9 +190,9 @@ def _find_ids(table: Table, free: Sequence[str], roles: Roles) -> tuple[str, ...
     if len(found) > 1:  # a column whose values say nothing beyond those of the others is not needed
         sizes = {name: len(table.groups([name])[1]) for name in found}
         kept = [name for name in found if sizes[name] > 1] or found[:1]
-        for name in sorted(kept, key=lambda one: sizes[one]):
+        for name in sorted(kept, key=lambda one: (words.plain(one) not in ("unit", "units"), sizes[one])):
             others = [one for one in kept if one != name]
-            if others and table.groups(others)[1] == table.groups(kept)[1]:
+            if others and len(table.groups(others)[1]) == len(table.groups(kept)[1]):
                 kept = others
                 roles.notices.append(f"column '{name}' left out: {' and '.join(others)} tell the series apart")
         for name in found:

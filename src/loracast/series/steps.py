@@ -55,6 +55,11 @@ def build_series(table: Table, roles: Roles, columns: Columns) -> tuple[list[Ser
         )
     check_labels(labels, f"{table.source}: series id")
     series, filled = _series(table, roles, columns, values, codes, labels)
+    if len(series) > 1 and not columns.targets and all(one.steps == 1 for one in series):
+        table.notices.append(
+            "every series has a single step: if columns are times, turn the table; if the rows are one series, name "
+            "another column with --id"
+        )
     if not columns.targets and np.isnan(values).any() and (told := uneven_ends(series)):
         table.notices.append(told)
     return series, filled

@@ -174,7 +174,7 @@ def _is_row(line: str) -> bool:
 
 def _split(lines: list[str], delimiter: str) -> list[list[str]]:
     if delimiter == " ":
-        return [line.split() for line in lines]
+        lines = [line.strip() for line in lines]  # spaces that follow each other are one sign
     return list(csv.reader(lines, delimiter=delimiter, skipinitialspace=True))
 
 
@@ -288,8 +288,7 @@ def _records(text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
         if not _is_row(line):
             continue
         if delimiter == " ":
-            yield number, line.split()
-            continue
+            line = line.strip()
 
         def following(first: str = line) -> Iterator[str]:
             yield first

@@ -20,6 +20,7 @@ from loracast.series.columns import Table
 from loracast.series.dates import (
     Order,
     compact,
+    has_short_years,
     orders_of,
     parse_dates,
     parse_ordered,
@@ -110,6 +111,10 @@ def _time(table: Table, name: str) -> tuple[NDArray[Any], str | None]:
     encoded = cells.dictionary_encode()
     codes = encoded.indices.to_numpy(zero_copy_only=False)
     texts: list[str] = encoded.dictionary.to_pylist()
+    if {*plain(name).split(" ")} & {*WEEK}:
+        texts = [re.sub(r"^(\d{1,2})[/.-](\d{4})$", r"\2-W\1", text) for text in texts]
+    if has_short_years(texts):
+        table.notices.append(f"two-digit years such as that of {texts[0]} read as 1937 to 2036")
     if (seasons := seasons_of(texts)) is not None:
         table.notices.append(f"seasons such as {texts[0]} read as the years in which they begin")
         return seasons[codes], None

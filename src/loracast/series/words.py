@@ -62,6 +62,7 @@ ANY_TIME = {*YEAR, *MONTH, *QUARTER, *WEEK, *DAY, *HOUR, *DATE, *TIME}
 
 ID = {
     *("id", "ids", "series", "series id", "unique id", "item id", "item", "key", "code"),
+    *("variable", "parameter", "metric", "indicator", "indicator name", "measure", "analyte"),
     *("site", "sites", "site id", "plot", "plot id", "station", "station id", "unit", "unit id", "location", "loc"),
     *("region", "area", "zone", "lake", "river", "island", "country", "state", "county", "city", "store", "sensor"),
     *("species", "species name", "taxon", "population", "pop id", "main id", "strain", "colony", "tank", "microcosm"),
@@ -194,7 +195,7 @@ def is_id(name: str) -> bool:
 
 def is_key(name: str) -> bool:
     """Whether a column's name says that its numbers are names, and count nothing."""
-    return plain(name).split(" ")[-1] in {"id", "ids", "code", "key", "series"}
+    return plain(name).split(" ")[-1] in {"id", "ids", "code", "key", "series", "no", "objectid", "fid", "record"}
 
 
 def is_row_number(name: str) -> bool:
