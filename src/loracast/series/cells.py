@@ -160,8 +160,10 @@ def missing_codes(numbers: NDArray[np.float64]) -> list[float]:
 def suspected_code(numbers: NDArray[np.float64]) -> float | None:
     """A number such as 9999 that is ten times as large as all others and may stand for a missing one."""
     for code in (999.0, 9999.0, 99999.0, -999.0, -9999.0, -99999.0, -99.0, -99.9, -99.99):
+        if not np.any(numbers == code):
+            continue
         others = np.abs(numbers[(numbers != code) & ~np.isnan(numbers)])
-        if np.any(numbers == code) and len(others) and others.max() < abs(code) / (10 if abs(code) > 100 else 3):
+        if len(others) and others.max() < abs(code) / (10 if abs(code) > 100 else 3):
             return code
     return None
 

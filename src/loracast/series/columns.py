@@ -15,7 +15,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from loracast.errors import DataError
-from loracast.series.cells import NumberStyle, missing_codes, parse_numbers, pc, suspected_code
+from loracast.series.cells import NumberStyle, missing_codes, parse_numbers, pc
 from loracast.series.dates import Order
 from loracast.series.text import Cells
 
@@ -126,10 +126,6 @@ class Table:
                 shown = ", ".join(f"{code:g}" for code in codes)
                 self.notices.append(f"{shown} in column '{name}' read as missing ({count} cell{'s' * (count > 1)})")
                 numbers = np.where(np.isin(numbers, codes), np.nan, numbers)
-            if (suspect := suspected_code(numbers)) is not None:
-                self.notices.append(
-                    f"{suspect:g} in column '{name}' is far from all else; if it means missing: --missing {suspect:g}"
-                )
             if (sign := self._signed_in_part(name)) is not None:
                 self.notices.append(
                     f"some cells of column '{name}' have a sign such as {sign!r} and others none: all are read as they "

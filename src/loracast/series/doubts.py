@@ -5,7 +5,7 @@ Shapes: R rows sorted by series and time, D variables.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,44 +23,51 @@ ROUNDED = 2e-3  # the same for a row of totals, whose addends were rounded
 
 
 def doubts(
-    values: Floats, names: Sequence[str], rows: Sequence[int], starts: NDArray[np.bool_], chosen: bool
+    values: Floats, names: Sequence[str], row: Callable[[int], int], starts: NDArray[np.bool_], chosen: bool
 ) -> list[str]:
     """Notices of what looks mistaken in values [R, D].
 
     Args:
         names: [D] of the variables.
-        rows: [R], what each row is called in messages.
+        row: what a row, counted from 0, is called in messages.
         starts: [R], where a new series begins.
         chosen: whether the user has named the variables, so that none of them is there by chance.
     """
+    suspects = {name: code for name, column in zip(names, values.T) if (code := suspected_code(column)) is not None}
+    notices = [
+        f"{code:g} in column '{name}' is far from all else; if it means missing: --missing {code:g}"
+        for name, code in suspects.items()
+    ]
     with np.errstate(over="ignore"):  # sums of the largest numbers there are
-        notices = _total_row(values, rows, starts)
-        if not notices:
-            notices = [notice for name, column in zip(names, values.T) if (notice := _far(name, column, rows))]
+        total = _total_row(values, row, starts)
+        notices += total
+        for name, column in () if total else zip(names, values.T):
+            if name not in suspects and (far := _far(name, column, row)):
+                notices.append(far)
         return notices if chosen else notices + _doubtful_columns(values, names)
 
 
-def _far(name: str, column: Floats, rows: Sequence[int]) -> str | None:
+def _far(name: str, column: Floats, row: Callable[[int], int]) -> str | None:
     size = np.nan_to_num(np.abs(column))
-    row = int(size.argmax())
-    largest = float(size[row])
-    size[row] = 0.0
+    place = int(size.argmax())
+    largest = float(size[place])
+    size[place] = 0.0
     second = float(size.max())
-    if second == 0 or largest <= FAR * second or np.count_nonzero(size) < FEW or suspected_code(column) is not None:
+    if second == 0 or largest <= FAR * second or np.count_nonzero(size) < FEW:
         return None
     return (
-        f"{column[row]:.6g} in column '{name}' (row {rows[row]}) is {largest / second:.3g} times as large as all else; "
-        "correct it if it is mistaken"
+        f"{column[place]:.6g} in column '{name}' (row {row(place)}) is {largest / second:.3g} times as large as all "
+        "else; correct it if it is mistaken"
     )
 
 
-def _total_row(values: Floats, rows: Sequence[int], starts: NDArray[np.bool_]) -> list[str]:
+def _total_row(values: Floats, row: Callable[[int], int], starts: NDArray[np.bool_]) -> list[str]:
     if len(values) < 5 or starts[1:].any():
         return []
     above = np.nansum(values[:-1], 0)
     if np.any(above == 0) or not np.isfinite(above).all() or not np.allclose(values[-1], above, rtol=ROUNDED, atol=0):
         return []
-    return [f"row {rows[-1]} holds the sums of all rows before it; take it out if it is a row of totals"]
+    return [f"row {row(len(values) - 1)} holds the sums of all rows before it; take it out if it is a row of totals"]
 
 
 def _doubtful_columns(values: Floats, names: Sequence[str]) -> list[str]:

@@ -91,6 +91,12 @@ class Roles:
     past: tuple[str, ...] = ()
     targets: tuple[str, ...] = ()
     notices: list[str] = field(default_factory=list)
+    left_out: set[str] = field(default_factory=set)
+
+    def leave_out(self, name: str, reason: str) -> None:
+        """Leaves a column out, with a notice that says why."""
+        self.left_out.add(name)
+        self.notices.append(f"column '{name}' left out: {reason}")
 
     @property
     def variables(self) -> tuple[str, ...]:
@@ -194,10 +200,10 @@ def _find_ids(table: Table, free: Sequence[str], roles: Roles) -> tuple[str, ...
             others = [one for one in kept if one != name]
             if others and len(table.groups(others)[1]) == len(table.groups(kept)[1]):
                 kept = others
-                roles.notices.append(f"column '{name}' left out: {' and '.join(others)} tell the series apart")
+                roles.leave_out(name, f"{' and '.join(others)} tell the series apart")
         for name in found:
             if sizes[name] <= 1 and name not in kept:
-                roles.notices.append(f"column '{name}' left out: it is the same in all rows")
+                roles.leave_out(name, "it is the same in all rows")
         found = kept
     return tuple(found)
 
@@ -342,6 +348,8 @@ def _date_parts(table: Table, names: Sequence[str]) -> tuple[str, ...]:
 
 def _is_variable(table: Table, name: str, roles: Roles) -> bool:
     """Whether a column that was not named is a variable; a notice or an error says why another is not."""
+    if name in roles.left_out:
+        return False
     shape = _progress(table.numbers(name), table.groups(())[0]) if table.is_numeric(name) else None
     if words.is_row_number(name) and shape in ("counts", "even"):
         roles.notices.append(f"column '{name}' left out: it numbers the rows" if name else "row numbers left out")
@@ -352,26 +360,22 @@ def _is_variable(table: Table, name: str, roles: Roles) -> bool:
         and table.is_whole(name)
         and len(set(table.numbers(name))) == len(table)
     ):
-        roles.notices.append(f"column '{name}' left out: it has another value in each row (a variable? name --columns)")
+        roles.leave_out(name, "it has another value in each row (a variable? name --columns)")
         return False
     if words.is_time(name) and roles.time:
-        roles.notices.append(f"column '{name}' left out: it is called like a time (a variable? name it in --columns)")
+        roles.leave_out(name, "it is called like a time (a variable? name it in --columns)")
         return False
     kind = table.kind(name)
-    if words.is_time(name) and kind == "text":
-        raise no_time(table, name, f"or say --columns {_numbers(table, table.names)} to read the rows as steps")
     if kind == "numbers":
         return True
     if kind == "mixed":
         table.refuse_strange(name)
-    if kind == "text" and not roles.time and names_years(table, name):
+    if kind == "text" and not roles.time and (words.is_time(name) or names_years(table, name)):
         raise no_time(table, name, f"or say --columns {_numbers(table, table.names)} to read the rows as steps")
-    if any(told.startswith(f"column '{name}' left out") for told in roles.notices):
-        return False
     reason = {"empty": "it is empty", "text": "it holds text", "dates": "it holds dates"}[kind]
     several = kind == "text" and not roles.time and not roles.id and table.repeats(name)
     advice = f"; if it tells several series apart, say --id {words.option(name)}" if several else ""
-    roles.notices.append(f"column '{name}' left out: {reason}{advice}")
+    roles.leave_out(name, f"{reason}{advice}")
     return False
 
 

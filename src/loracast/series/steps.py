@@ -90,8 +90,10 @@ def _series(
 
 
 def _doubt(table: Table, roles: Roles, columns: Columns, rows: _Rows) -> None:
-    numbers = [table.rows[place] for place in rows.place] if len(rows.place) < 2**16 else range(1, len(rows.place) + 1)
-    table.notices += doubts(rows.values, roles.variables, numbers, rows.starts, bool(columns.targets))
+    def row(index: int) -> int:
+        return table.rows[int(rows.place[index])]
+
+    table.notices += doubts(rows.values, roles.variables, row, rows.starts, bool(columns.targets))
 
 
 def _sorted(table: Table, where: str, values: Floats, codes: NDArray[np.int64], time: NDArray[Any]) -> _Rows:

@@ -271,9 +271,9 @@ def _names_rows(header: list[str], rows: list[list[str]], width: int) -> bool:
     """
     if any(len(row) != width for row in rows):
         return False
-    first, second = ([NumberStyle().parse(row[place]) for row in rows] for place in (0, 1))
     if not is_time(header[0]):
         return True
+    first, second = ([NumberStyle().parse(row[place]) for row in rows] for place in (0, 1))
     counted = first in ([*range(len(rows))], [*range(1, len(rows) + 1)]) or all(number is None for number in first)
     grows = all(number is None for number in second) or all(
         one is not None and other is not None and one < other for one, other in pairwise(second)
