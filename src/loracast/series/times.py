@@ -31,6 +31,9 @@ from loracast.series.dates import (
 from loracast.series.grid import infer_calendar
 from loracast.series.words import DATE, MONTH, QUARTER, WEEK, month_number, plain
 
+SINCE_1970 = {*DATE, "time", "unix", "unixtime", "epoch"}  # words of columns whose numbers may be a computer's clock
+COMPACT = SINCE_1970 | {*MONTH, *WEEK, "day", "t", "yearmonth", "yyyymm", "yyyymmdd", "ym"}  # or digits of dates
+
 
 def looks_timed(table: Table, name: str) -> bool:
     """Whether a column that is called like a time holds numbers, dates or parts of dates, some at least."""
@@ -103,11 +106,11 @@ def _time(table: Table, name: str) -> tuple[NDArray[Any], str | None]:
             _refuse_absent(table, name, np.isnat(cells))
             return cells, table.zones.get(name)
         _refuse_absent(table, name, np.isnan(cells))
-        return _maybe_compact(table, name, cells), None
+        return _of_numbers(table, name, cells)
     _refuse_absent(table, name, missing(cells) | table.is_absent(cells))
     strange = table.parsed(name)[1]
     if not strange.any():
-        return _maybe_compact(table, name, table.numbers(name)), None
+        return _of_numbers(table, name, table.numbers(name))
     encoded = cells.dictionary_encode()
     codes = encoded.indices.to_numpy(zero_copy_only=False)
     texts: list[str] = encoded.dictionary.to_pylist()
@@ -163,34 +166,38 @@ def _ordered(table: Table, name: str, texts: list[str], codes: NDArray[np.int64]
     return next(iter(fits.values()))
 
 
-def _maybe_compact(table: Table, name: str, numbers: NDArray[np.float64]) -> NDArray[Any]:
-    """Numbers such as 20200131 as dates, with a notice, where the column is not called a number of something."""
-    compactly = {*DATE, *MONTH, *WEEK, "time", "day", "t", "yearmonth", "yyyymm", "yyyymmdd", "ym", "unix", "unixtime"}
-    if not {*plain(name).split(" ")} & {*compactly, "epoch"}:
-        return numbers
-    unique, codes = np.unique(numbers, return_inverse=True)
+def _of_numbers(table: Table, name: str, numbers: NDArray[np.float64]) -> tuple[NDArray[Any], str | None]:
+    """Numbers [R] as they are or, with a notice, as dates such as 20200131 where the column is called like those.
+
+    Weeks such as 202005 and times since 1970, which are in UTC, are dates, too.
+    """
     named = {*plain(name).split(" ")}
-    dates, what = compact(unique), "dates"
+    if not named & COMPACT:
+        return numbers, None
+    unique, codes = np.unique(numbers, return_inverse=True)
+    dates, what, zone = compact(unique), "dates", None
     if named & {*WEEK}:
         dates, what = weeks(unique), "ISO weeks"
-    elif dates is None and named & {*DATE, "time", "unix", "unixtime", "epoch"}:
-        dates, what = since_1970(unique), "times since 1970, in UTC"
-    if dates is None:
-        _note_serial(table, name, unique)
-        return numbers
-    table.notices.append(f"numbers such as {unique[0]:.0f} in '{name}' read as {what}")
-    return dates[codes]
+    elif dates is None and named & SINCE_1970:
+        dates, what, zone = since_1970(unique), "times since 1970, in UTC", "UTC"
+    if dates is not None:
+        table.notices.append(f"numbers such as {unique[0]:.0f} in '{name}' read as {what}")
+        return dates[codes], zone
+    if named & {*DATE} and (serial := _serial(name, unique)):
+        table.notices.append(serial)
+    return numbers, None
 
 
-def _note_serial(table: Table, name: str, numbers: NDArray[np.float64]) -> None:
+def _serial(name: str, numbers: NDArray[np.float64]) -> str | None:
     """A notice where numbers may be the days since 1900 that spreadsheets keep."""
     low, high = numbers.min(), numbers.max()
-    if {*plain(name).split(" ")} & {*DATE} and low > 20_000 and high < 80_000:
-        date = np.datetime64("1899-12-30") + np.timedelta64(int(low), "D")
-        table.notices.append(
-            f"'{name}' is read as numbers; if they are a spreadsheet's days ({low:.0f} would be {date}), format "
-            "that column as dates there"
-        )
+    if low <= 20_000 or high >= 80_000:
+        return None
+    date = np.datetime64("1899-12-30") + np.timedelta64(int(low), "D")
+    return (
+        f"'{name}' is read as numbers; if they are a spreadsheet's days ({low:.0f} would be {date}), format that "
+        "column as dates there"
+    )
 
 
 def _named_months(table: Table, name: str) -> NDArray[np.float64] | None:
