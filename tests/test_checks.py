@@ -188,7 +188,7 @@ def drawings(codec: Codec, paths: int, horizon: int, config: SampleConfig) -> tu
     uniforms = 1 - torch.rand(paths, length, generator=generator)
     head, rows, uniforms = head.to(DEVICE), torch.arange(15, device=DEVICE), uniforms.to(DEVICE)
     plain = PlainDrawing(head, rows, uniforms, grammar, horizon, config)
-    fused = FusedDrawing(head, rows, uniforms, grammar, horizon, temperature=config.temperature, top_p=config.top_p)
+    fused = FusedDrawing(head, rows, uniforms, grammar, horizon, config)
     return plain, fused, length
 
 
@@ -281,7 +281,7 @@ def test_every_way_to_draw_names_the_first_path_that_breaks(
     if way == "kernel":
         pytest.importorskip("triton")
         model = load_model(numeric_model.source, device=DEVICE, precision="float32")
-        monkeypatch.setattr(type(model.compute), "drawing", CudaCompute.drawing)
+        monkeypatch.setattr(type(model.compute), "drawing_kind", CudaCompute.drawing_kind)
     if way == "unconstrained":
         model = load_model(qwen2_directory, vocabulary="full", **PLACE)
     kind, at = type(model.compute), 5

@@ -164,8 +164,7 @@ def test_drawing(layout: str, config: SampleConfig, some: bool):
     length, horizon = 2 * grammar.step_tokens, 2
     uniforms = 1 - torch.rand(21, length, generator=torch.Generator().manual_seed(2)).to(DEVICE)
     plain = PlainDrawing(head, rows, uniforms, grammar, horizon, config, given)
-    settings = {"temperature": config.temperature, "top_p": config.top_p}
-    fast = FusedDrawing(head, rows, uniforms, grammar, horizon, given, **settings)
+    fast = FusedDrawing(head, rows, uniforms, grammar, horizon, config, given)
     position = state = 0
     while position < length:
         new = 1

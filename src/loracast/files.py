@@ -55,15 +55,15 @@ def check_file(path: str | Path, suffixes: Collection[str]) -> None:
     check_folder(Path(path).parent)
 
 
-def check_distinct(read: Sequence[str | Path | None], written: Sequence[str | Path | None]) -> None:
+def check_distinct(read: Sequence[Path], written: Sequence[Path | None]) -> None:
     """Refuses to write a file over one that is read, or two files to one place, before anything is computed."""
-    taken = {Path(path).resolve() for path in read if path}
-    for path in written:
-        if path and Path(path).resolve() in taken:
+    taken = {path.resolve() for path in read}
+    for path in filter(None, written):
+        if path.resolve() in taken:
             raise ConfigError(
                 [f"{path}: would be written over a file that is read or written here; choose another name"]
             )
-        taken |= {Path(path).resolve()} if path else set()
+        taken.add(path.resolve())
 
 
 def _umask() -> int:

@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 
 from loracast.codec import Codec
-from loracast.compute import Compute, choose
+from loracast.compute import choose
 from loracast.compute.device import choose_device, choose_precision
+from loracast.compute.plain import PlainCompute
 from loracast.errors import ModelError
 from loracast.files import RECORD
 from loracast.grammar import SYMBOLS
@@ -50,7 +51,7 @@ class LanguageModel:
         kind: what was asked for when its way of computing was chosen.
     """
 
-    compute: Compute
+    compute: PlainCompute
     rows: Tensor
     tokens: NumericTokens
     vocabulary: Vocabulary

@@ -70,7 +70,8 @@ def evaluate(
     from loracast.series.seen import unseen
 
     check_folder(output)
-    check_distinct([data], [output / name for name in (*BACKTEST_FILES, "forecasts.png")])
+    picture = output / "forecasts.png"
+    check_distinct([data], [*(output / name for name in BACKTEST_FILES), picture])
     series = columns.read_subset(data, split, subset)
     source = recorded_base(adapter) if adapter and not model.model else model.model
     base = Forecaster.from_pretrained(source, **model.where())
@@ -88,7 +89,7 @@ def evaluate(
     with shown_warnings():
         result = backtest(forecasters, series, context, horizon, stride=stride, sample=sample, progress=True)
     result.save(output)
-    with atomic_path(output / "forecasts.png") as temporary:
+    with atomic_path(picture) as temporary:
         before_and_after(result).savefig(temporary, dpi=150)
     windows = f"{len(result.windows)} window{'s' * (len(result.windows) > 1)}"
     say(f"{len(series)} series, {windows}, {context} → {horizon} steps")

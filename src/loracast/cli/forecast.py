@@ -77,7 +77,8 @@ def forecast(
     for path, suffixes in ((output, FRAMES), (paths, FRAMES), (picture, PICTURES)):
         if path:
             check_file(path, suffixes)
-    check_distinct([data], [output, paths, picture, output.with_suffix(".events.csv") if event else None])
+    chances = output.with_suffix(".events.csv") if event else None
+    check_distinct([data], [output, paths, picture, chances])
     read = columns.read(data)
     series, known = split_known(read)
     ended = [whole for whole, part in zip(read, series) if part.steps < whole.steps]
@@ -102,10 +103,9 @@ def forecast(
         )
     which = "tuned" if adapter else "untouched"
     say(f"forecast of {len(series)} series by the {which} model, {sample.samples} paths each → {output}")
-    if event:
-        table = output.with_suffix(".events.csv")
-        write_frame(frame(found), table)
-        say(f"events → {table}")
+    if chances:
+        write_frame(frame(found), chances)
+        say(f"events → {chances}")
     if paths:
         write_frame(result.paths_frame(), paths)
         say(f"sample paths → {paths}")

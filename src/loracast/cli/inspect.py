@@ -96,12 +96,13 @@ def inspect(model: str = "bundled", /, *, rank: int | None = None, targets: str 
 
 def _adapter_rows(directory: Path) -> dict[str, Any]:
     """What is worth knowing of an adapter; of one that loracast did not make, what its tensors say."""
+    from loracast.files import RECORD
     from loracast.model.checkpoint import read_codec, recorded_base
     from loracast.model.config import read_json
     from loracast.model.lora import read_adapter
 
     lora, state = read_adapter(directory)
-    record = read_json(directory / "loracast.json") if (directory / "loracast.json").is_file() else {}
+    record = read_json(directory / RECORD) if (directory / RECORD).is_file() else {}
     size = sum(tensor.numel() for tensor in state.values())
     rows: dict[str, Any] = {
         "adapter": directory,

@@ -6,15 +6,14 @@
 from __future__ import annotations
 
 from loracast.compute import cpu, cuda
-from loracast.compute.interface import Compute
 from loracast.compute.plain import PlainCompute
 from loracast.model.transformer import Transformer
 from loracast.settings import ComputeKind
 
-__all__ = ["Compute", "choose", "refusals"]
+__all__ = ["PlainCompute", "choose", "refusals"]
 
 
-def choose(network: Transformer, kind: ComputeKind = "auto") -> Compute:
+def choose(network: Transformer, kind: ComputeKind = "auto") -> PlainCompute:
     """The fastest way to compute a network where it is; `plain` takes the reference instead.
 
     Example: ``choose(network, "plain").hidden(ids)``

@@ -1,4 +1,4 @@
-"""What a way of computing offers. `plain` is the reference; the others compute the same, faster.
+"""What training, decoding and drawing need of a way of computing; `plain.PlainCompute` gives it, and faster ones.
 
 Shapes: N series, S samples a series, B = N·S paths, T tokens of a pass, L tokens of a path, C hidden size, A symbols.
 """
@@ -7,12 +7,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-import torch
-from torch import Tensor, nn
-
-from loracast.grammar import Grammar
-from loracast.model.transformer import Transformer
-from loracast.settings import SampleConfig
+from torch import Tensor
 
 
 class Passes(Protocol):
@@ -70,59 +65,4 @@ class Drawing(Protocol):
 
     def draw(self, hidden: Tensor, position: int, tokens: Tensor) -> None:
         """Draws the symbol at a position from hidden states [B, C], and what must follow it, into tokens [B, T]."""
-        ...
-
-
-class Compute(Protocol):
-    """A way of computing one network, chosen once by `loracast.compute.choose`.
-
-    Attributes:
-        name: `plain`, `cpu` or `cuda`.
-        network: what is computed, with or without an adapter.
-    """
-
-    name: str
-    network: Transformer
-
-    @property
-    def device(self) -> torch.device: ...
-
-    def hidden(self, ids: Tensor) -> Tensor:
-        """Normalised hidden states [B, T, C] of ids [B, T]."""
-        ...
-
-    def passes(self, adapters: list[nn.Parameter]) -> Passes:
-        """What computes the gradients of these parameters of the network's adapter."""
-        ...
-
-    def decoder(self, prompt: Tensor, lengths: Tensor, samples: int, most: int) -> Decoder:
-        """A decoder of prompts [N, P], padded on the right to the longest of `lengths` [N].
-
-        samples: S; most: own tokens that a path is fed at most.
-        """
-        ...
-
-    def drawing(
-        self,
-        rows: Tensor,
-        uniforms: Tensor,
-        grammar: Grammar,
-        horizon: int,
-        config: SampleConfig,
-        given: Tensor | None,
-    ) -> Drawing:
-        """What draws symbols from the rows [A] of the head that stand for them.
-
-        Args:
-            uniforms: [B, L] each path's own numbers in (0, 1].
-            horizon: steps that every path is to close.
-            given: [B, cells, W] symbols that are taken in place of what is drawn, int8; `DRAWN` stands elsewhere.
-        """
-        ...
-
-    def together(self, longest: int, samples: int, new: int) -> tuple[int, int]:
-        """How many series, and how many of their S paths, the memory holds at once.
-
-        longest: tokens of the longest prompt; new: tokens that each path writes.
-        """
         ...

@@ -60,14 +60,22 @@ class PlainPasses:
         return loss.detach()
 
     def parts(self, windows: int, tokens: int) -> int:
-        free = free_memory(self.network.head.device, reserved=True)
-        if free is None:
-            return 1
-        needed = windows * tokens * kept_bytes(self.network.config, self.element_bytes)
-        return min(windows, max(1, -(-needed // int(MEMORY_SHARE * free))))
+        return parts_that_fit(self.network.config, self.element_bytes, windows, tokens, self.network.head.device)
 
     def forget(self) -> None:
         pass  # nothing is kept
+
+
+def parts_that_fit(config: ModelConfig, size: int, windows: int, tokens: int, device: torch.device) -> int:
+    """As few parts of a training batch as the free memory holds by an estimate; one on a CPU.
+
+    size: bytes of each number that is kept for the backward pass.
+    """
+    free = free_memory(device, reserved=True)
+    if free is None:
+        return 1
+    needed = windows * tokens * kept_bytes(config, size)
+    return min(windows, max(1, -(-needed // int(MEMORY_SHARE * free))))
 
 
 def kept_bytes(config: ModelConfig, size: int) -> int:
@@ -110,7 +118,12 @@ class PlainDecoder:
 
 
 class PlainCompute:
-    """See `interface.Compute`; the faster ways take over what they have no faster form of."""
+    """The reference way of computing one network, and what every way offers: faster ones put their own in its place.
+
+    Attributes:
+        name: `plain`, `cpu` or `cuda`.
+        network: what is computed, with or without an adapter.
+    """
 
     name = "plain"
 
@@ -121,13 +134,24 @@ class PlainCompute:
     def device(self) -> torch.device:
         return self.network.head.device
 
+    @property
+    def drops_out(self) -> bool:
+        """Whether the adapter drops some of what it reads in training."""
+        return any(getattr(module, "dropout", 0) for module in self.network.modules())
+
     def hidden(self, ids: Tensor, cache: SharedPrefixCache | None = None) -> Tensor:
+        """Normalised hidden states [B, T, C] of ids [B, T], which continue what the cache holds."""
         return self.network.hidden(ids, cache)
 
     def passes(self, adapters: list[nn.Parameter]) -> Passes:
+        """What computes the gradients of these parameters of the network's adapter."""
         return PlainPasses(self.network, self.network.hidden, adapters[0].element_size())
 
     def decoder(self, prompt: Tensor, lengths: Tensor, samples: int, most: int) -> Decoder:
+        """A decoder of prompts [N, P], padded on the right to the longest of `lengths` [N].
+
+        samples: S; most: own tokens that a path is fed at most.
+        """
         return PlainDecoder(self.hidden, prompt, lengths, samples)
 
     def drawing(
@@ -139,9 +163,24 @@ class PlainCompute:
         config: SampleConfig,
         given: Tensor | None,
     ) -> Drawing:
-        return PlainDrawing(self.network.head[rows], rows, uniforms, grammar, horizon, config, given)
+        """What draws symbols from the rows [A] of the head that stand for them.
+
+        Args:
+            uniforms: [B, L] each path's own numbers in (0, 1].
+            horizon: steps that every path is to close.
+            given: [B, cells, W] symbols that are taken in place of what is drawn, int8; `DRAWN` stands elsewhere.
+        """
+        return self.drawing_kind()(self.network.head[rows], rows, uniforms, grammar, horizon, config, given)
+
+    def drawing_kind(self) -> Callable[..., Drawing]:
+        """The class of what `drawing` returns."""
+        return PlainDrawing
 
     def together(self, longest: int, samples: int, new: int) -> tuple[int, int]:
+        """How many series, and how many of their S paths, the memory holds at once.
+
+        longest: tokens of the longest prompt; new: tokens that each path writes.
+        """
         config, size = self.network.config, self.network.model.norm.weight.element_size()
         free = free_memory(self.device)
         budget = CPU_MEMORY_BYTES if free is None else free // 3

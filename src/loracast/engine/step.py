@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from loracast.compute import Compute
 from loracast.compute.device import on_gpu, release_memory
+from loracast.compute.plain import PlainCompute
 from loracast.engine.batch import Batch, to_device
 from loracast.errors import ConfigError
 from loracast.settings import TuneConfig
@@ -29,7 +29,7 @@ class TrainingStep:
         rows: [A] the embedding's row of each symbol.
     """
 
-    def __init__(self, compute: Compute, rows: Tensor, config: TuneConfig):
+    def __init__(self, compute: PlainCompute, rows: Tensor, config: TuneConfig):
         self.rows, self.config, network = rows, config, compute.network
         self.adapters = [parameter for parameter in network.parameters() if parameter.requires_grad]
         self.peak = config.peak_learning_rate(network.config.hidden_size)

@@ -32,7 +32,7 @@ from loracast.events.tree import (
     Window,
     of_path,
 )
-from loracast.series.calendar import WHILE
+from loracast.series.calendar import ISO_WEEK, QUARTER, WHILE
 from loracast.series.types import listed
 
 SYMBOLS: dict[str, Operator] = {
@@ -58,7 +58,7 @@ PHRASES: dict[str, Operator] = {
     r"above|over": ">",
     r"equals?|(is|are)\s+equal\s+to": "==",
 }
-PERIOD = r"\d{4}[ -]?Q[1-4]|\d{4}-?W\d{1,2}|\d{4}/\d{2}(?:\d{2})?(?![\d/])"
+PERIOD = rf"{QUARTER}|{ISO_WEEK}|\d{{4}}/\d{{2}}(?:\d{{2}})?(?![\d/])"
 MOMENT = PERIOD + r"|step\s+\d+|\d{4}-\d{2}(?:-\d{2})?(?:[T ]\d{1,2}:\d{2}(?::\d{2})?)?|-?\d+(?:\.\d+)?"
 NUMBER = r"(?:\d+(?:\.\d*)?|\.\d+)(?:e[+-]?\d+)?"
 NEAR = 0.6  # how like a name is to what was written, from 0 to 1, for it to be proposed

@@ -137,12 +137,6 @@ class ModelConfig:
     rope_scaling: RotaryScaling | None = None
 
     @classmethod
-    def of_family(cls, family: str, **sizes: Any) -> ModelConfig:
-        """A new model of a family, with its switches."""
-        row = FAMILIES[family]
-        return cls(**sizes, family=family, qkv_bias=row.qkv_bias, qk_norm=row.qk_norm)
-
-    @classmethod
     def from_dict(cls, stored: dict[str, Any], where: str) -> ModelConfig:
         """Reads a Hugging Face config.json, collecting everything that is not computed here."""
         kind = stored.get("model_type")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -27,10 +29,17 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 def read_metadata(path: Path) -> dict[str, str]:
     """The text that was stored beside the tensors of a file."""
+    with opened(path) as file:
+        return file.metadata() or {}
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Any]:
+    """A file whose tensors are read one by one; a missing, truncated or foreign one is a ModelError that names it."""
     _check(path)
     try:
         with safe_open(path, "pt") as file:
-            return file.metadata() or {}
+            yield file
     except (SafetensorError, OSError, ValueError) as error:
         raise _unreadable(path, error) from None
 

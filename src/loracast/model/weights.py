@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Protocol
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from loracast.errors import ModelError
 from loracast.model.config import read_json
+from loracast.model.tensors import opened
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 DIGEST_SAMPLE = 4096  # about how many elements of a tensor go into the fingerprint of a model
@@ -44,29 +44,20 @@ class SafetensorsSource:
         self._places: dict[str, Path] = {}
         self._shapes: dict[str, tuple[int, ...]] = {}
         for path in _weight_files(directory):
-            if not path.is_file():
-                raise ModelError(f"{path} does not exist")
-            try:
-                with safe_open(path, "pt") as file:
-                    for name in file.keys():  # noqa: SIM118, which is no dictionary
-                        self._places[name] = path
-                        self._shapes[name] = tuple(file.get_slice(name).get_shape())
-            except (SafetensorError, OSError, ValueError) as error:
-                raise _unreadable(path, error) from None
+            with opened(path) as file:
+                for name in file.keys():  # noqa: SIM118, which is no dictionary
+                    self._places[name] = path
+                    self._shapes[name] = tuple(file.get_slice(name).get_shape())
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         return self._shapes
 
     def read(self, name: str, rows: Sequence[int] | None = None) -> Tensor:
-        path = self._places[name]
-        try:
-            with safe_open(path, "pt") as file:
-                if rows is None:
-                    return file.get_tensor(name)
-                part = file.get_slice(name)
-                return torch.cat([part[row : row + 1] for row in rows])
-        except (SafetensorError, OSError, ValueError) as error:
-            raise _unreadable(path, error) from None
+        with opened(self._places[name]) as file:
+            if rows is None:
+                return file.get_tensor(name)
+            part = file.get_slice(name)
+            return torch.cat([part[row : row + 1] for row in rows])
 
     def place(self, name: str) -> Path:
         return self._places[name]
@@ -88,7 +79,3 @@ def digest(tensor: Tensor) -> str:
     flat = tensor.flatten()
     stride = len(flat) // DIGEST_SAMPLE | 1  # odd, so that it is no multiple of a row's size and all columns are met
     return hashlib.sha256(flat[::stride].contiguous().view(torch.uint8).numpy().tobytes()).hexdigest()
-
-
-def _unreadable(path: Path, error: Exception) -> ModelError:
-    return ModelError(f"{path} is not a whole safetensors file ({error}); copy or download it again")

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 Unit = Literal["number", "month", "day", "business day", "second"]
 Times: TypeAlias = Annotated[NDArray[Any], "T"]
 
+QUARTER, ISO_WEEK = r"(\d{4})[ -]?Q([1-4])", r"(\d{4})-?W(\d{1,2})"  # as a moment is written
 WHILE = r"(\d+)\s+(second|minute|hour|day|week|month|quarter|year)s?"
 NEAR = 0.25  # share of a step by which a number may miss the time that it means
 LAST = 31  # as the day of a month: its last, however long it is
@@ -218,10 +219,10 @@ def _begin_and_end(text: str) -> tuple[np.datetime64, np.datetime64]:
     from datetime import date
 
     try:
-        if match := re.fullmatch(r"(\d{4})[ -]?Q([1-4])", text, re.IGNORECASE):
+        if match := re.fullmatch(QUARTER, text, re.IGNORECASE):
             begin = np.datetime64(match[1], "M") + np.timedelta64(3 * (int(match[2]) - 1), "M")
             return begin, begin + np.timedelta64(3, "M")
-        if match := re.fullmatch(r"(\d{4})-?W(\d{1,2})", text, re.IGNORECASE):
+        if match := re.fullmatch(ISO_WEEK, text, re.IGNORECASE):
             begin = np.datetime64(date.fromisocalendar(int(match[1]), int(match[2]), 1))
             return begin, begin + np.timedelta64(7, "D")
         begin = np.datetime64(text.replace(" ", "T"))

@@ -19,6 +19,7 @@ from loracast.engine.train import CHECKPOINT, affordable_steps, tuning_costs
 from loracast.errors import Diverged, UnseenWarning
 from loracast.evaluation.backtest import TUNED, ZERO_SHOT, backtest
 from loracast.evaluation.baselines import BASELINES
+from loracast.files import RECORD
 from loracast.flops import Flops
 from loracast.forecast import write_frame
 from loracast.forecaster import Forecaster
@@ -79,7 +80,7 @@ class TuningRun:
     def perform(self, bench: Bench, ledger: Ledger, stop: Stop) -> dict[str, Any]:
         base, directory = bench.forecaster(self.tuning.decimals), bench.folder.run(self.name)
         interrupted = (directory / CHECKPOINT).is_file()
-        if (directory / "loracast.json").is_file() and not interrupted:
+        if (directory / RECORD).is_file() and not interrupted:
             tuned = base.with_adapter(directory)
         else:
             config = self.config(bench)

@@ -29,7 +29,7 @@ def refusal(network: Transformer) -> str | None:
 
 
 class CpuCompute(PlainCompute):
-    """See `interface.Compute`."""
+    """See `plain.PlainCompute`."""
 
     name = "cpu"
 
@@ -38,7 +38,7 @@ class CpuCompute(PlainCompute):
 
     def passes(self, adapters: list[nn.Parameter]) -> Passes:
         hidden = self.hidden
-        if any(getattr(module, "dropout", 0) for module in self.network.modules()):  # which these blocks do not compute
+        if self.drops_out:  # which these blocks do not compute
             hidden = partial(self.network.hidden, attention=blocked_attention)
         return PlainPasses(self.network, hidden, adapters[0].element_size())
 

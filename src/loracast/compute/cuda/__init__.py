@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib.util import find_spec
 
 import torch
@@ -10,9 +11,7 @@ from torch import Tensor, nn
 from loracast.compute.device import free_memory, on_gpu
 from loracast.compute.interface import Decoder, Drawing, Passes
 from loracast.compute.plain import PlainCompute, token_bytes
-from loracast.grammar import Grammar
 from loracast.model.transformer import Transformer
-from loracast.settings import SampleConfig
 
 MEMORY_SHARE = 0.8  # of a GPU's free memory, for keys and values
 HEAD_SIZES = (16, 32, 64, 128)
@@ -33,12 +32,12 @@ def refusal(network: Transformer) -> str | None:
 
 
 class CudaCompute(PlainCompute):
-    """See `interface.Compute`."""
+    """See `plain.PlainCompute`."""
 
     name = "cuda"
 
     def passes(self, adapters: list[nn.Parameter]) -> Passes:
-        if any(getattr(module, "dropout", 0) for module in self.network.modules()):
+        if self.drops_out:
             return super().passes(adapters)  # what is dropped differs from pass to pass, which a graph does not
         from loracast.compute.cuda.passes import FusedPasses
 
@@ -49,19 +48,10 @@ class CudaCompute(PlainCompute):
 
         return FusedDecoder(self.network, prompt, lengths, samples, most)
 
-    def drawing(
-        self,
-        rows: Tensor,
-        uniforms: Tensor,
-        grammar: Grammar,
-        horizon: int,
-        config: SampleConfig,
-        given: Tensor | None,
-    ) -> Drawing:
+    def drawing_kind(self) -> Callable[..., Drawing]:
         from loracast.compute.cuda.drawing import FusedDrawing
 
-        options = {"temperature": config.temperature, "top_p": config.top_p}
-        return FusedDrawing(self.network.head[rows], rows, uniforms, grammar, horizon, given, **options)
+        return FusedDrawing
 
     def together(self, longest: int, samples: int, new: int) -> tuple[int, int]:
         """Prompts are read in parts, and each is kept once."""

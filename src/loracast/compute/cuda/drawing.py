@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from loracast.grammar import COMMA, DRAWN, OTHER, SEMICOLON, Grammar
+from loracast.settings import SampleConfig
 
 ROWS = 16
 
@@ -116,10 +117,8 @@ class FusedDrawing:
         uniforms: Tensor,
         grammar: Grammar,
         horizon: int,
+        config: SampleConfig,
         given: Tensor | None = None,
-        *,
-        temperature: float,
-        top_p: float,
     ):
         device, spare = head.device, 16 - OTHER
 
@@ -127,7 +126,7 @@ class FusedDrawing:
             return torch.from_numpy(values.astype(np.int32)).to(device)
 
         self.head, self.rows = F.pad(head, (0, 0, 0, spare)).contiguous(), F.pad(rows, (0, spare))
-        self.uniforms, self.temperature, self.top_p = uniforms, temperature, top_p
+        self.uniforms, self.config = uniforms, config
         self.symbols = torch.full(uniforms.shape, OTHER, dtype=torch.int32, device=device)
         self.steps_left = torch.full((len(uniforms),), horizon, dtype=torch.int32, device=device)
         self.state = torch.zeros_like(self.steps_left)
@@ -144,7 +143,7 @@ class FusedDrawing:
         _draw[(triton.cdiv(paths, ROWS),)](
             hidden, self.head, self.uniforms, self.state, self.steps_left, self.unsound_from, self.symbols, tokens,
             self.allowed, self.next_state, self.forced, self.rows, self.given, self.cell, self.slot,
-            paths, columns, self.uniforms.shape[1], position, cells, 1 / self.temperature, self.top_p,
-            T=tokens.shape[1], NUCLEUS=self.top_p < 1, GIVEN=self.given is not None, WIDTH=width, DRAWN=DRAWN,
+            paths, columns, self.uniforms.shape[1], position, cells, 1 / self.config.temperature, self.config.top_p,
+            T=tokens.shape[1], NUCLEUS=self.config.top_p < 1, GIVEN=self.given is not None, WIDTH=width, DRAWN=DRAWN,
             OTHER=OTHER, COMMA=COMMA, CLOSE=SEMICOLON, ROWS=ROWS, BLOCK=64,
         )  # fmt: skip

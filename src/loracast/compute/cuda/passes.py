@@ -9,8 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from loracast.compute.cuda.network import FusedNetwork
-from loracast.compute.device import free_memory
-from loracast.compute.plain import MEMORY_SHARE, kept_bytes
+from loracast.compute.plain import parts_that_fit
 from loracast.model.transformer import Transformer
 
 
@@ -42,10 +41,8 @@ class FusedPasses:
         return loss.clone()
 
     def parts(self, windows: int, tokens: int) -> int:
-        free = free_memory(self.adapters[0].device, reserved=True)
-        assert free is not None  # this is a GPU's way
-        needed = windows * tokens * kept_bytes(self.network.config, self.network.embedding.element_size())
-        return min(windows, max(1, -(-needed // int(MEMORY_SHARE * free))))
+        size, device = self.network.embedding.element_size(), self.network.embedding.device
+        return parts_that_fit(self.network.config, size, windows, tokens, device)
 
     def forget(self) -> None:
         self.graphs.clear()
