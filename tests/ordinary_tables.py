@@ -490,6 +490,15 @@ TABLES: list[Ordinary] = [
         text(f"site,{','.join(dates('D'))}\nA,{','.join(map(str, HARE))}\nB,{','.join(map(str, LYNX))}\n"),
         refused="stands on its side, with times as columns (2019-01-01",
     ),
+    Ordinary(
+        "thousands-beside-points.tsv",
+        text(
+            "Year\thare\tlynx\n" + "".join(f"{y}\t{1000 * round(a):,}\t{b:.2f}\n" for y, a, b in zip(YEARS, HARE, LYNX))
+        ),
+        values=np.column_stack([1000 * np.round(HARE), LYNX]),
+        says=("with a comma between thousands",),
+        **YEARLY,
+    ),
     # Refused, since a reading would be a guess.
     Ordinary(
         "bare-decimal-commas.csv",

@@ -261,3 +261,10 @@ def test_a_suspicious_number_is_told():
     assert any("--missing 9999" in notice for notice in read_frame(frame, Columns()).notices)
     kept = read_frame(frame, Columns(missing=("9999",))).series[0].values
     assert np.isnan(kept[[2, 5]]).all()
+
+
+def test_a_sheet_of_what_has_none_is_refused(tmp_path: Path):
+    path = tmp_path / "counts.csv"
+    path.write_text("year,hare\n2001,3\n2002,4\n2003,5\n")
+    with pytest.raises(DataError, match="--sheet names 'pelts', but only Excel files have sheets"):
+        read(path, Columns(sheet="pelts"))

@@ -68,6 +68,7 @@ COMMA_DECIMAL = re.compile(
 COMMA_THOUSANDS = re.compile(r"[+-]?\d{1,3}((,\d{3}){2,}|(,\d{3})+\.\d*)")
 NUMBER_BEGINS = r"^[+\-−$€£¥ ]*[\d.,]*\d"
 EITHER = re.compile(r"[+-]?[1-9]\d{0,2},\d{3}")  # 1,234: a thousand, or one and a bit
+DOT_DECIMAL = re.compile(r"[+-]?(\d*\.(\d{1,2}|\d{4,})|0\.\d+)")  # with a point that groups no thousands
 DOT_GROUPS = re.compile(r"[+-]?[1-9]\d{0,2}(\.\d{3}){2,}")
 
 
@@ -114,10 +115,11 @@ def strip(texts: pa.Array) -> pa.Array:
 
 def style_of(texts: Iterable[str], delimiter: str) -> NumberStyle | str:
     """How these texts, of all columns of a file, write numbers; or what makes that undecidable, as a message."""
-    comma = thousands = either = None
+    comma = thousands = either = pointed = None
     for raw in texts:
         text = DECORATION.sub("", raw.strip())
         if "," not in text and not DOT_GROUPS.fullmatch(text):
+            pointed = pointed or DOT_DECIMAL.fullmatch(text)
             continue
         if COMMA_THOUSANDS.fullmatch(text):
             thousands = thousands or text
@@ -127,7 +129,7 @@ def style_of(texts: Iterable[str], delimiter: str) -> NumberStyle | str:
             either = either or text
     if comma and thousands:
         return f"{comma!r} has a decimal comma and {thousands!r} a comma between thousands; write all numbers alike"
-    if comma or (either and not thousands and delimiter in ";\t|"):
+    if comma or (either and not thousands and not pointed and delimiter in ";\t|"):
         return NumberStyle(",", ".")
     return NumberStyle()
 

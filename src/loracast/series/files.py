@@ -65,6 +65,8 @@ def read(path: str | Path, columns: Columns = BY_CONVENTION, names: Sequence[str
     """
     path = Path(path)
     read_file = _format(path).read
+    if columns.sheet and read_file is not read_excel:
+        raise DataError(f"{path}: --sheet names '{columns.sheet}', but only Excel files have sheets; leave it out")
     if not path.is_file():
         raise DataError(f"{path}: {'is a folder' if path.is_dir() else 'there is no such file'}; check the path")
     try:
