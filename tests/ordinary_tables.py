@@ -546,7 +546,7 @@ TABLES: list[Ordinary] = [
     Ordinary(
         "brackets.csv",
         text(with_cells(lines(YEARS, header="year,hare,lynx"), {4: "(32.1)"})),
-        refused="'(32.1)' is not a number; correct it, write -32.1 if brackets mean a negative number",
+        refused="'(32.1)' is not a number; write -32.1 if brackets mean a negative number",
     ),
     Ordinary(
         "merged-ids.csv",
@@ -773,7 +773,98 @@ TABLES: list[Ordinary] = [
         values=np.column_stack([np.tile([1.0, 5.0, 2.0], 8), NUMBERS]),
         **YEARLY,
     ),
+    Ordinary(
+        "days-of-years.csv",
+        text(lines([2019001 + n for n in range(STEPS)], header="date,hare,lynx")),
+        says=("read as dates",),
+        first="2019-01-01",
+        last="2019-01-24",
+        spacing="daily",
+    ),
+    Ordinary(
+        "date-and-hour.csv",
+        text(lines([f"2020-01-0{1 + n // 12},{2 * (n % 12)}" for n in range(STEPS)], header="Date,Hour,hare,lynx")),
+        first="2020-01-01 00:00",
+        last="2020-01-02 22:00",
+        spacing="every 2 hours",
+    ),
+    Ordinary(
+        "datum-und-uhrzeit.csv",
+        text(
+            lines(
+                [f"0{1 + n // 12}.01.2020;{2 * (n % 12):02}:00" for n in range(STEPS)], ";", "Datum,Uhrzeit,hare,lynx"
+            )
+        ),
+        first="2020-01-01 00:00",
+        last="2020-01-02 22:00",
+        spacing="every 2 hours",
+    ),
+    Ordinary(
+        "jahr-und-kw.csv",
+        text(lines([f"2020;{n + 10}" for n in range(STEPS)], ";", "Jahr,KW,hare,lynx")),
+        says=("ISO weeks",),
+        first="2020-03-02",
+        last="2020-08-10",
+        spacing="weekly",
+    ),
+    Ordinary(
+        "mmwr.csv",
+        text(lines([f"2016,{n + 1}" for n in range(STEPS)], header="MMWR Year,MMWR Week,hare,lynx")),
+        says=("begin on Sundays",),
+        first="2016-01-03",
+        last="2016-06-12",
+        spacing="weekly",
+    ),
+    Ordinary(
+        "year-mo-dy.txt",
+        text(lines([f"2019 1 {n + 1}" for n in range(STEPS)], " ", "YEAR MO DY hare lynx")),
+        first="2019-01-01",
+        last="2019-01-24",
+        spacing="daily",
+    ),
+    Ordinary(
+        "year-and-q1.csv",
+        text(lines([f"{2000 + n // 4},Q{n % 4 + 1}" for n in range(STEPS)], header="year,qtr,hare,lynx")),
+        first="2000-01",
+        last="2005-10",
+        spacing="quarterly",
+    ),
+    Ordinary(
+        "line-break.csv",
+        text(lines(YEARS, header='"Year\n(AD)",hare,lynx')),
+        **YEARLY,
+    ),
+    Ordinary(
+        "some-without-code.csv",
+        text(
+            "Entity,Code,Year,hare,lynx\n"
+            + "".join(
+                f"{who},{year},{a},{b}\n" for who in ("Africa,", "Albania,ALB") for year, (a, b) in zip(YEARS, NUMBERS)
+            )
+        ),
+        ids=("Africa", "Albania"),
+        says=("column 'Code' left out: some rows have none",),
+        **YEARLY,
+    ),
+    Ordinary("readme-first.xlsx", lambda path: _readme(path), says=("sheet 'data' is read",), **YEARLY),
+    Ordinary(
+        "catalogue-numbers.csv",
+        text(
+            lines([f"{year},{50_000 + 7 * n}" for n, year in enumerate(YEARS)], header="year,catalogNumber,hare,lynx")
+        ),
+        says=("another value in each row",),
+        **YEARLY,
+    ),
+    Ordinary("no-table.csv", text('[{"year": 2001, "hare": 3}]'), refused="the file is JSON"),
 ]
+
+
+def _readme(path: Path) -> None:
+    with pd.ExcelWriter(path) as book:
+        pd.DataFrame({"About": ["These are pelts.", "They were counted."]}).to_excel(
+            book, sheet_name="readme", index=False
+        )
+        frame(YEARS, "year").to_excel(book, sheet_name="data", index=False)
 
 
 def _formulas(path: Path) -> None:

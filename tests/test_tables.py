@@ -238,6 +238,12 @@ def test_what_could_be_read_otherwise_is_told(tmp_path: Path, content: str, firs
             "a column a month",
         ),
         ("year,x\n2001,1\n2002,5\nTotal,6\n", "take that row out"),
+        ("year,x\n2001,3.5-\n2002,5.5\n2003,4.5\n", "write -3.5"),
+        ("year,x\n2001,3.5 m\n2002,5.5 m\n", "give the number alone (3.5)"),
+        ("year,x,\n2001,3,1\n2002,5,4\n2003,5,4\n", "column 3 holds numbers and has no name"),
+        ("year,A,A\n2001,3,1\n2002,5,4\n", "join them into one"),
+        ('[\n {"year": 2001}]\n', "the file is JSON"),
+        ("<!DOCTYPE html>\n<html>\n", "the file is a web page"),
     ],
 )
 def test_what_would_be_read_wrongly_is_refused(tmp_path: Path, content: str, message: str):
@@ -251,9 +257,40 @@ def test_weeks_of_years_are_iso_weeks_and_lists_are_text():
     frame = pd.DataFrame({"year": [2020, 2020, 2021, 2021], "week": [52, 53, 1, 2], "x": [1.0, 5, 2, 3]})
     reading = read_frame(frame, Columns())
     assert reading.series[0].calendar.texts(reading.series[0].time)[1:3] == ["2020-12-28", "2021-01-04"]
-    assert not reading.notices
+    assert [notice for notice in reading.notices if "ISO weeks" in notice] == list(reading.notices)
+    american = read_frame(frame.rename(columns={"year": "MMWR year", "week": "MMWR week"}).head(1), Columns())
+    assert american.series[0].time[0] == np.datetime64("2020-12-20")  # a Sunday
+    with pytest.raises(DataError, match="2021 has no week 53"):
+        read_frame(pd.DataFrame({"year": [2021, 2021], "week": [52, 53], "x": [1.0, 5]}), Columns())
     lists = pd.DataFrame({"year": [1, 2, 3], "x": [1.0, 5, 2], "note": [[1, 2], [3], []]})
     assert read_frame(lists, Columns()).series[0].names == ("x",)
+
+
+def test_true_and_false_are_numbers_where_they_are_named():
+    frame = pd.DataFrame({"day": range(1, 7), "open": [True, False] * 3, "sales": [3.0, 1, 4, 1, 5, 9]})
+    reading = read_frame(frame, Columns())
+    assert reading.series[0].names == ("sales",)
+    assert any("--known" in notice for notice in reading.notices)
+    known = read_frame(frame, Columns(known=("open",))).series[0]
+    assert known.values[:, 0].tolist() == [1, 0, 1, 0, 1, 0]
+
+
+def test_a_short_name_beside_a_year_is_a_part_of_a_date_only_where_its_numbers_are():
+    years = np.repeat([2001, 2002], 3)
+    rain = pd.DataFrame({"year": [2001, 2002, 2003], "mm": [7, 3, 11], "x": [1.0, 5, 2]})
+    assert read_frame(rain, Columns()).series[0].names == ("mm", "x")
+    months = pd.DataFrame({"YEAR": years, "MO": [10, 11, 12, 1, 2, 3], "x": [1.0, 5, 2, 4, 6, 3]})
+    assert read_frame(months, Columns()).time == "YEAR and MO"
+    wet = pd.DataFrame(
+        {"year": years, "month": [10, 11, 12, 1, 2, 3], "day length": 6 * [9.0], "x": [1.0, 5, 2, 4, 6, 3]}
+    )
+    assert read_frame(wet, Columns()).time == "year and month"
+
+
+def test_a_variable_with_gaps_of_its_own_is_not_taken_for_one_that_ends_early():
+    fox = [4.0, *[np.nan] * 3] * 5 + [np.nan] * 2
+    frame = pd.DataFrame({"year": range(2001, 2023), "hare": np.arange(22) % 7 + 0.5, "fox": fox})
+    assert not any("known for the future" in notice for notice in read_frame(frame, Columns()).notices)
 
 
 def test_a_suspicious_number_is_told():

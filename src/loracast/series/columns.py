@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal, NoReturn
+from typing import Any, Literal, NoReturn
 
 import numpy as np
 import pyarrow as pa
@@ -19,7 +19,8 @@ from loracast.series.cells import NumberStyle, missing_codes, parse_numbers, pc
 from loracast.series.dates import Order
 from loracast.series.text import Cells
 
-Kind = Literal["numbers", "mixed", "text", "dates", "empty"]
+Kind = Literal["numbers", "flags", "mixed", "text", "dates", "empty"]
+FLAGS = {"true": 1.0, "false": 0.0, "yes": 1.0, "no": 0.0}
 
 
 @dataclass
@@ -52,7 +53,7 @@ class Table:
     # -- numbers -------------------------------------------------------------------------------------------------
 
     def kind(self, name: str) -> Kind:
-        """What a column holds; "mixed" is mostly numbers and something else besides."""
+        """What a column holds: "flags" are true and false, "mixed" is mostly numbers and something else besides."""
         if name not in self._kinds:
             self._kinds[name] = self._kind(name)
         return self._kinds[name]
@@ -69,7 +70,10 @@ class Table:
             return "empty"
         if not strange.any():
             return "numbers"
-        return "mixed" if strange.sum() <= present / 2 else "text"
+        if strange.sum() <= present / 2:
+            return "mixed"
+        told = {text.lower() for text in cells.filter(pa.array(strange)).unique().to_pylist()}
+        return "flags" if strange.sum() == present and told <= {*FLAGS} else "text"
 
     def is_numeric(self, name: str) -> bool:
         return self.kind(name) == "numbers"
@@ -80,9 +84,14 @@ class Table:
         return bool(np.all(numbers[~np.isnan(numbers)] == np.rint(numbers[~np.isnan(numbers)])))
 
     def numbers(self, name: str) -> NDArray[np.float64]:
-        """A column as numbers [R], NaN where missing; a DataError names a cell that is neither."""
+        """A column as numbers [R], NaN where missing, 1 for true and 0 for false; a DataError names any other cell."""
         if self.kind(name) == "dates":
             raise DataError(f"{self.source}: column '{name}' holds dates, not numbers")
+        if self.kind(name) == "flags":
+            cells: Any = self.columns[name]  # of text
+            encoded = cells.dictionary_encode()
+            values = [FLAGS.get(text.lower(), np.nan) for text in encoded.dictionary.to_pylist()]
+            return np.array(values)[encoded.indices.to_numpy(zero_copy_only=False)]
         numbers, strange = self.parsed(name)
         if strange.any():
             self.refuse_strange(name)
@@ -95,21 +104,17 @@ class Table:
     def refuse_strange(self, name: str) -> NoReturn:
         """Raises the DataError for the first cell of a column that is no number."""
         row, text = self._first_strange(name)
-        alone = re.fullmatch(r"[^\d<>~≤≥()/]*?([+-]?\d+([.,]\d+)?)[^\d<>~≤≥()/]*", text)
-        hint = f", or give the number alone ({alone[1]})" if alone else ""
-        if bracketed := re.fullmatch(r"\(([\d.,]+)\)", text):
-            hint = f", write -{bracketed[1]} if brackets mean a negative number"
         raise self.problem(
             name,
             row,
-            f"{text!r} is not a number; correct it{hint}, leave it empty if it is missing (or say --missing "
+            f"{text!r} is not a number{_hint(text)}; correct it, leave it empty if it is missing (or say --missing "
             f"'{text}'), or choose the variables with --columns",
         )
 
     def not_a_number(self, name: str) -> str:
         """What the first cell of a column is that is no number, as a clause of a message."""
         row, text = self._first_strange(name)
-        return f"row {self.rows[row]} of '{name}' is {text!r}, which is not a number"
+        return f"row {self.rows[row]} of '{name}' is {text!r}, which is not a number{_hint(text)}"
 
     def _first_strange(self, name: str) -> tuple[int, str]:
         row = int(np.argmax(self.parsed(name)[1]))
@@ -204,3 +209,13 @@ class Table:
         """Whether a column of text has some of its values in several rows, and more than one value."""
         codes = self.codes(name)
         return codes is not None and 1 < len(codes[1]) <= len(self) / 2
+
+
+def _hint(text: str) -> str:
+    """How a cell that is no number may be written as one, as a clause that follows another; empty where unknown."""
+    if bracketed := re.fullmatch(r"\(([\d.,]+)\)", text):
+        return f"; write -{bracketed[1]} if brackets mean a negative number"
+    if trailing := re.fullmatch(r"([\d.,]+)[-−]", text):
+        return f"; write -{trailing[1]} if the sign stands behind the number"
+    alone = re.fullmatch(r"[^\d<>~≤≥()/]*?([+-]?\d+([.,]\d+)?)[^\d<>~≤≥()/]*", text)
+    return f"; give the number alone ({alone[1]})" if alone else ""

@@ -112,12 +112,18 @@ def seasons_of(texts: Sequence[str]) -> NDArray[np.float64] | None:
 
 
 def compact(numbers: NDArray[np.float64]) -> Dates | None:
-    """Numbers [U] such as 20200131 or 202001 as dates, where all of them are; None elsewhere."""
+    """Numbers [U] such as 20200131, 2020031 (the 31st day) or 202001 as dates, where all are; None elsewhere."""
     if not len(numbers) or np.any(numbers != np.rint(numbers)):
         return None
     low, high = numbers.min(), numbers.max()
     if low > 1e7 and high < 1e8:
         texts = [f"{int(number) // 10000}-{int(number) // 100 % 100:02}-{int(number) % 100:02}" for number in numbers]
+    elif low >= 1_500_001 and high <= 2_262_366:
+        days = (numbers % 1000).astype(np.int64)
+        years = (numbers // 1000).astype(np.int64) - 1970
+        dates = years.astype("datetime64[Y]").astype("datetime64[D]") + (days - 1).astype("timedelta64[D]")
+        same_year = dates.astype("datetime64[Y]").astype(np.int64) == years
+        return dates.astype("datetime64[ns]") if np.all(days > 0) and same_year.all() else None
     elif low >= 150001 and high <= 226212:
         texts = [f"{int(number) // 100}-{int(number) % 100:02}-01" for number in numbers]
     else:

@@ -115,8 +115,9 @@ def _uneven_end(one: Series) -> tuple[str, str] | None:
     early = next((name for name, step in final.items() if step == first), "")
     whole = there[first + 1 : last + 1].all(0)  # of what goes on, no value is absent there
     goes_on = ",".join(option(name) for name, here in zip(names, np.atleast_1d(whole)) if here)
-    if last - first < 2 or not goes_on:
-        return None
+    present = np.flatnonzero(there[:, names.index(early)]) if early else np.zeros(0, int)
+    if not goes_on or last - first < 2 * np.diff(present).max(initial=1):
+        return None  # a variable with such gaps may well end in one
     if one.calendar is None or one.time is None:
         begin, end = f"row {first + 1}", f"row {last + 1}"
     else:

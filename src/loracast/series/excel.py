@@ -19,7 +19,7 @@ from loracast.series.calendar import in_nanoseconds
 from loracast.series.cells import as_texts
 from loracast.series.roles import Columns
 from loracast.series.tables import Reading, check_header, reading_of, typed_table
-from loracast.series.text import Cells
+from loracast.series.text import Cells, one_line
 
 Row = tuple[Any, ...]
 
@@ -43,7 +43,7 @@ def read_excel(path: Path, columns: Columns) -> Reading:
         numbered, skipped = numbered[1:], skipped + 1
     if skipped:
         notices.append(f"{skipped} row{'s' * (skipped > 1)} above the header left out")
-    header = ["" if name is None else str(name).strip() for name in numbered[0][1]]
+    header = ["" if name is None else one_line(str(name)) for name in numbered[0][1]]
     body = numbered[1:]
     kept = [place for place, name in enumerate(header) if name or any(row[place] is not None for _, row in body)]
     _refuse_uncomputed(path, title, header, body)
@@ -76,7 +76,8 @@ def _first_table(path: Path, sheets: dict[str, list[Row]]) -> str:
     found = [title for title, size in sizes.items() if size >= least]
     if not found:
         raise DataError(f"{path}: the file is empty; its first row names the columns")
-    return found[0]
+    numeric = [title for title in found if any(_is_number(cell) for row in sheets[title][1:] for cell in row)]
+    return (numeric or found)[0]
 
 
 def _filled(row: Row) -> int:

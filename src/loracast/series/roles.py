@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from loracast.errors import ConfigError, DataError
 from loracast.series import words
 from loracast.series.columns import Table
-from loracast.series.times import is_clock, is_dates, is_part, looks_timed, names_years, no_time
+from loracast.series.date_parts import is_dates, parts_of
+from loracast.series.times import looks_timed, names_years, no_time
 
 Aggregate = Literal["mean", "sum", "last", "median", "min", "max"]
 
@@ -193,6 +194,11 @@ def _find_ids(table: Table, free: Sequence[str], roles: Roles) -> tuple[str, ...
         if numeric and words.plain(name) not in words.CORE_ID and len(codes[1]) > len(table) / 2:
             continue  # what is counted, such as "population"
         found.append(name)
+    gaps = [name for name in found if "" in (table.codes(name) or (0, []))[1]]
+    if gaps and len(gaps) < len(found):
+        for name in gaps:
+            roles.leave_out(name, "some rows have none")
+        found = [name for name in found if name not in gaps]
     if len(found) > 1:  # a column whose values say nothing beyond those of the others is not needed
         sizes = {name: len(table.groups([name])[1]) for name in found}
         kept = [name for name in found if sizes[name] > 1] or found[:1]
@@ -231,9 +237,8 @@ def _doubt_ids(table: Table, roles: Roles) -> None:
 def _find_time(table: Table, free: Sequence[str], roles: Roles, targets_given: bool) -> tuple[str, ...]:
     """The column of times, or the columns that hold a date in parts; none where nothing looks like one."""
     called = [name for name in free if words.is_time(name)]
-    parted = [name for name in free if name in called or words.plain(name) in words.PART_LETTERS]
-    if parts := _date_parts(table, [name for name in parted if looks_timed(table, name) or is_part(table, name)]):
-        return parts
+    if parts := parts_of(table, free):
+        return tuple(parts.values())
     by_name = [name for name in called if looks_timed(table, name)]
     if len(by_name) > 1:
         dated = [name for name in by_name if not table.is_numeric(name)]
@@ -322,30 +327,6 @@ def _mostly_grows(numbers: NDArray[np.float64]) -> bool:
     return len(steps) > 1 and float(np.mean(steps > 0)) >= 0.9
 
 
-def _date_parts(table: Table, names: Sequence[str]) -> tuple[str, ...]:
-    """The columns that keep a date in parts: year and month, and maybe day and hour; year and quarter, or week."""
-
-    def called(kind: Sequence[str]) -> str | None:
-        return next((name for name in names if words.plain(name).split(" ")[0] in kind), None)
-
-    letters = [next((name for name in names if words.plain(name) == part), None) for part in words.PART_LETTERS]
-    year, month, day = called(words.YEAR), called(words.MONTH), called(words.DAY)
-    if letters[0]:
-        year, month, day, _ = letters
-    if year and month:
-        parts = [year, month, *([day] if day else [])]
-        clock = letters[3] or next((name for name in names if words.plain(name) in words.HOUR), None)
-        return (*parts, clock) if clock and day else tuple(parts)
-    for other in (called(words.QUARTER), called(words.WEEK), called(["doy", "julian"]), day):
-        if year and other:
-            return (year, other)
-    date = next((name for name in names if words.plain(name) in words.DATE and not table.is_numeric(name)), None)
-    clock = next((name for name in names if words.plain(name) in words.CLOCK and name != date), None)
-    if date and clock and is_clock(table, clock):
-        return (date, clock)
-    return ()
-
-
 def _is_variable(table: Table, name: str, roles: Roles) -> bool:
     """Whether a column that was not named is a variable; a notice or an error says why another is not."""
     if name in roles.left_out:
@@ -372,7 +353,8 @@ def _is_variable(table: Table, name: str, roles: Roles) -> bool:
         table.refuse_strange(name)
     if kind == "text" and not roles.time and (words.is_time(name) or names_years(table, name)):
         raise no_time(table, name, f"or say --columns {_numbers(table, table.names)} to read the rows as steps")
-    reason = {"empty": "it is empty", "text": "it holds text", "dates": "it holds dates"}[kind]
+    flags = "it holds true and false (name it with --columns, --known or --past to read these as 1 and 0)"
+    reason = {"empty": "it is empty", "text": "it holds text", "dates": "it holds dates", "flags": flags}[kind]
     several = kind == "text" and not roles.time and not roles.id and table.repeats(name)
     advice = f"; if it tells several series apart, say --id {words.option(name)}" if several else ""
     roles.leave_out(name, f"{reason}{advice}")

@@ -22,7 +22,7 @@ from loracast.series.cells import EITHER, MISSING, NumberStyle, as_texts, pc, st
 from loracast.series.columns import Table
 from loracast.series.roles import BY_CONVENTION, Columns, Roles, find_roles
 from loracast.series.steps import build_series
-from loracast.series.text import Cells, TextTable, read_as_text, read_text
+from loracast.series.text import Cells, TextTable, one_line, read_as_text, read_text
 from loracast.series.types import Series, check_labels
 from loracast.series.words import is_id, is_time, is_year
 
@@ -178,7 +178,7 @@ def read_frame(frame: pd.DataFrame, columns: Columns, source: str = "the table",
 
     if frame.index.names != [None] or isinstance(frame.index, pd.DatetimeIndex | pd.PeriodIndex):
         frame = frame.reset_index()
-    header = [str(name).strip() for name in frame.columns]
+    header = [one_line(str(name)) for name in frame.columns]
     check_header(header, source)
     zones: dict[str, str] = {}
     cells: dict[str, Cells] = {}
@@ -240,12 +240,18 @@ def reading_of(table: Table, columns: Columns, notices: list[str]) -> Reading:
 
 def _check_named(table: Table, roles: Roles) -> None:
     if "" in roles.variables:
-        raise DataError(f"{table.source}: a column of numbers has no name; give it one in the header")
+        place = table.names.index("") + 1
+        raise DataError(f"{table.source}: column {place} holds numbers and has no name; give it one in the header")
 
 
 def check_header(header: Sequence[str], source: str) -> None:
     """A DataError where two columns have the same name, or several have none."""
     named = [name for name in header if name]
+    if twice := next((name for place, name in enumerate(named) if name in named[:place]), None):
+        raise DataError(
+            f"{source}: column name '{twice}' appears more than once; rename one (where names stand in two rows, join "
+            "them into one)"
+        )
     check_labels(named, f"{source}: column name")
     if len(header) - len(named) > 1:
         raise DataError(f"{source}: {len(header) - len(named)} columns have no name; give each one in the header")

@@ -32,6 +32,18 @@ Cells = pa.Array | NDArray[Any]  # text; or numbers, NaN where missing; or datet
 
 DELIMITERS = ",;\t|"
 SNIFFED_LINES = 40
+OTHER_KINDS = {  # what files begin with that are no table of text, and what to do with each
+    b"pk\x03\x04": "a zip archive, or an Excel file; unpack it, or call it .xlsx",
+    b"\xd0\xcf\x11\xe0": "an old Excel file; save it as .xlsx or CSV",
+    b"par1": "a Parquet file; call it .parquet",
+    b"\x89hdf": "an HDF5 file; call it .h5",
+    b"%pdf": "a PDF; give the table as CSV or Excel",
+    b"<!doctype": "a web page; download the table itself",
+    b"<html": "a web page; download the table itself",
+    b"<?xml": "XML; save the table as CSV or Excel",
+    b"{": "JSON; save the table as CSV (pandas.read_json(…).to_csv(…))",
+    b"[{": "JSON; save the table as CSV (pandas.read_json(…).to_csv(…))",
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +68,9 @@ def read_text(path: Path, labels: Collection[str] = ()) -> TextTable:
     raw = path.read_bytes()
     if raw[:2] == b"\x1f\x8b":
         raw = gzip.decompress(raw)
+    for beginning, what in OTHER_KINDS.items():
+        if b"".join(raw[:64].lower().split()).startswith(beginning):
+            raise DataError(f"{path}: the file is {what}")
     return _at_once(raw, labels) or _as_text(path, raw)
 
 
@@ -300,7 +315,7 @@ def _records(text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
 
 def _headed(path: Path, table: TextTable) -> TextTable:
     """The table with a name for each column that holds something, without a row of units below the header."""
-    header, notices, lines = list(table.header), list(table.notices), table.lines
+    header, notices, lines = [one_line(name) for name in table.header], list(table.notices), table.lines
     columns: list[Any] = list(table.columns)  # of text
     kept = [place for place, name in enumerate(header) if name or pc.any(pc.not_equal(columns[place], "")).as_py()]
     header, columns = [header[place] for place in kept], [columns[place] for place in kept]
@@ -338,6 +353,11 @@ def _numeric(text: str) -> bool:
         or NumberStyle().parse(text) is not None
         or NumberStyle(",", ".").parse(text) is not None
     )
+
+
+def one_line(name: str) -> str:
+    """A column's name without spaces around it, and with a space for a line break in it."""
+    return re.sub(r"\s*[\r\n]+\s*", " ", name.strip())
 
 
 def _counts(header: list[str]) -> bool:

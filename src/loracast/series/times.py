@@ -17,7 +17,9 @@ from loracast.errors import DataError
 from loracast.series.calendar import localise
 from loracast.series.cells import missing, pc
 from loracast.series.columns import Table
+from loracast.series.date_parts import hours, is_clock, is_part, join, missing_time, parts_of
 from loracast.series.dates import (
+    DIGITS,
     Order,
     compact,
     has_short_years,
@@ -29,7 +31,7 @@ from loracast.series.dates import (
     weeks,
 )
 from loracast.series.grid import infer_calendar
-from loracast.series.words import DATE, MONTH, QUARTER, WEEK, month_number, plain
+from loracast.series.words import DATE, MONTH, WEEK, plain
 
 SINCE_1970 = {*DATE, "time", "unix", "unixtime", "epoch"}  # words of columns whose numbers may be a computer's clock
 COMPACT = SINCE_1970 | {*MONTH, *WEEK, "day", "t", "yearmonth", "yyyymm", "yyyymmdd", "ym"}  # or digits of dates
@@ -43,37 +45,12 @@ def looks_timed(table: Table, name: str) -> bool:
     return any(text[:1].isdigit() for text in np.unique(_texts(table, name)))
 
 
-def is_part(table: Table, name: str) -> bool:
-    """Whether a column of text holds months by name, or times of day."""
-    return table.kind(name) == "text" and (is_clock(table, name) or _named_months(table, name) is not None)
-
-
-def is_dates(table: Table, name: str) -> bool:
-    """Whether a column holds dates, and all its cells are some."""
-    cells = table.columns[name]
-    if isinstance(cells, np.ndarray):
-        return cells.dtype.kind == "M"
-    if table.kind(name) != "text":
-        return False
-    texts = [text for text in cells.dictionary_encode().dictionary.to_pylist() if text]
-    seasons = seasons_of(texts) is not None
-    return bool(texts) and (seasons or bool(orders_of(texts)) or not parse_dates(texts)[1].any())
-
-
 def names_years(table: Table, name: str) -> bool:
     """Whether a column of text has another cell in each row, nearly all with a year, as times have."""
     cells = table.columns[name]
     if isinstance(cells, np.ndarray) or len(cells.unique()) < len(cells) or len(cells) < 3:
         return False
     return pc.sum(pc.match_substring_regex(cells, r"(^|\D)(1[5-9]|20)\d{2}(\D|$)")).as_py() >= 0.8 * len(cells)
-
-
-def is_clock(table: Table, name: str) -> bool:
-    """Whether a column of text holds times of day such as 14:30."""
-    cells = table.columns[name]
-    if isinstance(cells, np.ndarray):
-        return False
-    return all(re.fullmatch(r"\d{1,2}:\d{2}(:\d{2}.*)?(\s*[ap]m)?", text, re.I) for text in set(cells.to_pylist()))
 
 
 def times(table: Table, names: Sequence[str], zone: str | None) -> tuple[NDArray[Any], str | None]:
@@ -141,6 +118,8 @@ def no_time(table: Table, name: str, advice: str) -> DataError:
     kind = "is neither a number nor a date that can be read in one way"
     if is_part(table, name):
         kind = "is a time of day without a date" if is_clock(table, name) else "is a month without a year"
+    if DIGITS.fullmatch(texts[codes[row]]) and any("T" in text for text in texts):
+        kind += " beside dates (which a spreadsheet that puts the month first may have swapped)"
     return table.problem(
         name,
         row,
@@ -200,51 +179,17 @@ def _serial(name: str, numbers: NDArray[np.float64]) -> str | None:
     )
 
 
-def _named_months(table: Table, name: str) -> NDArray[np.float64] | None:
-    """A column of month names as numbers [R]; None where some cell is none."""
-    cells = table.columns[name]
-    if isinstance(cells, np.ndarray):
-        return None
-    encoded = cells.dictionary_encode()
-    months = [month_number(text) for text in encoded.dictionary.to_pylist()]
-    if None in months:
-        return None
-    return np.array(months, dtype=np.float64)[encoded.indices.to_numpy(zero_copy_only=False)]
-
-
 def _join(table: Table, names: Sequence[str]) -> NDArray[Any]:
     """Dates [R] that are kept in parts."""
-    if not table.is_numeric(names[0]):  # a date and a time of day
-        cells = [_texts(table, name) for name in names]
-        joined = pa.array([f"{date} {clock}" for date, clock in zip(*cells)])
-        whole = Table(table.source, table.stem, {" ".join(names): joined}, table.rows, table.style, order=table.order)
-        return _time(whole, " ".join(names))[0]
-    parts = [_part(table, name) for name in names]
-    year = parts[0].astype(np.int64).astype(str).astype("datetime64[Y]")
-    kind = plain(names[1]).split(" ")[0]
-    limits = {"month": 12, "quarter": 4, "week": 53, "day": 366}
-    unit = "month" if kind in {*MONTH, "mm"} else "quarter" if kind in QUARTER else "week" if kind in WEEK else "day"
-    if wrong := np.flatnonzero((parts[1] < 1) | (parts[1] > limits[unit]) | (parts[1] != np.rint(parts[1]))).tolist():
-        raise table.problem(names[1], wrong[0], f"{parts[1][wrong[0]]:g} is no {unit} of a year")
-    number = parts[1].astype(np.int64) - 1
-    if unit in ("month", "quarter"):
-        month = year.astype("datetime64[M]") + (number * (1 if unit == "month" else 3)).astype("timedelta64[M]")
-        day = parts[2].astype(np.int64) - 1 if len(parts) > 2 else np.zeros(len(table), np.int64)
-        date = month.astype("datetime64[D]") + day.astype("timedelta64[D]")
-        if wrong := np.flatnonzero(date.astype("datetime64[M]") != month).tolist():
-            raise table.problem(names[2], wrong[0], f"that month has no day {day[wrong[0]] + 1}")
-    else:
-        date = _first_monday(year) if unit == "week" else year.astype("datetime64[D]")
-        date = date + (number * (7 if unit == "week" else 1)).astype("timedelta64[D]")
-    clock = np.rint(parts[3] * 3.6e12).astype("timedelta64[ns]") if len(parts) > 3 else np.timedelta64(0, "ns")
-    return date.astype("datetime64[ns]") + clock
-
-
-def _part(table: Table, name: str) -> NDArray[np.float64]:
-    months = _named_months(table, name)
-    numbers = table.numbers(name) if months is None else months
-    _refuse_absent(table, name, np.isnan(numbers))
-    return numbers
+    parts = parts_of(table, names)
+    if "year" in parts:
+        return join(table, parts)
+    if "hour" in parts:
+        return _time(table, parts["date"])[0] + hours(table.numbers(parts["hour"]))
+    cells = [_texts(table, name) for name in parts.values()]
+    joined = pa.array([f"{date} {clock}" for date, clock in zip(*cells)])
+    whole = Table(table.source, table.stem, {" ".join(names): joined}, table.rows, table.style, order=table.order)
+    return _time(whole, " ".join(names))[0]
 
 
 def _texts(table: Table, name: str) -> list[str]:
@@ -256,17 +201,4 @@ def _texts(table: Table, name: str) -> list[str]:
 
 def _refuse_absent(table: Table, name: str, absent: NDArray[np.bool_]) -> None:
     if absent.any():
-        row = int(np.argmax(absent))
-        raise table.problem(
-            name,
-            row,
-            "the time is missing; give every row a time, take that row out if it is none of the data, or choose "
-            "the times with --time",
-        )
-
-
-def _first_monday(year: NDArray[Any]) -> NDArray[Any]:
-    """The Monday [R] of the first ISO week of each year: of the week that holds the fourth of January."""
-    fourth = year.astype("datetime64[D]") + np.timedelta64(3, "D")
-    weekday = (fourth.astype(np.int64) + 3) % 7  # Mondays are 0
-    return fourth - weekday.astype("timedelta64[D]")
+        raise missing_time(table, name, int(np.argmax(absent)))

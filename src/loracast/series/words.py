@@ -57,10 +57,19 @@ TIME = [
     ),
 ]
 SEASON = _words("season saison temporada stagione jahreszeit seizoen sasong sezon сезон")
-PART_LETTERS = ("yyyy", "mm", "dd", "hh")  # of columns that keep a date in parts, where the first is there
+BESIDE_A_YEAR = {  # names that are parts of a date where a column of years stands beside them, and nothing elsewhere
+    "month": {*MONTH, "mo", "mm", "mth"},
+    "day": {*DAY, "dy", "dd"},
+    "hour": {*HOUR, "hh"},
+    "quarter": {*QUARTER, "q"},
+    "week": {*WEEK, "wk", "kw", "kalenderwoche"},
+    "day of the year": {"doy", "julian", "yday", "day of year", "dayofyear"},
+}
+US_WEEKS = {"mmwr", "cdc"}  # words of weeks that begin on Sundays, as those of health offices in the US do
 ANY_TIME = {*YEAR, *MONTH, *QUARTER, *WEEK, *DAY, *HOUR, *DATE, *TIME}
 
 ID = {
+    *("entity", "country name", "region name", "state name", "county name", "station name", "site name"),
     *("id", "ids", "series", "series id", "unique id", "item id", "item", "key", "code"),
     *("variable", "parameter", "metric", "indicator", "indicator name", "measure", "analyte"),
     *("site", "sites", "site id", "plot", "plot id", "station", "station id", "unit", "unit id", "location", "loc"),
@@ -108,6 +117,10 @@ NOT_COUNTED = {  # words of columns that go with a variable and seldom are one
     *("lat", "latitude", "lon", "long", "longitude", "altitude", "elevation", "easting", "northing"),
 }
 BACKWARDS = {"bp", "ago", "ka", "kyr", "ma", "b2k"}  # words of times that count back from the present
+NUMBERED = {  # what has a number as its name: "catalogNumber"
+    *("catalog", "catalogue", "record", "sample", "specimen", "serial", "row", "line", "accession", "field", "tag"),
+    *("obs", "observation", "entry", "event", "survey", "reference", "ref", "order", "sequence"),
+}
 CORE_ID = {"id", "series", "series id", "unique id", "item id"}
 ROW_NUMBER = {"", "index", "row", "row id", "rownames", "row names", "row number", "rowid", "x1", "no", "nr", "#", "n"}
 ROW_NUMBER |= {"obs", "observation", "seq", "sequence", "serial", "sno", "s no", "sl no", "rownum"}
@@ -195,7 +208,10 @@ def is_id(name: str) -> bool:
 
 def is_key(name: str) -> bool:
     """Whether a column's name says that its numbers are names, and count nothing."""
-    return plain(name).split(" ")[-1] in {"id", "ids", "code", "key", "series", "no", "objectid", "fid", "record"}
+    words = plain(name).split(" ")
+    if len(words) > 1 and words[0] in NUMBERED and words[-1] in {"number", "num", "nr"}:
+        return True
+    return words[-1] in {"id", "ids", "code", "key", "series", "no", "objectid", "fid", "record"}
 
 
 def is_row_number(name: str) -> bool:
