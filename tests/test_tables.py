@@ -293,6 +293,14 @@ def test_a_variable_with_gaps_of_its_own_is_not_taken_for_one_that_ends_early():
     assert not any("known for the future" in notice for notice in read_frame(frame, Columns()).notices)
 
 
+def test_a_clock_that_is_a_little_off_is_set_on_the_hour():
+    when = pd.date_range("2020-01-02", periods=30, freq="10min") + pd.to_timedelta(np.tile([-2, 3, -4, 1, 0], 6), "s")
+    reading = read_frame(pd.DataFrame({"timestamp": when, "x": np.arange(30) % 7 + 0.5}), Columns())
+    assert reading.series[0].time[0] == np.datetime64("2020-01-02")
+    past = read_frame(pd.DataFrame({"timestamp": when + pd.Timedelta("3min"), "x": np.arange(30) % 7 + 0.5}), Columns())
+    assert past.series[0].time[0] > np.datetime64("2020-01-02T00:02:50")
+
+
 def test_a_suspicious_number_is_told():
     frame = pd.DataFrame({"year": range(2001, 2007), "x": [12.0, 31, 9999, 22, 18, 9999]})
     assert any("--missing 9999" in notice for notice in read_frame(frame, Columns()).notices)

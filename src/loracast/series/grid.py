@@ -127,8 +127,21 @@ def place(time: NDArray[Any], zone: str | None = None) -> tuple[Calendar, NDArra
     if moves.max() > MOST_MOVED or np.any(np.diff(positions) < 1) or sparse:
         raise DataError(_uneven(time, calendar, sparse))
     middle = int(np.argmin(moves))
-    placed = calendar.times(time[middle], positions - positions[middle])
+    placed = calendar.times(_round(time[middle], calendar, moves.max()), positions - positions[middle])
     return calendar, positions - positions[0], placed, float(moves.max())
+
+
+def _round(moment: Any, calendar: Calendar, share: float) -> Any:
+    """A moment of an uneven clock on a whole step since midnight, if that is no further than other times are off.
+
+    share: of a step, by which the furthest time is off.
+    """
+    if calendar.unit != "second" or 86_400 % calendar.count:
+        return moment
+    step = nanoseconds(calendar.count)
+    past = (moment - moment.astype("datetime64[D]")) % step
+    off = past if past <= step / 2 else past - step
+    return moment - off if abs(off) <= share * step else moment
 
 
 def _nearest(time: NDArray[Any], zone: str | None) -> tuple[Calendar, NDArray[np.float64]]:
