@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode, addmm_flop
 
-from loracast.compute import choose, refusals
+from loracast.compute import choose, cpu
 from loracast.compute.cpu import CpuCompute, blocks
 from loracast.compute.cpu.attention import PARTS, QUERY_BLOCK, BlockedAttention
 from loracast.compute.plain import PlainCompute
@@ -160,12 +160,12 @@ def test_where_it_is_chosen(make_numeric):
     directory = make_numeric()
     assert isinstance(choose(adapted(directory, "bfloat16", PROJECTIONS)), CpuCompute)
     assert type(choose(adapted(directory, "bfloat16", PROJECTIONS), "plain")) is PlainCompute
-    assert refusals(adapted(directory, "float32", PROJECTIONS))["cpu"] == "its precision is float32, not bfloat16"
+    assert cpu.refusal(adapted(directory, "float32", PROJECTIONS)) == "its precision is float32, not bfloat16"
     assert type(choose(adapted(directory, "float32", PROJECTIONS))) is PlainCompute
     base = load_model(directory, device="cpu", precision="bfloat16").network
     assert isinstance(choose(base), CpuCompute)
     base.requires_grad_(True)  # as in pretraining
-    assert refusals(base)["cpu"] == "its own weights are trained"
+    assert cpu.refusal(base) == "its own weights are trained"
 
 
 def test_dropout_is_drawn_by_the_plain_blocks(make_numeric):

@@ -14,7 +14,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from conftest import randomise, write_byte_tokenizer
-from loracast.compute import choose, refusals
+from loracast.compute import choose, unsupported
 from loracast.compute.plain import PlainCompute
 from loracast.errors import ModelError
 from loracast.flops import PassCost
@@ -242,9 +242,13 @@ def test_decoding_on_a_cpu_is_as_near_to_float32_as_the_plain_one(tmp_path: Path
     assert errors[0] < 1.5 * errors[1]
 
 
-def test_ways_that_do_not_compute_a_family_say_why(directories: dict[str, Path]):
+def test_ways_that_do_not_compute_a_family_say_why(directories: dict[str, Path], capsys: pytest.CaptureFixture[str]):
+    from loracast.cli.inspect import inspect
+
+    inspect(str(directories["qwen3"]))
+    assert "fused kernels on an NVIDIA GPU" in " ".join(capsys.readouterr().out.split())
     qwen3 = load(directories["qwen3"], precision="bfloat16").network
-    assert refusals(qwen3)["cpu, decoding"] == "it normalises queries and keys"
+    assert unsupported(qwen3.config)["decoding in C on a CPU"] == "it normalises queries and keys"
 
 
 def test_attention_that_reaches_less_far_limits_the_positions(directories: dict[str, Path]):

@@ -28,6 +28,7 @@ def inspect(model: str = "bundled", /, *, rank: int | None = None, targets: str 
     from rich.table import Table
 
     from loracast.cli.console import out
+    from loracast.compute import unsupported
     from loracast.errors import ConfigError
     from loracast.grammar import SYMBOLS
     from loracast.model.config import ModelConfig
@@ -66,6 +67,8 @@ def inspect(model: str = "bundled", /, *, rank: int | None = None, targets: str 
         "special ids": ", ".join(f"{name} {index}" for name, index in special.items() if index is not None) or "–",
         "tied embedding": "yes" if config.tie_word_embeddings else "no",
     }
+    if slower := unsupported(config):
+        rows["computed slower"] = "; ".join(f"no {way}, since {reason}" for way, reason in slower.items())
     if rank is not None:
         chosen = resolve_targets(targets)
         trainable = config.lora_parameters(rank, chosen)

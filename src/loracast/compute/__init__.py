@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from loracast.compute import cpu, cuda
 from loracast.compute.plain import PlainCompute
+from loracast.model.config import ModelConfig
 from loracast.model.transformer import Transformer
 from loracast.settings import ComputeKind
 
-__all__ = ["PlainCompute", "choose", "refusals"]
+__all__ = ["PlainCompute", "choose", "unsupported"]
 
 
 def choose(network: Transformer, kind: ComputeKind = "auto") -> PlainCompute:
@@ -25,9 +26,13 @@ def choose(network: Transformer, kind: ComputeKind = "auto") -> PlainCompute:
     return PlainCompute(network)
 
 
-def refusals(network: Transformer) -> dict[str, str]:
-    """Why each faster way does not compute a network, by the name of the way; nothing for one that does."""
-    found = {"cuda": cuda.refusal(network), "cpu": cpu.refusal(network), "cpu, decoding": None}
-    if found["cpu"] is None:
-        found["cpu, decoding"] = cpu.decoder.refusal(network.config)
+def unsupported(config: ModelConfig) -> dict[str, str]:
+    """Why a faster way does not compute models of a shape, wherever they are, by what it is; nothing for one that does.
+
+    Example: ``unsupported(model.network.config)``
+    """
+    found = {
+        "fused kernels on an NVIDIA GPU": cuda.unsupported(config),
+        "decoding in C on a CPU": cpu.decoder.refusal(config),
+    }
     return {name: reason for name, reason in found.items() if reason}

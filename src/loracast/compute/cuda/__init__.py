@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from loracast.compute.device import free_memory, on_gpu
 from loracast.compute.interface import Decoder, Drawing, Passes
 from loracast.compute.plain import PlainCompute, token_bytes
+from loracast.model.config import ModelConfig
 from loracast.model.transformer import Transformer
 
 MEMORY_SHARE = 0.8  # of a GPU's free memory, for keys and values
@@ -19,16 +20,19 @@ HEAD_SIZES = (16, 32, 64, 128)
 
 def refusal(network: Transformer) -> str | None:
     """Why the kernels do not compute a network; None where they do."""
-    weight, config = network.model.norm.weight, network.config
+    weight = network.model.norm.weight
     if not on_gpu(weight.device):
         return "its weights are not on a GPU"
     if weight.dtype not in (torch.bfloat16, torch.float16):
         return f"its precision is {str(weight.dtype).removeprefix('torch.')}, not bfloat16 or float16"
+    return unsupported(network.config) or (None if find_spec("triton") else "Triton is not installed")
+
+
+def unsupported(config: ModelConfig) -> str | None:
+    """Why the kernels compute no model of this shape; None where they do."""
     if config.head_dim not in HEAD_SIZES:
         return f"its heads have {config.head_dim} values, not {', '.join(map(str, HEAD_SIZES))}"
-    if config.qk_norm:
-        return "it normalises queries and keys"
-    return None if find_spec("triton") else "Triton is not installed"
+    return "it normalises queries and keys" if config.qk_norm else None
 
 
 class CudaCompute(PlainCompute):
