@@ -13,7 +13,9 @@ The last line of the output is the result as JSON.
 from __future__ import annotations
 
 import copy
+import functools
 import os
+from collections.abc import Callable
 from typing import Any
 
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as the command line sets it, before torch is imported
@@ -45,12 +47,19 @@ def network_of(name: str, layers: int) -> Transformer:
     return network
 
 
-def train(compute: PlainCompute, ids: Tensor) -> None:
+def training(compute: PlainCompute, ids: Tensor) -> Callable[[], object]:
+    """What computes the adapters' gradients for a batch; passes are prepared once, as in a tuning."""
     adapters = [one for one in compute.network.parameters() if one.requires_grad]
+    passes = compute.passes(adapters)
     share, in_loss = torch.tensor(1 / ids.numel(), device=ids.device), torch.ones_like(ids, dtype=torch.bool)
-    compute.passes(adapters).add_gradients(ids, ids.roll(-1, 1), in_loss, share)
-    for one in adapters:
-        one.grad = None
+    targets = ids.roll(-1, 1)
+
+    def gradients() -> None:
+        passes.add_gradients(ids, targets, in_loss, share)
+        for one in adapters:
+            one.grad = None
+
+    return gradients
 
 
 @torch.no_grad()
@@ -75,13 +84,13 @@ def measure(name: str, layers: int, repeats: int, device: torch.device) -> dict[
     ids = torch.randint(1000, (WINDOWS, LENGTH), generator=torch.Generator().manual_seed(2)).to(device)
     ways = {"chosen": choose(network), "plain": choose(network, "plain")}
     truth = decode(choose(exact, "plain"), ids)
-    row: dict[str, Any] = {"way": ways["chosen"].name, "refused": unsupported(network.config)}
+    row: dict[str, Any] = {"way": ways["chosen"].name, "refused": "; ".join(unsupported(network.config))}
     for label, compute in ways.items():
         row[f"{label}_error"] = rounded(((decode(compute, ids) - truth).norm() / truth.norm()).item())
-        train(compute, ids)  # once more than is timed
-        for work in (train, decode):
-            seconds = [timed(device, lambda work=work, compute=compute: work(compute, ids)) for _ in range(repeats)]
-            row[f"{label}_{work.__name__}_seconds"] = rounded(median(seconds))
+        works = {"train": training(compute, ids), "decode": functools.partial(decode, compute, ids)}
+        for what, work in works.items():
+            timed(device, work, 2)  # warms up
+            row[f"{label}_{what}_seconds"] = rounded(median([timed(device, work) for _ in range(repeats)]))
     return row
 
 
@@ -90,9 +99,10 @@ def main() -> None:
     parser.add_argument("--layers", type=int, default=8)
     options = parser.parse_args()
     result = describe(options, "families")
+    result["families"] = {}
     device = choose_device("auto")
     for name in FAMILIES:
-        row = result[name] = measure(name, options.layers, options.repeats, device)
+        row = result["families"][name] = measure(name, options.layers, options.repeats, device)
         told = [
             f"{what} {row[f'chosen_{what}_seconds']:.3g} s (plain {row[f'plain_{what}_seconds']:.3g})"
             for what in ("train", "decode")
