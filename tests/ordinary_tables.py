@@ -99,8 +99,8 @@ MONTHS = dates("MS")
 GAP = [8, 9, 10, 11]
 WITH_GAP = NUMBERS.copy()
 WITH_GAP[GAP] = np.nan
-YEARLY = {"first": "1900", "last": "1923", "spacing": "yearly"}
-MONTHLY = {"first": "2019-01", "last": "2020-12", "spacing": "monthly"}
+YEARLY: dict[str, Any] = {"first": "1900", "last": "1923", "spacing": "yearly"}
+MONTHLY: dict[str, Any] = {"first": "2019-01", "last": "2020-12", "spacing": "monthly"}
 
 
 def without(table: str, rows: list[int]) -> str:
