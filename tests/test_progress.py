@@ -230,12 +230,12 @@ def test_a_bar_takes_one_line_however_long_its_note():
 
 
 def test_progress_may_be_a_function_a_display_or_nothing():
-    told: list[tuple[str, float]] = []
-    with displayed(lambda name, share: told.append((name, share))) as listener:
+    seen: list[tuple[str, float]] = []
+    with displayed(lambda name, share: seen.append((name, share))) as listener:
         listener("a", 0.5)
         listener.plan({"a": 1.0})
         listener.note("a", "said to nobody")
-    assert told == [("a", 0.5)]
+    assert seen == [("a", 0.5)]
     for nothing in (None, False):
         with displayed(nothing) as listener:
             listener("a", 0.5)
@@ -271,11 +271,11 @@ def test_true_shows_fit_predict_and_backtest(monkeypatch: pytest.MonkeyPatch, ca
 def test_fit_tells_a_function_of_both_phases():
     series = loracast.simulate("lotka-volterra", 6, steps=24)
     tune = loracast.TuneConfig(steps=3, batch=2, context=8, horizon=8, validation_series=2, validation_samples=2)
-    told: list[tuple[str, float]] = []
+    seen: list[tuple[str, float]] = []
     base = Forecaster.from_pretrained("bundled")
-    base.fit(series, tune=tune, progress=lambda name, share: told.append((name, share)))
+    base.fit(series, tune=tune, progress=lambda name, share: seen.append((name, share)))
     for phase in ("tuning", "validation forecasts"):
-        shares = [share for name, share in told if name == phase]
+        shares = [share for name, share in seen if name == phase]
         assert shares[0] == 0.0
         assert shares[-1] == 1.0
         assert shares == sorted(shares)
@@ -285,8 +285,8 @@ def test_fit_tells_a_function_of_both_phases():
 # -- a study -----------------------------------------------------------------------------------------------------
 
 
-class Told(Listener):
-    """Keeps what it is told."""
+class Recorder(Listener):
+    """Keeps what it is seen."""
 
     def __init__(self):
         super().__init__(lambda name, share: self.shares.append(share))
@@ -313,38 +313,38 @@ class StandIn:
 
 
 def test_a_study_is_one_bar_by_the_flops_of_its_plan():
-    bench, told = StandIn(), Told()
-    course = Course(bench, told)
-    assert told.shares == [0.0]
+    bench, seen = StandIn(), Recorder()
+    course = Course(bench, seen)
+    assert seen.shares == [0.0]
     course("baseline-2", {"event": "run", "stage": "baseline", "most": 10})
     course("baseline-2", {"event": "forecast", "share": 0.5})
-    assert told.shares[-1] == pytest.approx(5 / 180)
-    assert told.notes[-1] == "run 1 of 6 · baseline-2"
+    assert seen.shares[-1] == pytest.approx(5 / 180)
+    assert seen.notes[-1] == "run 1 of 6 · baseline-2"
     bench.done["baseline"] = 2  # another process did the other one
     course("baseline-2", {"event": "result"})
-    assert told.shares[-1] == pytest.approx(20 / 180)
+    assert seen.shares[-1] == pytest.approx(20 / 180)
     course("search-0", {"event": "run", "stage": "search", "most": 20})
     train = {"event": "train", "step": 3, "steps": 9, "loss": 1.0, "tokens_per_second": 10}
     course("search-0", {**train, "flops": 15, "flops_course": 29})
-    assert told.shares[-1] == pytest.approx(35 / 180)
-    assert told.notes[-1] == "run 3 of 6 · search-0 · step 3 of 9 · loss 1.000 · 10 tok/s"
+    assert seen.shares[-1] == pytest.approx(35 / 180)
+    assert seen.notes[-1] == "run 3 of 6 · search-0 · step 3 of 9 · loss 1.000 · 10 tok/s"
     course("search-0", {"event": "forecast", "share": 0.5})
-    assert told.shares[-1] == pytest.approx((20 + 15 + 2.5) / 180)
+    assert seen.shares[-1] == pytest.approx((20 + 15 + 2.5) / 180)
     bench.done["search"] = 3  # some ended early, which settles all that was planned for them
     course("search-0", {"event": "result"})
     course("final", {"event": "run", "stage": "final", "most": 400})  # what the search has left
-    assert told.shares[-1] == pytest.approx(80 / 480)
+    assert seen.shares[-1] == pytest.approx(80 / 480)
     bench.done["final"] = 1
     course("final", {"event": "result"})
-    assert told.shares[-1] == 1.0
+    assert seen.shares[-1] == 1.0
 
 
 def test_a_study_counts_in_its_own_convention_and_up_to_its_last_stage():
-    bench, told = StandIn("course"), Told()
+    bench, seen = StandIn("course"), Recorder()
     bench.done["baseline"] = 1
-    course = Course(bench, told, until="search")
-    assert told.shares == [pytest.approx(20 / 130)]
+    course = Course(bench, seen, until="search")
+    assert seen.shares == [pytest.approx(20 / 130)]
     course("search-0", {"event": "run", "stage": "search", "most": 30})
     course("search-0", {"event": "validation", "loss": 1.0, "flops": 15, "flops_course": 29})
-    assert told.shares[-1] == pytest.approx(49 / 130)
-    assert told.notes[-1].startswith("run 2 of 5")
+    assert seen.shares[-1] == pytest.approx(49 / 130)
+    assert seen.notes[-1].startswith("run 2 of 5")

@@ -29,7 +29,7 @@ from loracast.ledger import Ledger
 from loracast.model.checkpoint import read_codec, recorded_base
 from loracast.model.lora import adapter_state, attach, load_adapter_state, save_adapter
 from loracast.own_table import Table, as_series
-from loracast.progress import Told, displayed, displayed_share
+from loracast.progress import OnProgress, displayed, displayed_share
 from loracast.record import adapter_record, check_unused
 from loracast.scenario import Known, conditions, known_future
 from loracast.series import Series, Window
@@ -131,7 +131,7 @@ class Forecaster(FrameMethods):
         ledger: Ledger | None = None,
         stop: Callable[[int, float], str | None] = lambda step, nats: None,
         report: Report = lambda event: None,
-        progress: bool | Told | None = None,
+        progress: bool | OnProgress | None = None,
     ) -> Forecaster:
         """A new forecaster with an adapter tuned on `series`. This one, and its base, stay as they are.
 
@@ -303,7 +303,7 @@ class Forecaster(FrameMethods):
             cost, chosen = self._forecast_cost(self.lora, constrained), [plans[index] for index in asked]
             if ledger:
                 ledger.check("forecasts", self._most_flops(read, chosen, sample.samples, cost))
-            with displayed_share(progress, "forecast") as told:
+            with displayed_share(progress, "forecast") as on_progress:
                 drawn = draw_paths(
                     self.model,
                     self.codec,
@@ -314,7 +314,7 @@ class Forecaster(FrameMethods):
                     cost,
                     given=np.take(given[asked], order, 2),
                     constrained=constrained,
-                    progress=told,
+                    progress=on_progress,
                 )
             values[asked], valid[asked] = drawn.values[..., np.argsort(order)], drawn.valid
             saturated, flops = drawn.saturated, drawn.flops

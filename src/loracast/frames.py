@@ -232,9 +232,9 @@ class FrameMethods:
         targets = _names(target)
         own = read_own(df, id_column, time_column, targets, _names(known), _names(past))
         behind = horizon + (windows - 1) * step
-        series, told = long_enough(own.series, behind + (context or 1), "all windows and their first context")
-        if told:
-            warnings.warn(told, stacklevel=2)
+        series, warning = long_enough(own.series, behind + (context or 1), "all windows and their first context")
+        if warning:
+            warnings.warn(warning, stacklevel=2)
         cut = [Window(one, 0, one.steps - behind + turn * step, horizon) for one in series for turn in range(windows)]
         if not refit and tune is None:
             _warn_of_seen(forecaster, cut)

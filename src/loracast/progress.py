@@ -25,7 +25,7 @@ PACE_SECONDS = 60.0  # the time left is judged by the later half of a phase, but
 EVIDENCE_SECONDS = 1.0  # of steady work, before anything is estimated from it
 ANNOUNCED_SECONDS = 5.0  # shorter work is not announced
 
-Told = Callable[[str, float], None]  # a phase's name and the share of it that is done
+OnProgress = Callable[[str, float], None]  # a phase's name and the share of it that is done
 
 
 def duration(seconds: float) -> str:
@@ -56,7 +56,7 @@ class Phase:
     shown: bool = False
     records: deque[tuple[float, float]] = field(default_factory=deque)  # times and shares
 
-    def told(self, now: float, share: float | None) -> None:
+    def record(self, now: float, share: float | None) -> None:
         """Notes how far the phase is."""
         self.share = share
         if share is None:
@@ -95,19 +95,19 @@ class Phase:
 class Listener:
     """Passes on how far the phases are to a function, or to nobody."""
 
-    def __init__(self, told: Told | None = None):
-        self._told = told
+    def __init__(self, on_progress: OnProgress | None = None):
+        self._on_progress = on_progress
 
     def __call__(self, name: str, share: float) -> None:
-        """Tells the share of a phase that is done. A phase begins when it is first told of, and ends at 1."""
-        if self._told:
-            self._told(name, share)
+        """Passes on the share of a phase that is done. A phase begins with its first share, and ends at 1."""
+        if self._on_progress:
+            self._on_progress(name, share)
 
     def plan(self, weights: Mapping[str, float]) -> None:
-        """Tells the phases to come by name, with numbers that their times are proportional to, such as FLOPs."""
+        """Announces the phases to come by name, with numbers that their times are proportional to, such as FLOPs."""
 
     def note(self, name: str, text: str) -> None:
-        """Tells what stands beside a phase's bar, such as a loss."""
+        """Changes what stands beside a phase's bar, such as a loss."""
 
 
 class Display(Listener):
@@ -176,7 +176,7 @@ class Display(Listener):
         with self._lock:
             now = self._clock()
             phase = self._phases.setdefault(name, Phase(began=now))
-            phase.told(now, share)
+            phase.record(now, share)
 
     def plan(self, weights: Mapping[str, float]) -> None:
         with self._lock:
@@ -200,7 +200,7 @@ class Display(Listener):
     # -- what is shown -------------------------------------------------------------------------------------------
 
     def _announce(self, now: float) -> None:
-        """Says once, as soon as it can be told, how long all phases will take together."""
+        """Says once, as soon as it is known, how long all phases will take together."""
         if self._announced or (seconds := self._in_all(now)) is None:
             return
         self._announced = True
@@ -295,8 +295,8 @@ class Described:
 
 
 @contextmanager
-def displayed(progress: bool | Told | None, kind: str = "") -> Iterator[Listener]:
-    """What an argument `progress` asks for: True for a display, a function that is told, or a display already open."""
+def displayed(progress: bool | OnProgress | None, kind: str = "") -> Iterator[Listener]:
+    """What an argument `progress` asks for: True for a display, a function to call, or a display already open."""
     if progress is True:
         with Display(kind) as display:
             yield display
@@ -308,7 +308,7 @@ def displayed(progress: bool | Told | None, kind: str = "") -> Iterator[Listener
 
 @contextmanager
 def displayed_share(progress: bool | Callable[[float], None] | None, name: str) -> Iterator[Callable[[float], None]]:
-    """The same for work of one phase, whose function is told the share alone."""
+    """The same for work of one phase, whose function is called with the share alone."""
     if progress is True:
         with Display() as display:
             display(name, 0.0)

@@ -76,8 +76,8 @@ def sample_paths(
     batches = list(_batches(model, [len(prompts[index]) for index in order], paths, length))[::-1]
     done = 0
 
-    def told(share: float) -> None:
-        """Of the batch that is drawn now; a GPU only begins what it is told to do."""
+    def on_progress(share: float) -> None:
+        """Passes on the share of the batch that is drawn; not on a GPU, where what was begun is not done yet."""
         if progress and not on_gpu(model.device):
             progress((done + share * len(series) * len(samples)) / tokens.size)
 
@@ -99,7 +99,7 @@ def sample_paths(
         )
         try:
             draw_batch = batch.constrained if constrained else batch.unconstrained
-            drawn, computed = draw_batch(horizon, told)  # [N, S, L]
+            drawn, computed = draw_batch(horizon, on_progress)  # [N, S, L]
         except torch.OutOfMemoryError:
             drawn, computed = None, 0
         if drawn is None:  # only here, where the error no longer holds what it was raised in
@@ -198,7 +198,7 @@ class PathBatch:
 
     @torch.inference_mode()
     def constrained(
-        self, horizon: int, told: Callable[[float], None] = lambda share: None
+        self, horizon: int, on_progress: Callable[[float], None] = lambda share: None
     ) -> tuple[NDArray[np.int64], int]:
         """Symbols [N, S, L] that the grammar accepts, `horizon` steps a path, and the tokens computed for each path."""
         grammar, length = self.grammar, horizon * self.grammar.step_tokens
@@ -215,7 +215,7 @@ class PathBatch:
             if not grammar.lockstep and position % 16 == 0 and bool((drawing.steps_left <= 0).all()):
                 break
             hidden = decoder.advance(tokens)
-            told(position / length)
+            on_progress(position / length)
         self._check_sound(drawing.unsound_from, drawing.symbols == SEMICOLON)
         return drawing.symbols.view(*self.shape, length).cpu().numpy().astype(np.int64), position
 
@@ -263,7 +263,7 @@ class PathBatch:
 
     @torch.inference_mode()
     def unconstrained(
-        self, horizon: int, told: Callable[[float], None] = lambda share: None
+        self, horizon: int, on_progress: Callable[[float], None] = lambda share: None
     ) -> tuple[NDArray[np.int64], int]:
         """Symbols [N, S, L] of whatever the full vocabulary writes, and the tokens computed for each path.
 
@@ -291,7 +291,7 @@ class PathBatch:
             feed = decoder.buffer(1)
             feed[:, 0] = token
             hidden = decoder.advance(feed)
-            told(len(drawn) / length)
+            on_progress(len(drawn) / length)
         written = torch.stack(drawn, 1)  # [B, L]
         self._check_sound(unsound_from, closes[written])
         out = np.full((len(hidden), length), OTHER, np.int64)

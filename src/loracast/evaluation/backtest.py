@@ -27,7 +27,7 @@ from loracast.flops import Flops
 from loracast.forecast import Forecast
 from loracast.forecaster import Forecaster
 from loracast.ledger import Ledger
-from loracast.progress import Told, displayed
+from loracast.progress import OnProgress, displayed
 from loracast.scenario import known_of
 from loracast.series import Series, Window, leave_out_short, windows
 from loracast.series.checks import same_variables
@@ -130,7 +130,7 @@ def backtest(
     sample: SampleConfig | None = None,
     constrained: bool = True,
     ledger: Ledger | None = None,
-    progress: bool | Told | None = None,
+    progress: bool | OnProgress | None = None,
 ) -> Backtest:
     """Forecasts `horizon` steps from `context` ones in every window of every series, and scores all forecasters.
 

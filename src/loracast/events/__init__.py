@@ -1,4 +1,4 @@
-"""Events: what is asked of a forecast in words, judged on its joint sample paths, and told as sentences and a table."""
+"""Events: what is asked of a forecast in words, judged on its joint sample paths, and put as sentences and a table."""
 
 from loracast.events.judge import Paths, judge, thresholds
 from loracast.events.language import read_event

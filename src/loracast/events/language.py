@@ -1,7 +1,7 @@
 """The language of events: what may be asked of a forecast, read into a tree. docs/events.md tells it with examples.
 
 A condition is judged at every step of every path. Where a whole path is to be judged, it holds if the condition does at
-some step of a window of steps, which is the whole forecast unless it is told.
+some step of a window of steps, which is the whole forecast unless one is given.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What is told of an event: its probability and interval, when it first happens, how far something goes; as sentences.
+"""What is said of an event: its probability and interval, when it first happens, how far something goes; as sentences.
 
 Shapes: N series, S sample paths, H steps.
 """

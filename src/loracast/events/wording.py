@@ -50,43 +50,44 @@ class Found:
 
 
 def sentence(event: Event, found: Found, paths: Paths) -> str:
-    """What is found of an event in the one series of `paths`; its name is told by who lists several."""
+    """What is found of an event in the one series of `paths`; who lists several gives its name."""
     if isinstance(event, Extreme):
         return _extreme(event, found, paths)
     if isinstance(event, FirstTime):
         return _first_time(event, found, paths)
-    told = f"The chance that {_of_path(event.condition, paths)} is"
+    sentence = f"The chance that {_of_path(event.condition, paths)} is"
     if not found.paths:
-        return f"{told} not known: no sample path has all its values."
-    return f"{told} {_chance(found)}."
+        return f"{sentence} not known: no sample path has all its values."
+    return f"{sentence} {_chance(found)}."
 
 
 def _extreme(event: Extreme, found: Found, paths: Paths) -> str:
-    told = f"The {event.which} {_quantity(event.quantity)} {_end(event.span, paths)} is"
+    sentence = f"The {event.which} {_quantity(event.quantity)} {_end(event.span, paths)} is"
     if found.values is None or found.steps is None:
-        return f"{told} not known: no sample path has all its values."
+        return f"{sentence} not known: no sample path has all its values."
     low, middle, high = (f"{value:.4g}" for value in found.values)
     when = found.times[1] if found.times else f"step {found.steps[1]:.0f}"
-    return f"{told} {middle} (80% range {low} to {high}), reached about {when}."
+    return f"{sentence} {middle} (80% range {low} to {high}), reached about {when}."
 
 
 def _first_time(event: FirstTime, found: Found, paths: Paths) -> str:
     condition, end = event.condition, _end(event.span, paths)
     what = _of_path(condition, paths) if of_path(condition) else _of_steps(condition)
-    told = f"The first time that {what}"
+    sentence = f"The first time that {what}"
     if not found.paths or found.steps is None:
-        return f"{told} is not known: no sample path has all its values."
+        return f"{sentence} is not known: no sample path has all its values."
     low, middle, high = found.times or tuple(f"step {step:.0f}" if np.isfinite(step) else None for step in found.steps)
     never = _share(1 - found.happened / found.paths)
     if not found.happened:
-        return f"{told} is not foreseen: the chance that it comes {end} is {_chance(found)}."
+        return f"{sentence} is not foreseen: the chance that it comes {end} is {_chance(found)}."
     if middle is None:
         early = f", and by {low} it has happened on a tenth of them" if low else ""
         chance = f"The chance that it happens is {_chance(found)}."
         return (
-            f"{told} is more likely later, or never: it does not happen {end} on {never} of the paths{early}. {chance}"
+            f"{sentence} is more likely later, or never: it does not happen {end} on {never} of the paths{early}. "
+            f"{chance}"
         )
-    spread = f"{told} is about {middle} (80% range {low} to {high or 'later, or never'})"
+    spread = f"{sentence} is about {middle} (80% range {low} to {high or 'later, or never'})"
     if found.happened == found.paths:
         return f"{spread}; it happens {end} on all {found.paths} paths."
     return f"{spread}; it does not happen {end} on {never} of the paths."

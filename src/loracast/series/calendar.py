@@ -41,7 +41,7 @@ NAMED = {  # units and counts that have a name: (what it is called, one of them,
     ("second", 60): ("every minute", "minute", 1440),
     ("second", 1): ("every second", "second", 1),
 }
-LARGER = (("month", 12), ("day", 7), ("second", 3600), ("second", 60))  # units that a multiple of others is told in
+LARGER = (("month", 12), ("day", 7), ("second", 3600), ("second", 60))  # units in which a multiple of others is shown
 
 
 @dataclass(frozen=True)
@@ -282,7 +282,7 @@ def nanoseconds(seconds: float) -> np.timedelta64:
 
 
 def localise(local: NDArray[Any], zone: str, source: str) -> NDArray[Any]:
-    """Times [T] that clocks in a zone show, as UTC; an hour that is shown twice is told by the order of the rows."""
+    """Times [T] that clocks in a zone show, as UTC; an hour that is shown twice is known by the order of the rows."""
     import pandas as pd
 
     try:

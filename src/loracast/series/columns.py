@@ -72,8 +72,8 @@ class Table:
             return "numbers"
         if strange.sum() <= present / 2:
             return "mixed"
-        told = {text.lower() for text in cells.filter(pa.array(strange)).unique().to_pylist()}
-        return "flags" if strange.sum() == present and told <= {*FLAGS} else "text"
+        words = {text.lower() for text in cells.filter(pa.array(strange)).unique().to_pylist()}
+        return "flags" if strange.sum() == present and words <= {*FLAGS} else "text"
 
     def is_numeric(self, name: str) -> bool:
         return self.kind(name) == "numbers"

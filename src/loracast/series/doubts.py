@@ -99,11 +99,11 @@ def _is_sum(column: Floats, parts: Floats) -> bool:
 def uneven_ends(series: Sequence[Series]) -> str | None:
     """A notice where a variable that is not known beforehand ends before another one; None where none does."""
     uneven = [one for one in series if np.isnan(one.values[-1, len(one.known) :]).any()]
-    told = [told for one in uneven if (told := _uneven_end(one))]
-    if not told:
+    found = [ends for one in uneven if (ends := _uneven_end(one))]
+    if not found:
         return None
-    ends, goes_on = told[0]
-    more = f", and others so in {len(told) - 1} more series" if len(told) > 1 else ""
+    ends, goes_on = found[0]
+    more = f", and others so in {len(found) - 1} more series" if len(found) > 1 else ""
     return f"{ends}{more}; if {goes_on} is known for the future, say --known {goes_on}"
 
 

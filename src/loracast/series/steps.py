@@ -60,8 +60,8 @@ def build_series(table: Table, roles: Roles, columns: Columns) -> tuple[list[Ser
             "every series has a single step: if columns are times, turn the table; if the rows are one series, name "
             "another column with --id"
         )
-    if not columns.targets and np.isnan(values).any() and (told := uneven_ends(series)):
-        table.notices.append(told)
+    if not columns.targets and np.isnan(values).any() and (notice := uneven_ends(series)):
+        table.notices.append(notice)
     return series, filled
 
 

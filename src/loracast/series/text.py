@@ -333,8 +333,8 @@ def _headed(path: Path, table: TextTable) -> TextTable:
         lines = [line for line, out in zip(lines, again) if not out]
     if len(lines) > 1:
         first, second = ([column[row].as_py() for column in columns] for row in (0, 1))
-        told = [(a, b) for a, b in zip(first, second) if a.lower() not in MISSING and b.lower() not in MISSING]
-        if any(_numeric(b) for _, b in told) and not any(_numeric(a) for a, _ in told):
+        both = [(a, b) for a, b in zip(first, second) if a.lower() not in MISSING and b.lower() not in MISSING]
+        if any(_numeric(b) for _, b in both) and not any(_numeric(a) for a, _ in both):
             notices.append(f"the row below the header is left out, for it holds no numbers: {' '.join(first)[:60]!r}")
             columns = [column[1:] for column in columns]
             lines = lines[1:]

@@ -233,9 +233,9 @@ def leave_out_short(series: Sequence[Series], steps: int) -> list[Series]:
     """
     if len(series) < 2:
         return list(series)
-    kept, told = long_enough(series, steps, "context and horizon")
-    if told:
-        warnings.warn(told, stacklevel=3)
+    kept, warning = long_enough(series, steps, "context and horizon")
+    if warning:
+        warnings.warn(warning, stacklevel=3)
     return kept
 
 
