@@ -3,7 +3,7 @@
 Logits in float32, greedy continuations, adapters in both directions, merging, FLOPs, and each faster way of computing.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -219,7 +219,7 @@ def test_the_way_of_a_cpu_is_as_near_to_float32_as_the_plain_one(directories: di
 @torch.no_grad()
 @pytest.mark.parametrize("name", EACH_ONCE)
 def test_decoding_on_a_cpu_is_as_near_to_float32_as_the_plain_one(tmp_path: Path, name: str):
-    """With sizes that the C functions divide by; a family that they refuse is decoded plainly."""
+    """With sizes that the C functions divide by."""
     import transformers
 
     case = FAMILIES[name]
@@ -245,10 +245,16 @@ def test_decoding_on_a_cpu_is_as_near_to_float32_as_the_plain_one(tmp_path: Path
 def test_ways_that_do_not_compute_a_family_say_why(directories: dict[str, Path], capsys: pytest.CaptureFixture[str]):
     from loracast.cli.inspect import inspect
 
-    inspect(str(directories["qwen3"]))
-    assert "fused kernels on an NVIDIA GPU" in " ".join(capsys.readouterr().out.split())
-    qwen3 = load(directories["qwen3"], precision="bfloat16").network
-    assert unsupported(qwen3.config)["decoding in C on a CPU"] == "it normalises queries and keys"
+    directory = directories["llama, heads apart"]
+    inspect(str(directory))
+    assert "fused kernels on an NVIDIA GPU, since its heads have 20 values" in " ".join(capsys.readouterr().out.split())
+    assert unsupported(load(directory).network.config).keys() == {
+        "fused kernels on an NVIDIA GPU",
+        "decoding in C on a CPU",
+    }
+    assert not {"qwen2", "qwen3", "llama", "mistral"} - {
+        name for name in EACH_ONCE if not unsupported(replace(load(directories[name]).network.config, head_dim=64))
+    }
 
 
 def test_attention_that_reaches_less_far_limits_the_positions(directories: dict[str, Path]):

@@ -13,6 +13,7 @@ from loracast.codec import Codec
 from loracast.compute.cuda.network import FusedNetwork
 from loracast.compute.drawing import PlainDrawing
 from loracast.compute.plain import PlainDecoder, loss_sum
+from loracast.engine.pretrain import initialise
 from loracast.grammar import OTHER
 from loracast.language_model import load_model
 from loracast.model.config import ModelConfig
@@ -106,14 +107,29 @@ def test_head_loss(rows: int, monkeypatch: pytest.MonkeyPatch):
     same(lambda hidden: HeadLoss.apply(hidden, padded_head(head), rows, target, wanted), plain, normal(7, 48))
 
 
-@pytest.fixture(scope="module", params=["q,v", "all-linear", "untouched"])
+def normed_heads() -> Transformer:
+    """A small Qwen3, whose norms of queries and keys matter."""
+    config = ModelConfig(20, 48, 96, 2, 6, 2, 16, family="qwen3", qkv_bias=False, qk_norm=True)
+    network = initialise(config, 0).requires_grad_(False).to(DEVICE)
+    for name, parameter in network.named_parameters():
+        if "norm" in name:
+            parameter.data = 1 + 0.3 * normal(*parameter.shape, seed=len(name)).data
+        else:
+            parameter.data *= 5
+    return network
+
+
+@pytest.fixture(scope="module", params=["q,v", "all-linear", "untouched", "normed heads"])
 def network(request: pytest.FixtureRequest, make_qwen2: Any) -> Transformer:
     """A small network whose adapters, if any, matter; rank 3 fills no multiple of 8 columns."""
-    model = load_model(make_qwen2(**SHAPES), device=DEVICE, precision="float32")
+    if request.param == "normed heads":
+        plain = normed_heads()
+    else:
+        plain = load_model(make_qwen2(**SHAPES), device=DEVICE, precision="float32").network
     if request.param == "untouched":
-        return model.network
+        return plain
     targets = ("q", "v") if request.param == "q,v" else ("q", "k", "v", "o", "gate", "up", "down")
-    adapted = attach(model.network, LoraConfig(3, 5.0, 0.0, targets))
+    adapted = attach(plain, LoraConfig(3, 5.0, 0.0, targets))
     for index, (_, layer) in enumerate(adapter_layers(adapted)):
         layer.lora_B.data = 0.3 * normal(*layer.lora_B.shape, seed=index).data
     return adapted

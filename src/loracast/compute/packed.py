@@ -133,6 +133,10 @@ class PackedNetwork:
             before_attention, before_mlp = block.input_layernorm, block.post_attention_layernorm
             self.norms.append((before_attention.weight.detach(), before_mlp.weight.detach()))  # pyright: ignore
         self.last_norm = network.model.norm.weight.detach()
+        self.head_norms: list[tuple[Tensor, Tensor]] = []  # of queries and keys, where the model normalises them
+        if network.config.qk_norm:
+            attentions: list[Any] = [block.self_attn for block in network.model.layers]
+            self.head_norms = [(one.q_norm.weight.detach(), one.k_norm.weight.detach()) for one in attentions]
         self.refresh()
 
     @torch.no_grad()
@@ -145,6 +149,16 @@ class PackedNetwork:
             torch._foreach_copy_(a, scaled)
             torch._foreach_copy_(b, [layer.lora_B for layer in layers])
 
+    def qkv(self, product: Tensor, layer: int) -> Tensor:
+        """What a layer's product made [M, (H + 2K)·E], its queries and keys normalised where the model does that."""
+        if not self.head_norms:
+            return product
+        heads, groups, eps = self.config.num_attention_heads, self.config.num_key_value_heads, self.config.rms_norm_eps
+        query, key, value = product.unflatten(-1, (-1, self.config.head_dim)).split([heads, groups, groups], -2)
+        of_queries, of_keys = self.head_norms[layer]
+        query, key = F.rms_norm(query, of_queries.shape, of_queries, eps), F.rms_norm(key, of_keys.shape, of_keys, eps)
+        return torch.cat([query, key, value], -2).flatten(-2)
+
     def decode(self, ids: Tensor, attend: Any, add_norm: Any, swiglu: Any) -> tuple[Tensor, Tensor]:
         """The residual stream [M, C] of new tokens before the last layer's MLP is added, and what it adds.
 
@@ -156,7 +170,8 @@ class PackedNetwork:
         x, delta = F.embedding(ids.flatten(), self.embedding), None
         for layer, (block, norms) in enumerate(zip(self.blocks, self.norms)):
             x, normed, *_ = add_norm(x, delta, norms[0], eps, block["qkv"].extra)
-            delta = block["o"].product(attend(block["qkv"].product(normed), layer, block["o"].extra))
+            qkv = self.qkv(block["qkv"].product(normed), layer)
+            delta = block["o"].product(attend(qkv, layer, block["o"].extra))
             x, normed, *_ = add_norm(x, delta, norms[1], eps, block["gate_up"].extra)
             delta = block["down"].product(swiglu(block["gate_up"].product(normed), block["down"].extra))
         assert delta is not None

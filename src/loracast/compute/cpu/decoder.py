@@ -29,8 +29,6 @@ def refusal(config: ModelConfig) -> str | None:
     """Why the C functions do not decode a network of this shape; None where they do."""
     share = config.num_attention_heads // config.num_key_value_heads
     odd = [size for size in (config.head_dim // 2, config.hidden_size, config.intermediate_size) if size % LANES]
-    if config.qk_norm:
-        return "it normalises queries and keys"
     if odd:
         return f"half a head, hidden size or inner size is {odd[0]}, which is no multiple of {LANES}"
     if config.head_dim > MOST_SIZE or share > MOST_ROWS:

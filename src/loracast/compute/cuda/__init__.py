@@ -30,9 +30,9 @@ def refusal(network: Transformer) -> str | None:
 
 def unsupported(config: ModelConfig) -> str | None:
     """Why the kernels compute no model of this shape; None where they do."""
-    if config.head_dim not in HEAD_SIZES:
-        return f"its heads have {config.head_dim} values, not {', '.join(map(str, HEAD_SIZES))}"
-    return "it normalises queries and keys" if config.qk_norm else None
+    if config.head_dim in HEAD_SIZES:
+        return None
+    return f"its heads have {config.head_dim} values, not {', '.join(map(str, HEAD_SIZES))}"
 
 
 class CudaCompute(PlainCompute):

@@ -37,7 +37,7 @@ class FusedNetwork(PackedNetwork):
         x = F.embedding(ids.flatten(), self.embedding)  # [M, C]
         _, normed, _ = add_norm(x, None, self.norms[0][0], eps, qkv)
         for index, block in enumerate(self.blocks):
-            merged = block["qkv"](normed).view(rows, tokens, heads + 2 * groups, -1)
+            merged = self.qkv(block["qkv"](normed), index).view(rows, tokens, heads + 2 * groups, -1)
             query, key, value = Rotate.apply(merged, cos, sin, heads, groups, qkv)
             with sdpa_kernel(FASTEST_ATTENTION, set_priority=True):
                 mixed = F.scaled_dot_product_attention(query, key, value, is_causal=True, enable_gqa=True)
