@@ -107,7 +107,7 @@ def test_one_file_goes_before_shards_that_were_left_behind(directory):
         ({"num_hidden_layers": None}, "num_hidden_layers is None"),
         ({"hidden_size": "48"}, "hidden_size is '48'"),
         ({"num_attention_heads": 0}, "num_attention_heads is 0"),
-        ({"num_key_value_heads": 3}, "no multiple of num_key_value_heads 3"),
+        ({"num_key_value_heads": 3}, "not a multiple of num_key_value_heads 3"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
@@ -194,7 +194,7 @@ def test_places_that_are_no_model_are_refused(tmp_path):
     for absent in (tmp_path / "absent", "./absent", "one/two/three", "absent"):
         with pytest.raises(ModelError, match="does not exist"):
             locate(absent)
-    with pytest.raises(ModelError, match="nobody/nothing is no local directory, and the hub did not give it"):
+    with pytest.raises(ModelError, match="nobody/nothing is not a folder here"):
         locate("nobody/nothing")
 
 

@@ -906,7 +906,7 @@ def no_work(monkeypatch: pytest.MonkeyPatch):
 def test_a_place_under_a_file_is_refused_before_any_work(command, workplace: Path, tmp_path, table: Path, refused):
     (tmp_path / "file").write_text("in the way")
     words = writing_commands(workplace, table, tmp_path / "file" / "deeper")[command]
-    refused(*words, mentions=(tmp_path / "file", "is no folder", "choose another place"))
+    refused(*words, mentions=(tmp_path / "file", "is a file", "choose another folder"))
 
 
 @pytest.mark.parametrize("command", WRITERS)
@@ -918,7 +918,7 @@ def test_a_read_only_folder_is_refused_before_any_work(
     locked.mkdir()
     monkeypatch.setattr("os.access", lambda place, _mode: Path(place) != locked)  # root may write everywhere
     words = writing_commands(workplace, table, locked)[command]
-    refused(*words, mentions=(locked, "is read-only", "choose another place"))
+    refused(*words, mentions=(locked, "is read-only", "choose another folder"))
 
 
 def test_check_folder_takes_what_can_be_made(tmp_path: Path):

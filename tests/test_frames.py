@@ -198,7 +198,7 @@ def test_what_is_wrong_with_a_table_is_said(base: Forecaster, change: Any, optio
 
 
 def test_without_a_target_nothing_is_forecast(base: Forecaster):
-    with pytest.raises(ConfigError, match="there is no target"):
+    with pytest.raises(ConfigError, match="target="):
         base.predict_df(table(), 3, target=[], **NAMED)
 
 
@@ -227,7 +227,7 @@ def test_predict_takes_tables_and_columns(base: Forecaster):
 
 def test_a_list_of_tables_is_refused(base: Forecaster):
     frames: Any = [table()]
-    with pytest.raises(DataError, match="a DataFrame is no series"):
+    with pytest.raises(DataError, match="a DataFrame cannot be forecast"):
         base.predict(frames, 3)
 
 

@@ -389,8 +389,8 @@ def test_settings_add_up():
     [
         (None, ["lynx 0.5"], "is not of the form 'NAME = NUMBER'.*the NAMEs are hare, lynx"),
         (None, ["fox = 1"], "the NAMEs are hare, lynx"),
-        (None, ["lynx = many"], "'many' is no finite number"),
-        (None, ["lynx = nan"], "'nan' is no finite number"),
+        (None, ["lynx = many"], "'many' is not a finite number"),
+        (None, ["lynx = nan"], "'nan' is not a finite number"),
         (None, ["lynx = 1 at 2027"], "there are no times, so that '2027' means none"),
         (
             None,
@@ -398,8 +398,8 @@ def test_settings_add_up():
             "no step of the forecast of series '0' lies there; it goes from step 1 to step 8",
         ),
         (YEARS, ["lynx = 1 at 2040"], r"it goes from step 1 \(2026\) to step 8 \(2033\)"),
-        (YEARS, ["lynx = 1 from soon"], "'soon' is no number"),
-        (DAYS, ["lynx = 1 from soon"], "'soon' is no date"),
+        (YEARS, ["lynx = 1 from soon"], "'soon' is not a number"),
+        (DAYS, ["lynx = 1 from soon"], "'soon' cannot be read as a date"),
         (DAYS, ["lynx = 1 at 2026"], r"from step 1 \(2027-01-11\)"),
         (None, ["fox = 1", "lynx = x"], "fox.*; 'lynx = x'"),
     ],

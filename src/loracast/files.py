@@ -38,12 +38,12 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
 
 def check_folder(folder: str | Path) -> None:
-    """Refuses a folder that no file can be written into, before anything is computed. It need not exist yet."""
+    """Refuses a folder into which no file can be written, before anything is computed. It need not exist yet."""
     nearest = next(place for place in (Path(folder), *Path(folder).absolute().parents) if place.exists())
     if not nearest.is_dir():
-        raise DataError(f"{folder}: cannot be written into: {nearest} is no folder; choose another place")
+        raise DataError(f"{folder}: nothing can be written there, for {nearest} is a file; choose another folder")
     if not os.access(nearest, os.W_OK | os.X_OK):
-        raise DataError(f"{folder}: cannot be written into: {nearest} is read-only; choose another place")
+        raise DataError(f"{folder}: nothing can be written there, for {nearest} is read-only; choose another folder")
 
 
 def check_file(path: str | Path, suffixes: Collection[str]) -> None:

@@ -50,7 +50,7 @@ def prepare(
     Raises DataError for series that are too short, of different variables, or without an observed value.
     """
     if not series:
-        raise DataError("there is no series to train on")
+        raise DataError("the list of series to tune on is empty; give at least one")
     same_variables([*series, *(validation or ())])
     reach(series[0].variables).check(length := config.context + config.horizon)
     series = leave_out_short(series, length)

@@ -280,7 +280,7 @@ class Forecaster(FrameMethods):
             raise ConfigError(problems)
         series = as_series(series)
         if not series:
-            raise DataError("there is no series to forecast")
+            raise DataError("the list of series to forecast is empty; give at least one")
         same_variables(series)
         different_ids(series)
         order = reading_order(series[0], self.record, self.model.variables)
@@ -338,7 +338,7 @@ class Forecaster(FrameMethods):
         All windows need the same context, horizon and number of variables. The ledger is charged before the work.
         """
         if not windows:
-            raise DataError("there is no window to judge")
+            raise DataError("the list of windows is empty; give at least one")
         same_variables([window.series for window in windows])
         first = windows[0].series
         order = reading_order(first, self.record, self.model.variables)

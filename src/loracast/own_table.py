@@ -44,7 +44,7 @@ def as_series(data: Sequence[Series] | Series | Table) -> list[Series]:
     for one in series:
         if not isinstance(one, Series):
             raise DataError(
-                f"a {type(one).__name__} is no series; give a loracast.Series, a list of them, or one pandas table"
+                f"a {type(one).__name__} cannot be forecast; give a loracast.Series, a list of them, or a pandas table"
             )
     return series
 
@@ -151,7 +151,7 @@ def read_own(
     heads = [one for one in (id_column, time_column) if one is not None]
     wanted = [*heads, *known, *past, *targets]
     if not targets:
-        raise ConfigError(["there is no target; name the columns to forecast with target="])
+        raise ConfigError(["no column to forecast is named; name at least one with target="])
     if absent := [one for one in wanted if one not in whole]:
         role = "id_column" if absent[0] == id_column else "time_column" if absent[0] == time_column else "target"
         role = "known" if absent[0] in known else "past" if absent[0] in past else role

@@ -188,7 +188,7 @@ def set_values(texts: Sequence[str], series: Sequence[Series], horizon: int, kno
         if not np.isfinite(value):
             comma = re.fullmatch(r"[+-]?\d+,\d+", match["value"])
             advice = f"; write {match['value'].replace(',', '.')}" if comma else ""
-            problems.append(f"{text!r}: {match['value']!r} is no finite number{advice}")
+            problems.append(f"{text!r}: {match['value']!r} is not a finite number{advice}")
             continue
         column = series[0].names.index(match["name"])
         for values, one in zip(future, series):

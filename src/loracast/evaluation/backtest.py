@@ -169,7 +169,7 @@ def backtest(
             [f"{name!r} is the name of a baseline; name the forecaster otherwise" for name in sorted(clash)]
         )
     if not series:
-        raise DataError("there is no series to forecast")
+        raise DataError("the list of series to forecast is empty; give at least one")
     same_variables(series)
     series = leave_out_short(series, context + horizon)
     names, columns = series[0].targets, series[0].target_columns

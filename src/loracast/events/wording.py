@@ -120,7 +120,7 @@ def _of_steps(condition: Condition, moves: bool = True, inner: bool = False) -> 
         return _bracketed(f" {condition.operator} ".join(parts), inner)
     if isinstance(condition, Not):
         return f"it is not so that {_of_steps(condition.condition, False, True)}"
-    raise TypeError(f"{condition} is no condition of a step")
+    raise TypeError(f"{condition} is not a condition on single steps")
 
 
 def _bracketed(text: str, brackets: bool) -> str:

@@ -34,13 +34,16 @@ def read_codec(record: dict[str, Any], where: Path) -> Codec:
     try:
         return Codec(**record["codec"])
     except (ConfigError, KeyError, TypeError) as error:
-        raise ModelError(f"{where} holds no codec of this version: {type(error).__name__}: {error}") from None
+        raise ModelError(
+            f"{where}: the codec cannot be read ({type(error).__name__}: {error}); another version may have written "
+            "it: tune or pretrain anew"
+        ) from None
 
 
 def recorded_base(adapter: Path) -> str:
     """The base that an adapter's loracast.json or adapter_config.json names."""
     if not (adapter / ADAPTER_CONFIG).is_file():
-        raise ModelError(f"{adapter} is no adapter directory: it has no {ADAPTER_CONFIG}")
+        raise ModelError(f"{adapter} is not the folder of an adapter, for it has no {ADAPTER_CONFIG}; check the path")
     for name, keys in ((RECORD, ("base", "model")), (ADAPTER_CONFIG, ("base_model_name_or_path",))):
         path = adapter / name
         if path.is_file():

@@ -155,7 +155,7 @@ class ModelConfig:
         heads: Any = stored.get("num_attention_heads")
         groups: Any = stored.get("num_key_value_heads") or heads
         if _is_size(heads) and (not _is_size(groups) or heads % groups):
-            problems.append(f"num_attention_heads {heads} is no multiple of num_key_value_heads {groups!r}")
+            problems.append(f"num_attention_heads {heads} is not a multiple of num_key_value_heads {groups!r}")
         positions = _positions(stored, family)
         rotary, scaling, wrong = _rotary(stored, positions)
         problems += wrong

@@ -31,6 +31,6 @@ def locate(source: str | Path, *, weights: bool = True) -> Path:
         found = snapshot_download(str(source), allow_patterns=wanted)
     except Exception as error:  # the hub, the network and the cache each raise their own
         raise ModelError(
-            f"{source} is no local directory, and the hub did not give it: {type(error).__name__}: {error}".strip()
+            f"{source} is not a folder here, and the hub did not give it: {type(error).__name__}: {error}".strip()
         ) from None
     return Path(found)

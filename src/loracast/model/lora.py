@@ -155,7 +155,7 @@ def read_adapter(directory: Path) -> tuple[LoraConfig, dict[str, Tensor]]:
     directory = Path(directory)
     path = directory / ADAPTER_CONFIG
     if not path.is_file():
-        raise ModelError(f"{directory} is no adapter directory: it has no {ADAPTER_CONFIG}")
+        raise ModelError(f"{directory} is not the folder of an adapter, for it has no {ADAPTER_CONFIG}; check the path")
     stored = read_json(path)
     problems = []
     if stored.get("peft_type") != "LORA":

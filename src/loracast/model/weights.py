@@ -70,7 +70,9 @@ def _weight_files(directory: Path) -> list[Path]:
     try:
         shards = sorted(set(read_json(index)["weight_map"].values()))
     except (KeyError, AttributeError, TypeError) as error:
-        raise ModelError(f"{index} is no index of shards ({type(error).__name__}: {error})") from None
+        raise ModelError(
+            f"{index} cannot be read as an index of weight files ({type(error).__name__}: {error}); download it again"
+        ) from None
     return [directory / shard for shard in shards]
 
 

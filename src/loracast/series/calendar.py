@@ -209,7 +209,9 @@ def moment_steps(times: Times | None, calendar: Calendar | None, text: str) -> t
         season = re.fullmatch(r"(\d{4})/\d{2,4}", text.strip())
         number = float(season[1] if season else text)
     except ValueError:
-        raise ValueError(f"{text!r} is no number, as the times are; or say 'step 5'") from None
+        raise ValueError(
+            f"{text!r} is not a number, and the times are numbers; give a number, or say 'step 5'"
+        ) from None
     near = NEAR * calendar.count
     return int(np.searchsorted(times, number - near)), int(np.searchsorted(times, number + near, "right")) - 1
 
@@ -228,7 +230,9 @@ def _begin_and_end(text: str) -> tuple[np.datetime64, np.datetime64]:
         begin = np.datetime64(text.replace(" ", "T"))
         return begin, begin + np.timedelta64(1, np.datetime_data(begin.dtype)[0])
     except ValueError:
-        raise ValueError(f"{text!r} is no date such as 2027, 2027-05, 2027-05-31, 2027Q2 or 2027-W08") from None
+        raise ValueError(
+            f"{text!r} cannot be read as a date; write it as 2027, 2027-05, 2027-05-31, 2027Q2 or 2027-W08"
+        ) from None
 
 
 def _steps_within(times: NDArray[Any], calendar: Calendar, count: int, unit: str) -> int:

@@ -30,7 +30,7 @@ def refusal(config: ModelConfig) -> str | None:
     share = config.num_attention_heads // config.num_key_value_heads
     odd = [size for size in (config.head_dim // 2, config.hidden_size, config.intermediate_size) if size % LANES]
     if odd:
-        return f"half a head, hidden size or inner size is {odd[0]}, which is no multiple of {LANES}"
+        return f"half a head, hidden size or inner size is {odd[0]}, which is not a multiple of {LANES}"
     if config.head_dim > MOST_SIZE or share > MOST_ROWS:
         return f"its heads have more than {MOST_SIZE} values, or more than {MOST_ROWS} share their keys"
     return None if library() else "there is no C compiler, nor a decoder compiled for this processor"
