@@ -136,7 +136,7 @@ def test_text_that_is_no_json_object_is_refused(directory, name, text):
 @pytest.mark.parametrize("stored", [{}, {"codec": {"digits": 99}}, {"codec": {"colour": "red"}}, {"codec": 3}], ids=str)
 def test_a_stored_codec_that_is_none_is_refused(directory, stored):
     (directory / "loracast.json").write_text(json.dumps(stored))
-    with pytest.raises(ModelError, match=r"loracast\.json holds no codec"):
+    with pytest.raises(ModelError, match=r"loracast\.json: the codec cannot be read"):
         load(directory)
 
 
