@@ -22,13 +22,13 @@ from loracast.errors import ModelError
 from loracast.files import RECORD
 from loracast.grammar import SYMBOLS
 from loracast.model.checkpoint import stored_codec
-from loracast.model.config import ModelConfig, read_json
-from loracast.model.locate import locate
+from loracast.model.config import read_json
 from loracast.model.lora import ADAPTER_WEIGHTS, attach, load_adapter_state, read_adapter
+from loracast.model.stored import StoredModel, open_model
 from loracast.model.tensors import check_finite, dtype_name
 from loracast.model.tokenizer import NumericTokens
 from loracast.model.transformer import Transformer
-from loracast.model.weights import SafetensorsSource, WeightSource, digest
+from loracast.model.weights import WeightSource, digest
 from loracast.settings import ComputeKind, Device, LoraConfig, Precision, Vocabulary
 
 EMBEDDINGS = ("model.embed_tokens.weight", "lm_head.weight")
@@ -88,46 +88,38 @@ def load_model(
     precision: Precision = "auto",
     compute: ComputeKind = "auto",
 ) -> LanguageModel:
-    """Loads a Hugging Face directory with the numeric rows of its vocabulary (the default) or all of them.
+    """Loads a Hugging Face directory or a GGUF file with the numeric rows of its vocabulary (the default) or all.
 
     Args:
         compute: how it is computed; see `loracast.compute.choose`.
 
     Raises ModelError for a directory that is none, or not one of a family that is computed here.
     """
-    directory = locate(source)
-    config, _ = ModelConfig.read(directory / "config.json")
-    tokens = NumericTokens.read(directory / "tokenizer.json")
+    stored = open_model(source)
+    config, tokens = stored.config, stored.tokens
     highest = int(tokens.ids.max())
     if highest >= config.vocab_size:
-        raise ModelError(f"{directory}: the tokenizer has id {highest}, the model only {config.vocab_size} rows")
+        raise ModelError(f"{stored.place}: the tokenizer has id {highest}, the model only {config.vocab_size} rows")
     place = choose_device(device)
     dtype = choose_precision(precision, place)
-    network, fingerprint = _read_network(
-        SafetensorsSource(directory), config, tokens, vocabulary, place, dtype, directory
-    )
+    network, fingerprint = _read_network(stored, tokens, vocabulary, place, dtype)
     rows = torch.arange(len(SYMBOLS)) if vocabulary == "numeric" else torch.from_numpy(tokens.ids)
-    codec, variables = stored_codec(directory)
+    codec, variables = stored_codec(stored.place)
     # absolute, since an adapter's record is read from other folders, too
-    name = str(directory.resolve()) if Path(source).is_dir() else str(source)
+    name = str(stored.place.resolve()) if Path(source).exists() else str(source)
     way = choose(network, compute)
     return LanguageModel(way, rows.to(place), tokens, vocabulary, codec, name, fingerprint, variables, compute)
 
 
 def _read_network(
-    source: WeightSource,
-    config: ModelConfig,
-    tokens: NumericTokens,
-    vocabulary: Vocabulary,
-    place: torch.device,
-    dtype: torch.dtype,
-    directory: Path,
+    stored_model: StoredModel, tokens: NumericTokens, vocabulary: Vocabulary, place: torch.device, dtype: torch.dtype
 ) -> tuple[Transformer, str]:
     """The network with its weights, frozen, and the fingerprint of what is stored."""
+    config, source = stored_model.config, stored_model.weights()
     with torch.device("meta"):
         network = Transformer(config, len(SYMBOLS) if vocabulary == "numeric" else None)
         expected = {name: tuple(tensor.shape) for name, tensor in Transformer(config).state_dict().items()}
-    _check_shapes(source, expected, directory)
+    _check_shapes(source, expected, stored_model.place)
     numeric = tokens.ids.tolist()
     state, digests = {}, {}
 

@@ -13,9 +13,8 @@ from loracast.errors import ModelError
 from loracast.files import RECORD, atomic_path, write_text
 from loracast.language_model import load_adapted, load_model
 from loracast.model.checkpoint import TOKENIZER_FILES
-from loracast.model.config import ModelConfig
-from loracast.model.locate import locate
 from loracast.model.lora import merged_weights
+from loracast.model.stored import open_model
 from loracast.model.tensors import check_finite, dtype_name, write_tensors
 from loracast.model.weights import WEIGHTS
 from loracast.settings import Precision
@@ -30,13 +29,14 @@ def merge(source: str | Path, adapter: Path, output: Path, precision: Precision 
     Returns the largest differences of the numeric logits on 256 random digits: `float32`, of merging alone,
     and `stored`, with the rounding of the stored weights.
     """
-    directory, output = locate(source), Path(output)
+    stored, output = open_model(source), Path(output)
+    directory = stored.place
     for role, taken in (("base model", directory), ("adapter", Path(adapter))):
         if output.resolve() == taken.resolve():
             raise ModelError(f"{output} is the {role} itself, which merging would overwrite; choose another folder")
     base = load_model(source, vocabulary="full", device="cpu", precision="float32")
     adapted, _, record = load_adapted(base, adapter)
-    _, stored_config = ModelConfig.read(directory / "config.json")
+    stored_config = stored.description
     stored_as = stored_config.get("dtype") or stored_config.get("torch_dtype") or "float32"
     dtype = getattr(torch, stored_as if precision == "auto" else precision)
     ids = base.rows[torch.randint(10, (1, 256), generator=torch.Generator().manual_seed(0))]
@@ -53,6 +53,8 @@ def merge(source: str | Path, adapter: Path, output: Path, precision: Precision 
     stored_config = {**stored_config, "torch_dtype": dtype_name(dtype)}
     stored_config.pop("dtype", None)
     write_text(output / "config.json", json.dumps(stored_config, indent=2) + "\n")
+    if directory.is_file():
+        write_text(output / "tokenizer.json", stored.tokenizer.to_str() + "\n")
     for name in TOKENIZER_FILES:
         if (directory / name).is_file():
             with atomic_path(output / name) as temporary:

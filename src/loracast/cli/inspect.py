@@ -31,9 +31,7 @@ def inspect(model: str = "bundled", /, *, rank: int | None = None, targets: str 
     from loracast.compute import unsupported
     from loracast.errors import ConfigError
     from loracast.grammar import SYMBOLS
-    from loracast.model.config import ModelConfig
-    from loracast.model.locate import locate
-    from loracast.model.tokenizer import NumericTokens
+    from loracast.model.stored import open_model
 
     if rank is not None and rank < 1:
         raise ConfigError([f"rank must be at least 1, not {rank}"])
@@ -42,13 +40,13 @@ def inspect(model: str = "bundled", /, *, rank: int | None = None, targets: str 
             raise ConfigError([f"{model} is an adapter and has a rank of its own; leave --rank out"])
         _show(_adapter_rows(Path(model)))
         return
-    directory = locate(model, weights=False)
-    config, stored = ModelConfig.read(directory / "config.json")
+    opened = open_model(model, weights=False)
+    config, stored = opened.config, opened.description
     queries, keys = config.num_attention_heads, config.num_key_value_heads
     common = gcd(queries, keys)
     special = {name: stored.get(f"{name}_token_id") for name in ("bos", "eos", "pad")}
     rows = {
-        "name": stored.get("_name_or_path") or (model if model == "bundled" else directory.resolve().name),
+        "name": stored.get("_name_or_path") or (model if model == "bundled" else opened.place.resolve().name),
         "type": stored["model_type"],
         "architecture": ", ".join(stored.get("architectures") or ["–"]),
         "parameters": f"{config.parameters():,}",
@@ -67,6 +65,9 @@ def inspect(model: str = "bundled", /, *, rank: int | None = None, targets: str 
         "special ids": ", ".join(f"{name} {index}" for name, index in special.items() if index is not None) or "–",
         "tied embedding": "yes" if config.tie_word_embeddings else "no",
     }
+    if opened.quantised:
+        listed = ", ".join(f"{count} of {kind}" for kind, count in opened.quantised.items())
+        rows |= {"precision": "GGUF, dequantised as it is loaded", "tensors": listed}
     if slower := unsupported(config):
         rows["computed slower"] = "; ".join(f"no {way}, since {reason}" for way, reason in slower.items())
     if rank is not None:
@@ -76,7 +77,7 @@ def inspect(model: str = "bundled", /, *, rank: int | None = None, targets: str 
         rows[f"trainable, rank {rank}"] = f"{trainable:,} ({share:.3%}) on {', '.join(chosen)}"
     _show(rows)
 
-    tokens = NumericTokens.read(directory / "tokenizer.json")
+    tokens = opened.tokens
     out.print("\n[bold]tokens of numbers[/]  (written by this table, so that symbols never merge)")
     out.print("  ".join(f"{symbol!r} {index}" for symbol, index in zip(SYMBOLS, tokens.ids.tolist())), soft_wrap=True)
     if merged := tokens.merged():

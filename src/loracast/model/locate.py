@@ -11,7 +11,9 @@ DESCRIPTION, WEIGHTS = ("*.json", "merges.txt"), ("*.safetensors",)  # files by 
 
 
 def locate(source: str | Path, *, weights: bool = True) -> Path:
-    """The directory of a model: `bundled`, a path, or a repository of the hub (downloaded once).
+    """Where a model is: a directory or a GGUF file, of `bundled`, a path, or a repository of the hub (downloaded once).
+
+    A directory without config.json that holds one GGUF file is that file.
 
     Without `weights`, only what describes a model is downloaded.
     """
@@ -19,11 +21,20 @@ def locate(source: str | Path, *, weights: bool = True) -> Path:
         return BUNDLED
     path = Path(source)
     if path.is_dir():
+        files = [] if (path / "config.json").exists() else sorted(path.glob("*.gguf"))
+        if len(files) > 1:
+            raise ModelError(f"{source} holds {len(files)} GGUF files; name one of them, such as {files[0]}")
+        return files[0] if files else path
+    if path.is_file() and path.suffix == ".gguf":
         return path
     if path.exists():
-        raise ModelError(f"{source} is a file; a model is a directory with config.json, weights and tokenizer.json")
+        raise ModelError(
+            f"{source} is a file; a model is a .gguf file or a directory with config.json, weights and tokenizer.json"
+        )
     if len(path.parts) != 2 or str(source).startswith((".", "/", "~")) or path.parent.is_dir():
-        raise ModelError(f"{source} does not exist; name a model directory, a hub repository (owner/name) or 'bundled'")
+        raise ModelError(
+            f"{source} does not exist; name a model directory, a .gguf file, a hub repository (owner/name) or 'bundled'"
+        )
     from huggingface_hub import snapshot_download
 
     wanted = [*DESCRIPTION, *WEIGHTS] if weights else [*DESCRIPTION]

@@ -42,19 +42,13 @@ class NumericTokens:
     stand_ins: dict[str, str] = field(default_factory=dict)
 
     @classmethod
-    def read(cls, path: Path) -> NumericTokens:
-        """The symbols' tokens in a tokenizer.json; one without a single token for each digit and sign is refused."""
-        if not path.is_file():
-            raise ModelError(f"{path} does not exist; a model needs its tokenizer.json beside its weights")
-        try:
-            tokenizer = Tokenizer.from_file(str(path))
-        except Exception as error:  # the library raises bare Exception
-            raise ModelError(f"{path} cannot be read as a tokenizer: {error}") from None
+    def of(cls, tokenizer: Tokenizer, where: Path) -> NumericTokens:
+        """The symbols' tokens of a tokenizer; one without a single token for each digit and sign is refused."""
         written = {symbol: _written(tokenizer, symbol) for symbol in SYMBOLS}
         if absent := [symbol for symbol, text in written.items() if text is None]:
             others = f" (nor for {', '.join(map(repr, STAND_INS))} in its place)" if absent == [MISSING] else ""
             raise ModelError(
-                f"{path} has no single token for {', '.join(map(repr, absent))}{others}, so numbers cannot be written; "
+                f"{where}: the tokenizer has no single token for {', '.join(map(repr, absent))}{others}, so numbers cannot be written; "
                 "take a model whose tokenizer has one"
             )
         ids = [tokenizer.token_to_id(str(text)) for text in written.values()]
@@ -96,6 +90,16 @@ class NumericTokens:
             encoding = self.tokenizer.encode(text, add_special_tokens=False)
             rows.append((text, encoding.tokens, encoding.ids))
         return rows
+
+
+def read_tokenizer(path: Path) -> Tokenizer:
+    """The tokenizer of a tokenizer.json."""
+    if not path.is_file():
+        raise ModelError(f"{path} does not exist; a model needs its tokenizer.json beside its weights")
+    try:
+        return Tokenizer.from_file(str(path))
+    except Exception as error:  # the library raises bare Exception
+        raise ModelError(f"{path} cannot be read as a tokenizer: {error}") from None
 
 
 def _written(tokenizer: Tokenizer, symbol: str) -> str | None:
