@@ -442,13 +442,13 @@ def cost_table(said: str) -> dict[str, list[tuple[float, float]]]:
 
 def test_costs_are_told_of_a_shape_alone(tmp_path: Path, run: Run):
     write_shape(tmp_path / "shape")
-    published = ("--targets", "attention", "--batch", 4)
+    published = ("--targets", "attention", "--batch", 4, "--tokens", 512)
     said = run("flops", tmp_path / "shape", "--vocabulary", "full", *published).ok()
     for mention in ("494,032,768 parameters", "151,936 rows", "rank 8 on q, v: 540,672", "4 windows × 512 tokens"):
         assert mention in said
     rows = cost_table(said)
     assert rows["total"][:2] == [(4.365e12, 100), (6.778e12, 100)]
-    assert all(mention in said for mention in ("1 series × 20 paths", "400 tokens read a series", "400 written a path"))
+    assert all(mention in said for mention in ("1 series × 100 paths", "400 tokens read a series", "400 written a path"))
 
 
 @pytest.mark.parametrize("vocabulary", ["numeric", "full"])
@@ -906,7 +906,7 @@ def no_work(monkeypatch: pytest.MonkeyPatch):
 def test_a_place_under_a_file_is_refused_before_any_work(command, workplace: Path, tmp_path, table: Path, refused):
     (tmp_path / "file").write_text("in the way")
     words = writing_commands(workplace, table, tmp_path / "file" / "deeper")[command]
-    refused(*words, mentions=(tmp_path / "file", "is no folder", "choose another place"))
+    refused(*words, mentions=(tmp_path / "file", "is a file, not a folder", "choose another place"))
 
 
 @pytest.mark.parametrize("command", WRITERS)

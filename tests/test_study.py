@@ -705,7 +705,7 @@ def test_a_folder_that_another_process_is_claiming_is_not_something_else(model: 
 
 def test_a_place_under_a_file_is_refused(model: Path, tmp_path: Path):
     (tmp_path / "file").touch()
-    with pytest.raises(DataError, match="is no folder; choose another place"):
+    with pytest.raises(DataError, match="is a file, not a folder; choose another place"):
         prepared(tmp_path / "file" / "study", model)
 
 

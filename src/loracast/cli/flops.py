@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING
 
 from loracast.cli.options import Data, DataOptions
 from loracast.flops import Convention
-from loracast.settings import TuneConfig, Vocabulary, resolve_targets
+from loracast.settings import SampleConfig, TuneConfig, Vocabulary, resolve_targets
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from loracast.flops import Cost
+
+STEP_TOKENS = 2 * (3 + 1)  # of a step of two variables: three digits and a separator each
 
 
 def flops(
@@ -22,12 +24,12 @@ def flops(
     rank: int = TuneConfig.rank,
     targets: str = TuneConfig.targets,
     batch: int = TuneConfig.batch,
-    tokens: int = 512,
+    tokens: int = (TuneConfig.context + TuneConfig.horizon) * STEP_TOKENS,
     vocabulary: Vocabulary = "numeric",
     series: int = 1,
-    samples: int = 20,
-    prompt_tokens: int = 400,
-    new_tokens: int = 400,
+    samples: int = SampleConfig.samples,
+    prompt_tokens: int = TuneConfig.context * STEP_TOKENS,
+    new_tokens: int = TuneConfig.horizon * STEP_TOKENS,
     budget: float | None = None,
     convention: Convention = "hardware",
     protocol: str | None = None,
@@ -36,6 +38,9 @@ def flops(
     columns: Data = DataOptions(),
 ) -> None:
     """Tell what a training step and forecasts cost, term by term, before anything runs. Weights are not needed.
+
+    Unless given, a step is one of `loracast finetune` and a forecast one of `loracast forecast`, of two variables with
+    three digits.
 
     With --protocol and --data: what each stage of that study costs at most. The options of steps and forecasts have no
     say in it.
