@@ -6,13 +6,14 @@
 
 Recorded are the validation losses, in nats a value, of every combination of learning rate, rank and decimals after so
 many steps, and the FLOPs until then. A replay looks its losses up. Halving is loracast's own: every combination, in an
-order drawn from the seed, each stopped at a rung unless it is among the best third of those that came so far. Its spending,
-seed by seed, is the budget of the others; a run that they have begun when it is spent may end. Optuna's samplers choose
-from the same grid, where rank and rate are numbers in order, and a combination that was tried before costs nothing.
+order drawn from the seed, each stopped at a rung unless it is among the best third of those that came so far. What it
+spends, seed by seed, is the budget of the others; a run that they have begun when it is spent may end. Optuna's
+samplers choose from the same grid, where rank and rate are numbers in order, and a combination that was tried before
+costs nothing.
 
-The regret of a search is the loss at the last step of the settings that it chooses, which are those of the best run that
-was not stopped, less the least in the table. `large` is a grid of 170 settings that interpolates between those recorded.
-The last line of the output is the result as JSON.
+The regret of a search is the loss at the last step of the settings that it chooses, which are those of the best run
+that was not stopped, less the least in the table. `large` is a grid of 170 settings that interpolates between those
+recorded. The last line of the output is the result as JSON.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import product
+from itertools import permutations, product
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,8 @@ from loracast.study.search import promoted
 
 RECORDED = Path(__file__).parent / "results" / "search-losses.json"
 RATES, RANKS, DECIMALS = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2), (2, 4, 8), (2, 3)
-STEPS, EVERY, RUNGS, REDUCTION = 27, 3, (3, 9), 3  # the rungs of the protocol `laptop`, at three fifths of its steps
+STEPS, EVERY, REDUCTION = 27, 3, 3  # the protocol `laptop` at three fifths of its steps
+RUNGS = {"early": (3, 9), "late": (9,)}  # the former are those of the protocols that ship
 TRAINING, VALIDATION, LENGTH = 60, 8, 32  # series, and their steps
 JUDGED, SAMPLES = 4, 8  # forecasts of a run that is not stopped
 SEARCHES = ("halving", "random", "tpe", "tpe-median", "tpe-hyperband")
@@ -70,21 +72,19 @@ class Table:
         def finer(values: NDArray[np.float64]) -> NDArray[np.float64]:
             return RegularGridInterpolator((np.log(self.rates), np.log(self.ranks)), values)(points)
 
-        return replace(
-            self, rates=tuple(rates), ranks=tuple(ranks), losses=finer(self.losses), flops=finer(self.flops)
-        )
+        return replace(self, rates=tuple(rates), ranks=tuple(ranks), losses=finer(self.losses), flops=finer(self.flops))
 
 
 # -- recording -------------------------------------------------------------------------------------------------------
 
 
 def record(output: Path, head: dict[str, Any], seeds: int) -> None:
-    """Tunes the bundled model by every combination of settings and writes its losses."""
+    """Tunes the bundled model by every combination of settings and writes its losses; goes on with a file begun."""
     base = Forecaster.from_pretrained("bundled", device="cpu")
     series = simulate("predator-prey", TRAINING + VALIDATION, steps=LENGTH)
     contexts = [one.values[: LENGTH // 2] for one in series[TRAINING:][:JUDGED]]
-    runs: list[dict[str, Any]] = []
-    for seed, rate, rank, decimals in product(range(seeds), RATES, RANKS, DECIMALS):
+    runs = json.loads(output.read_text(encoding="utf-8"))["runs"] if output.is_file() else []
+    for seed, rate, rank, decimals in list(product(range(seeds), RATES, RANKS, DECIMALS))[len(runs) :]:
         forecaster = Forecaster(base.model, replace(base.codec, digits=decimals))
         tune = TuneConfig(
             learning_rate=rate, rank=rank, targets="attention", batch=4, steps=STEPS, context=LENGTH // 2,
@@ -132,9 +132,9 @@ class Found:
     runs: int
 
 
-def halving(table: Table, seed: int) -> Found:
+def halving(table: Table, seed: int, rungs: Sequence[int]) -> Found:
     """Loracast's: see the module's text."""
-    combinations, seen = table.combinations(), {rung: [] for rung in RUNGS}
+    combinations, seen = table.combinations(), {rung: [] for rung in rungs}
     best, spent = np.inf, 0.0
     for index in np.random.default_rng(seed).permutation(len(combinations)):
         losses, flops = table.losses[combinations[index]], table.flops[combinations[index]]
@@ -149,15 +149,17 @@ def halving(table: Table, seed: int) -> Found:
     return Found(best - table.least, spent, len(combinations))
 
 
-def optuna_search(table: Table, seed: int, budget: float, sampler: str, pruner: str | None) -> Found:
+def optuna_search(
+    table: Table, seed: int, budget: float, rungs: Sequence[int], sampler: str, pruner: str | None
+) -> Found:
     """Optuna's, until the budget is spent."""
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     pruners: dict[str | None, Callable[[], Any]] = {
         None: optuna.pruners.NopPruner,
-        "median": lambda: optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=RUNGS[0] - 1),
-        "hyperband": lambda: optuna.pruners.HyperbandPruner(RUNGS[0], STEPS, REDUCTION),
+        "median": lambda: optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=rungs[0] - 1),
+        "hyperband": lambda: optuna.pruners.HyperbandPruner(rungs[0], STEPS, REDUCTION),
     }
     samplers: dict[str, Callable[[], Any]] = {
         "random": lambda: optuna.samplers.RandomSampler(seed=seed),
@@ -192,26 +194,32 @@ def optuna_search(table: Table, seed: int, budget: float, sampler: str, pruner: 
     return Found(float(best) - table.least, spent, len(tried))
 
 
-def searched(table: Table, seed: int) -> Iterator[tuple[str, Found]]:
-    ours = halving(table, seed)
+def searched(table: Table, seed: int, rungs: Sequence[int]) -> Iterator[tuple[str, Found]]:
+    ours = halving(table, seed, rungs)
     yield "halving", ours
     for name in SEARCHES[1:]:
         sampler, _, pruner = name.partition("-")
-        yield name, optuna_search(table, seed, ours.flops, sampler, pruner or None)
+        yield name, optuna_search(table, seed, ours.flops, rungs, sampler, pruner or None)
 
 
-def compare(tables: Sequence[Table], seeds: int) -> dict[str, Any]:
+def compare(tables: Sequence[Table], seeds: int, rungs: Sequence[int]) -> dict[str, Any]:
     """Regrets over searches by seed, each on the tables in turn."""
     found: dict[str, list[Found]] = {name: [] for name in SEARCHES}
     for seed in range(seeds):
-        for name, one in searched(tables[seed % len(tables)], seed):
+        for name, one in searched(tables[seed % len(tables)], seed, rungs):
             found[name].append(one)
     grid = np.mean([table.flops[..., -1].sum() for table in tables])
-    spread = np.mean([np.ptp(table.losses[..., -1]) for table in tables])
+    return {name: _summary(results, float(grid)) for name, results in found.items()}
+
+
+def about(tables: Sequence[Table]) -> dict[str, Any]:
+    """What a grid is like: how far its losses spread, and how much the best settings by one seed lose by another."""
+    ends = [table.losses[..., -1] for table in tables]
+    others = [b.flat[a.argmin()] - b.min() for a, b in permutations(ends, 2)]
     return {
-        "settings": len(tables[0].combinations()),
-        "spread_of_losses": rounded(float(spread)),
-        "searches": {name: _summary(results, float(grid)) for name, results in found.items()},
+        "settings": ends[0].size,
+        "median_less_best": rounded(float(np.mean([np.median(end) - end.min() for end in ends]))),
+        "regret_of_another_seed": rounded(float(np.mean(others))) if others else None,
     }
 
 
@@ -233,7 +241,7 @@ def main() -> None:
     parser.add_argument("--record", type=Path, help="tune instead, and write the losses to this file")
     parser.add_argument("--recorded", type=Path, default=RECORDED, help="losses to replay (%(default)s)")
     parser.add_argument("--seeds", type=int, default=200, help="searches of each kind (%(default)s)")
-    parser.add_argument("--tunings", type=int, default=2, help="seeds that are recorded (%(default)s)")
+    parser.add_argument("--tunings", type=int, default=4, help="seeds that are recorded (%(default)s)")
     options = parser.parse_args()
     head = {"benchmark": "search", **origin(options)}
     if options.record:
@@ -241,9 +249,12 @@ def main() -> None:
         return
     tables = read_tables(options.recorded)
     result = {**head, "seeds": options.seeds, "tables": len(tables)}
-    result["recorded"] = compare(tables, options.seeds)
-    note("the recorded grid is searched")
-    result["large"] = compare([table.larger() for table in tables], options.seeds // 2)
+    grids = {"recorded": tables, "large": [table.larger() for table in tables]}
+    result["grids"] = {name: about(grid) for name, grid in grids.items()}
+    for (name, grid), (when, rungs) in product(grids.items(), RUNGS.items()):
+        note(f"{name}, rungs after {rungs} steps")
+        seeds = options.seeds if name == "recorded" else options.seeds // 4
+        result["grids"][name][when] = {"rungs": rungs, "searches": compare(grid, seeds, rungs)}
     finish(result, options.output)
 
 

@@ -448,7 +448,9 @@ def test_costs_are_told_of_a_shape_alone(tmp_path: Path, run: Run):
         assert mention in said
     rows = cost_table(said)
     assert rows["total"][:2] == [(4.365e12, 100), (6.778e12, 100)]
-    assert all(mention in said for mention in ("1 series × 100 paths", "400 tokens read a series", "400 written a path"))
+    assert all(
+        mention in said for mention in ("1 series × 100 paths", "400 tokens read a series", "400 written a path")
+    )
 
 
 @pytest.mark.parametrize("vocabulary", ["numeric", "full"])

@@ -14,7 +14,7 @@ import loracast
 from loracast.evaluation.backtest import backtest
 from loracast.forecaster import Forecaster
 from loracast.progress import Described, Display, Listener, about, displayed, displayed_share, duration
-from loracast.study.course import Course
+from loracast.study.progress import StudyProgress
 
 
 class Bench:
@@ -314,7 +314,7 @@ class StandIn:
 
 def test_a_study_is_one_bar_by_the_flops_of_its_plan():
     bench, told = StandIn(), Told()
-    course = Course(bench, told)
+    course = StudyProgress(bench, told)
     assert told.shares == [0.0]
     course("baseline-2", {"event": "run", "stage": "baseline", "most": 10})
     course("baseline-2", {"event": "forecast", "share": 0.5})
@@ -342,7 +342,7 @@ def test_a_study_is_one_bar_by_the_flops_of_its_plan():
 def test_a_study_counts_in_its_own_convention_and_up_to_its_last_stage():
     bench, told = StandIn("course"), Told()
     bench.done["baseline"] = 1
-    course = Course(bench, told, until="search")
+    course = StudyProgress(bench, told, until="search")
     assert told.shares == [pytest.approx(20 / 130)]
     course("search-0", {"event": "run", "stage": "search", "most": 30})
     course("search-0", {"event": "validation", "loss": 1.0, "flops": 15, "flops_course": 29})

@@ -113,7 +113,9 @@ class CommonTuning:
             resolve_targets(self.targets)
         except ConfigError as error:
             problems += error.problems
-        problems += _at_least(self, dict.fromkeys(("rank", "steps", "batch", "validate_every", "validation_windows"), 1))
+        problems += _at_least(
+            self, dict.fromkeys(("rank", "steps", "batch", "validate_every", "validation_windows"), 1)
+        )
         problems += _positive(self, ("learning_rate", "patience"))
         problems += _shares(self, ("dropout", "warmup"))
         return problems + _not_negative(self, {"weight_decay": LARGEST})

@@ -127,8 +127,8 @@ def _tell_study(
     model: str, protocol: str | None, data: Path | None, split: Path | None, budget: float | None, columns: DataOptions
 ) -> None:
     from loracast.cli.console import out, plan_table
-    from loracast.cli.study import check_installed
     from loracast.errors import ConfigError
+    from loracast.study import check_installed
 
     if protocol is None or data is None:
         raise ConfigError(["the plan of a study needs both --protocol and --data; text lengths depend on the series"])
@@ -141,8 +141,8 @@ def _tell_study(
     settings = read_protocol(protocol, **({} if budget is None else {"budget": budget}))
     series = columns.read(data)
     chosen = read_split(split, len(series)) if split else None
-    bench = assemble(series, Path(), settings, model=model, split=chosen, device="cpu")
-    out.print(plan_table(plan(bench), settings.budget, settings.convention))
+    study = assemble(series, Path(), settings, model=model, split=chosen, device="cpu")
+    out.print(plan_table(plan(study), settings.budget, settings.convention))
 
 
 def _table(training: Cost, forecast: Cost) -> Table:
