@@ -89,7 +89,7 @@ def run(
         >>> settings = {"budget": 1e15, "search": {"learning_rate": [1e-3, 5e-3]}}
         >>> folder = study.run(settings, series, directory="study", until="data")  # further calls go on from there
         >>> folder.table("splits").set_index("subset")["series"].to_dict()
-        {'train': 8, 'validation': 2, 'test': 2}
+        {'train': 8, 'test': 2, 'validation': 2}
     """
     _check(processes, until)
     events = RunEvents(Path(directory), log, report)
