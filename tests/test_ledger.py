@@ -190,7 +190,7 @@ def test_a_broken_entry_names_its_file(tmp_path: Path, content: str):
     ledger = shared.open("a", Flops(1))
     (tmp_path / "b.json").write_text(content)
     for attempt in (shared.entries, lambda: shared.left, lambda: shared.spent, lambda: shared.open("c", Flops(1))):
-        with pytest.raises(DataError, match=rf"{tmp_path / 'b.json'} is no entry of a ledger .*; remove it"):
+        with pytest.raises(DataError, match=rf"{tmp_path / 'b.json'} is not an entry of a ledger .*; remove it"):
             attempt()
     shared.close("a", ledger)  # what a run spent is written down whatever the others' entries are
     (tmp_path / "b.json").unlink()

@@ -314,37 +314,37 @@ class StandIn:
 
 def test_a_study_is_one_bar_by_the_flops_of_its_plan():
     bench, told = StandIn(), Told()
-    course = StudyProgress(bench, told)
+    shown = StudyProgress(bench, told)
     assert told.shares == [0.0]
-    course("baseline-2", {"event": "run", "stage": "baseline", "most": 10})
-    course("baseline-2", {"event": "forecast", "share": 0.5})
+    shown("baseline-2", {"event": "run", "stage": "baseline", "most": 10})
+    shown("baseline-2", {"event": "forecast", "share": 0.5})
     assert told.shares[-1] == pytest.approx(5 / 180)
     assert told.notes[-1] == "run 1 of 6 · baseline-2"
     bench.done["baseline"] = 2  # another process did the other one
-    course("baseline-2", {"event": "result"})
+    shown("baseline-2", {"event": "result"})
     assert told.shares[-1] == pytest.approx(20 / 180)
-    course("search-0", {"event": "run", "stage": "search", "most": 20})
+    shown("search-0", {"event": "run", "stage": "search", "most": 20})
     train = {"event": "train", "step": 3, "steps": 9, "loss": 1.0, "tokens_per_second": 10}
-    course("search-0", {**train, "flops": 15, "flops_course": 29})
+    shown("search-0", {**train, "flops": 15, "flops_course": 29})
     assert told.shares[-1] == pytest.approx(35 / 180)
     assert told.notes[-1] == "run 3 of 6 · search-0 · step 3 of 9 · loss 1.000 · 10 tok/s"
-    course("search-0", {"event": "forecast", "share": 0.5})
+    shown("search-0", {"event": "forecast", "share": 0.5})
     assert told.shares[-1] == pytest.approx((20 + 15 + 2.5) / 180)
     bench.done["search"] = 3  # some ended early, which settles all that was planned for them
-    course("search-0", {"event": "result"})
-    course("final", {"event": "run", "stage": "final", "most": 400})  # what the search has left
+    shown("search-0", {"event": "result"})
+    shown("final", {"event": "run", "stage": "final", "most": 400})  # what the search has left
     assert told.shares[-1] == pytest.approx(80 / 480)
     bench.done["final"] = 1
-    course("final", {"event": "result"})
+    shown("final", {"event": "result"})
     assert told.shares[-1] == 1.0
 
 
 def test_a_study_counts_in_its_own_convention_and_up_to_its_last_stage():
     bench, told = StandIn("course"), Told()
     bench.done["baseline"] = 1
-    course = StudyProgress(bench, told, until="search")
+    shown = StudyProgress(bench, told, until="search")
     assert told.shares == [pytest.approx(20 / 130)]
-    course("search-0", {"event": "run", "stage": "search", "most": 30})
-    course("search-0", {"event": "validation", "loss": 1.0, "flops": 15, "flops_course": 29})
+    shown("search-0", {"event": "run", "stage": "search", "most": 30})
+    shown("search-0", {"event": "validation", "loss": 1.0, "flops": 15, "flops_course": 29})
     assert told.shares[-1] == pytest.approx(49 / 130)
     assert told.notes[-1].startswith("run 2 of 5")

@@ -165,7 +165,9 @@ def test_a_study_goes_from_a_file_to_its_report(workplace: Path, tmp_path: Path,
         assert f"{row['forecaster']}: MAE {row['mae']:.4f}, CRPS {row['crps']:.4f}" in said
     default = json.loads((folder / "runs" / "default" / "result.json").read_text())
     assert f"  default: MAE {default['scores']['mae']:.4f} · " in said
-    assert "  baseline-1-free: nothing that it wrote can be read · " in said  # by a model that was never taught
+    assert (
+        "  baseline-1-free: nothing of its text can be read as numbers · " in said
+    )  # by a model that was never taught
     assert "stopped (pruned)" in said
     assert f"report → {folder / 'report.html'}" in said
     record = json.loads((folder / "study.json").read_text())
@@ -283,8 +285,8 @@ def test_figures_that_differ_are_told(finished: Path, tmp_path: Path, run: Run):
             ("--protocol cannot go with --rerun", "--split cannot go with", "--model cannot go with"),
         ),
         (("--rerun", "{data}/nothing"), ("nothing/study.json cannot be read", "its folder is that of a study")),
-        (("--rerun", "{study}", "-o", "{study}"), ("holds what is to be done once more", "another folder")),
-        (("--rerun", "{study}/runs/default", "-o", "{study}"), ("holds what is to be done once more",)),
+        (("--rerun", "{study}", "-o", "{study}"), ("is the study to do once more", "another folder")),
+        (("--rerun", "{study}/runs/default", "-o", "{study}"), ("is the study to do once more",)),
         (("{data}", "--processes", "0"), ("processes must be at least 1, not 0",)),
         (("{data}", "--until", "dinner"), ("dinner", "until")),
         (("{data}", "--log", "diary"), ("diary", "log")),

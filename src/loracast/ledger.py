@@ -165,4 +165,6 @@ class SharedLedger:
             spent = {purpose: Flops(**flops) for purpose, flops in stored["spent"].items()}
             return Entry(stored["run"], Flops(**stored["reserved"]), spent, stored["closed"])
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise DataError(f"{path} is no entry of a ledger ({type(error).__name__}: {error}); remove it") from None
+            raise DataError(
+                f"{path} is not an entry of a ledger ({type(error).__name__}: {error}); remove it"
+            ) from None

@@ -75,7 +75,7 @@ def study(
             if clash := [f"--{name} cannot go with --rerun" for name, value in changed.items() if value is not None]:
                 raise ConfigError(clash)
             if output.resolve() in (rerun.resolve(), rerun.resolve().parent.parent):
-                raise ConfigError([f"{output} holds what is to be done once more; choose another folder for --output"])
+                raise ConfigError([f"{output} is the study to do once more; choose another folder for --output"])
             if (rerun / "run.json").is_file():
                 _rerun_one(rerun, output, model)
                 return

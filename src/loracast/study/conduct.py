@@ -186,12 +186,13 @@ def _split(series: Sequence[Series], protocol: Protocol, split: Split | None) ->
         split = Split((0,), (1,), (2,))
     if len(series) < 3:
         raise DataError(
-            f"a study needs at least 3 series, one each to train, validate and test, or an only one, not {len(series)}"
+            f"a study needs at least 3 series, one each to train, validate and test, or a single one, which it cuts in "
+            f"three, not {len(series)}; add series, or leave one"
         )
     split = split or split_series(len(series), shares, protocol.seed)
     for part in ("train", "validation", "test"):
         if not getattr(split, part):
-            raise DataError(f"the split has no series to {part}; put at least one position into each of its lists")
+            raise DataError(f"the split has no series to {part}; put at least one position into its list {part}")
     return list(series), split
 
 

@@ -105,6 +105,6 @@ def describe_result(result: Mapping[str, Any]) -> str:
     if not scores:
         return f"stopped ({result['stopped']}) · {seconds}"
     if scores["mae"] is None:
-        return f"nothing that it wrote can be read · {seconds}"
+        return f"nothing of its text can be read as numbers · {seconds}"
     valid = f", {scores['valid_share']:.1%} valid" if scores["valid_share"] < 1 else ""
     return f"MAE {scores['mae']:.4f}{valid} · {seconds}"

@@ -160,8 +160,8 @@ class Protocol:
         if off and self.search.method != "grid":
             yield (
                 ("search.steps", "search.first_rung", "search.reduction", "search.method", "tuning.validate_every"),
-                f"search: runs are compared after {', '.join(map(str, off))} steps, which are no multiples of "
-                f"tuning.validate_every ({self.tuning.validate_every})",
+                f"search: runs are compared after {', '.join(map(str, off))} steps, which are not multiples of "
+                f"tuning.validate_every ({self.tuning.validate_every}), after which losses are measured; change one of them",
             )
         if not self.baseline:
             yield ("baseline",), "baseline is empty; give at least one number of decimals"
