@@ -161,7 +161,7 @@ class Protocol:
             yield (
                 ("search.steps", "search.first_rung", "search.reduction", "search.method", "tuning.validate_every"),
                 f"search: runs are compared after {', '.join(map(str, off))} steps, which are not multiples of "
-                f"tuning.validate_every ({self.tuning.validate_every}), after which losses are measured; change one of them",
+                f"tuning.validate_every ({self.tuning.validate_every}), when losses are measured; change one of them",
             )
         if not self.baseline:
             yield ("baseline",), "baseline is empty; give at least one number of decimals"
