@@ -240,8 +240,8 @@ def main() -> None:
     parser = bare_parser(__doc__ or "")
     parser.add_argument("--record", type=Path, help="tune instead, and write the losses to this file")
     parser.add_argument("--recorded", type=Path, default=RECORDED, help="losses to replay (%(default)s)")
-    parser.add_argument("--seeds", type=int, default=200, help="searches of each kind (%(default)s)")
-    parser.add_argument("--tunings", type=int, default=4, help="seeds that are recorded (%(default)s)")
+    parser.add_argument("--seeds", type=int, default=60, help="searches of each kind (%(default)s)")
+    parser.add_argument("--tunings", type=int, default=3, help="seeds that are recorded (%(default)s)")
     options = parser.parse_args()
     head = {"benchmark": "search", **origin(options)}
     if options.record:
