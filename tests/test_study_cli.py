@@ -20,10 +20,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import loracast.study
 from loracast.cli import main
-from loracast.errors import ConfigError
+from loracast.errors import ConfigError, Interrupted
 from loracast.ledger import SharedLedger
 from loracast.series import write_series
-from loracast.study import launch
+from loracast.study import launch, worker
 from loracast.systems import simulate
 
 TINY: dict[str, Any] = {
@@ -446,6 +446,19 @@ def test_python_is_told_what_is_wrong_before_anything_is_written(workplace: Path
         with pytest.raises(ConfigError, match=re.escape(mention)):
             loracast.study.run(workplace / "tiny.yaml", workplace / "data.h5", directory=tmp_path / "study", **wrong)
     assert not (tmp_path / "study").exists()
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt(), Interrupted("stopped after step 3 of 8")])
+def test_a_worker_that_is_interrupted_says_so(
+    stop: BaseException, finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    def interrupted(*_: Any) -> None:
+        raise stop
+
+    monkeypatch.setattr("loracast.study.worker.conduct", interrupted)
+    request = {"directory": str(finished), "until": None, "log": None, "device": "cpu"}
+    assert worker.main(request) == 130
+    assert capsys.readouterr().out.startswith("stopped: ")
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from loracast.errors import LoracastError
+from loracast.errors import Interrupted, LoracastError
 from loracast.study.conduct import conduct, reopen
 from loracast.study.progress import RunEvents, describe_result
 
@@ -22,8 +22,8 @@ def main(request: dict[str, Any]) -> int:
     try:
         study = reopen(directory, directory, report=RunEvents(Path(directory), log, _say_result), **request)
         conduct(study, until, lambda stage, state: print(f"{stage}: {state}", flush=True))
-    except KeyboardInterrupt:
-        print("stopped by Ctrl-C", flush=True)
+    except (KeyboardInterrupt, Interrupted) as stop:
+        print(f"stopped: {str(stop) or 'by Ctrl-C'}", flush=True)
         return 130
     except LoracastError as error:
         print(f"error: {error}", flush=True)
