@@ -476,7 +476,9 @@ def test_costs_are_told_term_by_term(tmp_path: Path, run: Run, vocabulary: str):
 def test_a_budget_is_told_in_steps_and_forecasts(tmp_path: Path, run: Run, convention: Any):
     config = write_shape(tmp_path / "shape")
     cost = PassCost(config, 15, LoraConfig(8))
-    step, forecast = cost.training(8, 512).total.of(convention), cost.decode(1, 20, 400, 400).total.of(convention)
+    tune, sample = TuneConfig(), SampleConfig()  # of two variables: 8 tokens a step
+    step = cost.training(tune.batch, 8 * (tune.context + tune.horizon)).total.of(convention)
+    forecast = cost.decode(1, sample.samples, 8 * tune.context, 8 * tune.horizon).total.of(convention)
     for budget in (1e17, 3.0 * step, 3.0 * step - 1, 1.0):
         said = run("flops", tmp_path / "shape", "--budget", budget, "--convention", convention).ok()
         found = re.search(r"FLOPs \((\w+)\) allow ([\d,]+) training steps, or ([\d,]+) such forecasts", said)
