@@ -36,7 +36,7 @@ from loracast.model.checkpoint import write_model
 from loracast.model.config import ModelConfig, stored_shape
 from loracast.model.tokenizer import NUMERIC_VOCABULARY, write_numeric_tokenizer
 from loracast.series import read_series
-from loracast.settings import LoraConfig, TuneConfig
+from loracast.settings import LoraConfig, SampleConfig, TuneConfig
 
 COMMANDS = ("demo", "simulate", "inspect", "flops", "finetune", "forecast", "evaluate", "merge", "pretrain")
 PROGRAM = Path(sys.executable).parent / "loracast"
