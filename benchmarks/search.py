@@ -253,7 +253,7 @@ def main() -> None:
     result["grids"] = {name: about(grid) for name, grid in grids.items()}
     for (name, grid), (when, rungs) in product(grids.items(), RUNGS.items()):
         note(f"{name}, rungs after {rungs} steps")
-        seeds = options.seeds if name == "recorded" else options.seeds // 4
+        seeds = options.seeds if name == "recorded" else max(2, options.seeds // 4)
         result["grids"][name][when] = {"rungs": rungs, "searches": compare(grid, seeds, rungs)}
     finish(result, options.output)
 
