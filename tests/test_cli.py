@@ -36,7 +36,7 @@ from loracast.model.checkpoint import write_model
 from loracast.model.config import ModelConfig, stored_shape
 from loracast.model.tokenizer import NUMERIC_VOCABULARY, write_numeric_tokenizer
 from loracast.series import read_series
-from loracast.settings import LoraConfig, TuneConfig
+from loracast.settings import LoraConfig, SampleConfig, TuneConfig
 
 COMMANDS = ("demo", "simulate", "inspect", "flops", "finetune", "forecast", "evaluate", "merge", "pretrain")
 PROGRAM = Path(sys.executable).parent / "loracast"
@@ -442,13 +442,15 @@ def cost_table(said: str) -> dict[str, list[tuple[float, float]]]:
 
 def test_costs_are_told_of_a_shape_alone(tmp_path: Path, run: Run):
     write_shape(tmp_path / "shape")
-    published = ("--targets", "attention", "--batch", 4)
+    published = ("--targets", "attention", "--batch", 4, "--tokens", 512)
     said = run("flops", tmp_path / "shape", "--vocabulary", "full", *published).ok()
     for mention in ("494,032,768 parameters", "151,936 rows", "rank 8 on q, v: 540,672", "4 windows × 512 tokens"):
         assert mention in said
     rows = cost_table(said)
     assert rows["total"][:2] == [(4.365e12, 100), (6.778e12, 100)]
-    assert all(mention in said for mention in ("1 series × 20 paths", "400 tokens read a series", "400 written a path"))
+    assert all(
+        mention in said for mention in ("1 series × 100 paths", "400 tokens read a series", "400 written a path")
+    )
 
 
 @pytest.mark.parametrize("vocabulary", ["numeric", "full"])
@@ -474,7 +476,9 @@ def test_costs_are_told_term_by_term(tmp_path: Path, run: Run, vocabulary: str):
 def test_a_budget_is_told_in_steps_and_forecasts(tmp_path: Path, run: Run, convention: Any):
     config = write_shape(tmp_path / "shape")
     cost = PassCost(config, 15, LoraConfig(8))
-    step, forecast = cost.training(8, 512).total.of(convention), cost.decode(1, 20, 400, 400).total.of(convention)
+    tune, sample = TuneConfig(), SampleConfig()  # of two variables: 8 tokens a step
+    step = cost.training(tune.batch, 8 * (tune.context + tune.horizon)).total.of(convention)
+    forecast = cost.decode(1, sample.samples, 8 * tune.context, 8 * tune.horizon).total.of(convention)
     for budget in (1e17, 3.0 * step, 3.0 * step - 1, 1.0):
         said = run("flops", tmp_path / "shape", "--budget", budget, "--convention", convention).ok()
         found = re.search(r"FLOPs \((\w+)\) allow ([\d,]+) training steps, or ([\d,]+) such forecasts", said)

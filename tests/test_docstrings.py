@@ -6,20 +6,22 @@ import doctest
 import inspect
 import warnings
 from collections.abc import Iterator
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import loracast
+import loracast.study
 
-NAMES = [name for name in loracast.__all__ if name != "__version__"]
+NAMES = [name for name in loracast.__all__ if name != "__version__"] + ["study.run"]
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE | doctest.IGNORE_EXCEPTION_DETAIL
 
 
 def documented(name: str) -> Iterator[tuple[str, Any]]:
     """A public name, and where it is a class, its public methods, also those that it inherits from loracast."""
-    subject = getattr(loracast, name)
+    subject = attrgetter(name)(loracast)
     yield name, subject
     for member, value in inspect.getmembers(subject) if inspect.isclass(subject) else ():
         if not member.startswith("_") and getattr(value, "__module__", "").startswith("loracast"):

@@ -14,11 +14,11 @@ import loracast
 from loracast.evaluation.backtest import backtest
 from loracast.forecaster import Forecaster
 from loracast.progress import Described, Display, Listener, about, displayed, displayed_share, duration
-from loracast.study.course import Course
+from loracast.study.progress import StudyProgress
 
 
 class Bench:
-    """A display whose clock stands still until it is told to go on."""
+    """A display whose clock stands still until it is set on."""
 
     def __init__(self, terminal: bool = False, kind: str = ""):
         self.now, self.stream = 1000.0, io.StringIO()
@@ -314,37 +314,37 @@ class StandIn:
 
 def test_a_study_is_one_bar_by_the_flops_of_its_plan():
     bench, seen = StandIn(), Recorder()
-    course = Course(bench, seen)
+    shown = StudyProgress(bench, seen)
     assert seen.shares == [0.0]
-    course("baseline-2", {"event": "run", "stage": "baseline", "most": 10})
-    course("baseline-2", {"event": "forecast", "share": 0.5})
+    shown("baseline-2", {"event": "run", "stage": "baseline", "most": 10})
+    shown("baseline-2", {"event": "forecast", "share": 0.5})
     assert seen.shares[-1] == pytest.approx(5 / 180)
     assert seen.notes[-1] == "run 1 of 6 · baseline-2"
     bench.done["baseline"] = 2  # another process did the other one
-    course("baseline-2", {"event": "result"})
+    shown("baseline-2", {"event": "result"})
     assert seen.shares[-1] == pytest.approx(20 / 180)
-    course("search-0", {"event": "run", "stage": "search", "most": 20})
+    shown("search-0", {"event": "run", "stage": "search", "most": 20})
     train = {"event": "train", "step": 3, "steps": 9, "loss": 1.0, "tokens_per_second": 10}
-    course("search-0", {**train, "flops": 15, "flops_course": 29})
+    shown("search-0", {**train, "flops": 15, "flops_course": 29})
     assert seen.shares[-1] == pytest.approx(35 / 180)
     assert seen.notes[-1] == "run 3 of 6 · search-0 · step 3 of 9 · loss 1.000 · 10 tok/s"
-    course("search-0", {"event": "forecast", "share": 0.5})
+    shown("search-0", {"event": "forecast", "share": 0.5})
     assert seen.shares[-1] == pytest.approx((20 + 15 + 2.5) / 180)
     bench.done["search"] = 3  # some ended early, which settles all that was planned for them
-    course("search-0", {"event": "result"})
-    course("final", {"event": "run", "stage": "final", "most": 400})  # what the search has left
+    shown("search-0", {"event": "result"})
+    shown("final", {"event": "run", "stage": "final", "most": 400})  # what the search has left
     assert seen.shares[-1] == pytest.approx(80 / 480)
     bench.done["final"] = 1
-    course("final", {"event": "result"})
+    shown("final", {"event": "result"})
     assert seen.shares[-1] == 1.0
 
 
 def test_a_study_counts_in_its_own_convention_and_up_to_its_last_stage():
     bench, seen = StandIn("course"), Recorder()
     bench.done["baseline"] = 1
-    course = Course(bench, seen, until="search")
+    shown = StudyProgress(bench, seen, until="search")
     assert seen.shares == [pytest.approx(20 / 130)]
-    course("search-0", {"event": "run", "stage": "search", "most": 30})
-    course("search-0", {"event": "validation", "loss": 1.0, "flops": 15, "flops_course": 29})
+    shown("search-0", {"event": "run", "stage": "search", "most": 30})
+    shown("search-0", {"event": "validation", "loss": 1.0, "flops": 15, "flops_course": 29})
     assert seen.shares[-1] == pytest.approx(49 / 130)
     assert seen.notes[-1].startswith("run 2 of 5")

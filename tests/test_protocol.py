@@ -9,7 +9,15 @@ import yaml
 
 from loracast.errors import ConfigError
 from loracast.settings import TuneConfig
-from loracast.study.protocol import SHIPPED, Forecasts, Protocol, Search, Tuning, read_protocol, with_changes
+from loracast.study.protocol import (
+    SHIPPED,
+    ForecastTask,
+    Protocol,
+    SearchSettings,
+    TuningSettings,
+    read_protocol,
+    with_changes,
+)
 
 
 def problems_of(source: Any, **changes: Any) -> list[str]:
@@ -87,9 +95,9 @@ def test_what_a_file_does_not_say_is_as_published(tmp_path: Path):
     path.write_text("budget: 2e12\nforecasts: {horizon: 10}\nsearch: {learning_rate: [1e-4, 3.0e-3]}\n")
     protocol = read_protocol(path)
     assert protocol.budget == 2e12  # which YAML reads as text
-    assert protocol.forecasts == replace(Forecasts(), horizon=10)
+    assert protocol.forecasts == replace(ForecastTask(), horizon=10)
     assert protocol.search.learning_rate == (1e-4, 3e-3)
-    assert replace(protocol, budget=1e17, forecasts=Forecasts(), search=Search()) == Protocol()
+    assert replace(protocol, budget=1e17, forecasts=ForecastTask(), search=SearchSettings()) == Protocol()
 
 
 def test_nothing_needs_to_be_said():
@@ -109,11 +117,11 @@ def test_changes_of_the_top_level_go_first(tmp_path: Path):
     [(90, 10, 3, (10, 30)), (91, 10, 3, (10, 30, 90)), (8, 2, 2, (2, 4)), (10, 10, 3, ()), (5, 10, 2, ())],
 )
 def test_rungs_lie_below_the_last_step(steps: int, first_rung: int, reduction: int, rungs: tuple[int, ...]):
-    assert Search(steps=steps, first_rung=first_rung, reduction=reduction).rungs == rungs
+    assert SearchSettings(steps=steps, first_rung=first_rung, reduction=reduction).rungs == rungs
 
 
 def test_settings_become_those_of_the_engine():
-    tuning = Tuning(rank=4, targets="q,o", batch=3, steps=7, patience=2, dropout=0.1, weight_decay=0.2)
+    tuning = TuningSettings(rank=4, targets="q,o", batch=3, steps=7, patience=2, dropout=0.1, weight_decay=0.2)
     config = tuning.config(context=11, horizon=13, seed=5)
     assert isinstance(config, TuneConfig)
     assert (config.context, config.horizon, config.seed, config.validation_series) == (11, 13, 5, 0)
@@ -126,10 +134,10 @@ def test_settings_become_those_of_the_engine():
 
 
 def test_a_stage_changes_what_it_names():
-    assert with_changes(Tuning(), {"steps": 7, "rank": 2}) == replace(Tuning(), steps=7, rank=2)
-    assert with_changes(Tuning(rank=5), {}) == Tuning(rank=5)
+    assert with_changes(TuningSettings(), {"steps": 7, "rank": 2}) == replace(TuningSettings(), steps=7, rank=2)
+    assert with_changes(TuningSettings(rank=5), {}) == TuningSettings(rank=5)
     with pytest.raises(ConfigError) as caught:
-        with_changes(Tuning(), {"steps": 0, "rnak": 2})
+        with_changes(TuningSettings(), {"steps": 0, "rnak": 2})
     assert len(caught.value.problems) == 2
 
 
@@ -248,7 +256,7 @@ def test_rungs_only_matter_to_halving():
     [
         ("budget: [1", "not YAML"),
         ("- budget", "must hold settings as 'name: value' lines, not a list"),
-        ("", "must hold settings as 'name: value' lines, not a NoneType"),
+        ("", "holds no settings"),
         ("\x00", "not YAML"),
         ("1: 2", "1: Keys should be strings"),
     ],

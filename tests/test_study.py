@@ -8,20 +8,16 @@ import math
 import os
 import shutil
 import signal
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from multiprocessing import get_context
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-import optuna
 import pandas as pd
 import pytest
 import torch
-from optuna.storages.journal import JournalFileBackend
 
 import loracast.study.conduct as conducting
 from loracast.errors import BudgetError, ConfigError, DataError, Diverged, ModelError
@@ -33,19 +29,20 @@ from loracast.ledger import SharedLedger
 from loracast.series import Series, Split, read_series
 from loracast.settings import SampleConfig
 from loracast.study import runs as running
-from loracast.study.bench import Bench
-from loracast.study.conduct import assemble, compare, conduct, prepare, rerun, rerun_one
+from loracast.study import stages as staging
+from loracast.study.conduct import assemble, compare, conduct, prepare, reopen, rerun_one
+from loracast.study.context import StudyContext
 from loracast.study.folder import StudyFolder
 from loracast.study.protocol import read_protocol
 from loracast.study.reading import COLUMNS
 from loracast.study.runs import TuningRun, read_run
-from loracast.study.search import Halving, promoted
-from loracast.study.stages import STAGES, Final, Test, plan
+from loracast.study.search import halving, promoted
+from loracast.study.stages import STAGES, FinalStage, TestStage, plan
 from loracast.study.tables import SCORES
 from loracast.systems import simulate
 
 FORK = get_context("forkserver")  # a process that has done nothing but import: its children may be killed at will
-FORK.set_forkserver_preload(["loracast.study.conduct", "optuna", "scipy.signal", "pyarrow.parquet"])
+FORK.set_forkserver_preload(["loracast.study.conduct", "scipy.signal", "pyarrow.parquet"])
 
 SERIES, STEPS = 12, 40
 PLACE: dict[str, Any] = {"device": "cpu", "precision": "float32"}
@@ -84,12 +81,12 @@ def few_series() -> list[Series]:
     return simulate("predator-prey", SERIES, steps=STEPS)
 
 
-def prepared(folder: Path, model: Path, protocol: dict[str, Any] = TINY, **options: Any) -> Bench:
+def prepared(folder: Path, model: Path, protocol: dict[str, Any] = TINY, **options: Any) -> StudyContext:
     series = options.pop("series", None) or few_series()
     return prepare(series, folder, read_protocol(protocol), model=str(model), **PLACE, **options)
 
 
-def conducted(bench: Bench, until: str | None = None) -> list[tuple[str, str]]:
+def conducted(bench: StudyContext, until: str | None = None) -> list[tuple[str, str]]:
     """Conducts a study without drawing its figures; returns what was told of its stages."""
     told: list[tuple[str, str]] = []
     with pytest.MonkeyPatch.context() as patch:
@@ -162,7 +159,7 @@ class Study:
 
     folder: Path
     model: Path
-    bench: Bench
+    bench: StudyContext
     told: list[tuple[str, str]] = field(default_factory=list)
     events: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
 
@@ -305,7 +302,7 @@ def test_the_final_run_takes_all_that_the_budget_leaves(study: Study):
     assert isinstance(run, TuningRun)
     assert run.tuning.steps == final["steps"]
     before = study.table("flops").query("stage not in ('final', 'test')")["hardware"].sum()
-    kept = Flops.sum(Test().predict(bench)).hardware
+    kept = Flops.sum(TestStage().estimate(bench)).hardware
     assert before + kept + run.cost(bench).hardware <= TINY["budget"]
     assert before + kept + run.cost(bench, run.tuning.steps + 1).hardware > TINY["budget"]
 
@@ -457,67 +454,75 @@ def test_one_in_so_many_goes_on_from_a_rung(value: float, competing: list[float]
     assert promoted(value, competing[::-1], 3) is goes_on
 
 
-def halving_order(bench: Bench) -> list[dict[str, Any]]:
-    trials = Halving(bench).study.get_trials(deepcopy=False)
-    return [trial.system_attrs["fixed_params"] for trial in trials]
+def halving_order(study: StudyContext) -> list[tuple[int, int, float]]:
+    tunings = [run.tuning for run in halving(study)]
+    return [(tuning.decimals, tuning.rank, tuning.learning_rate) for tuning in tunings]
 
 
 def test_the_order_of_a_halving_depends_on_the_seed_alone(model: Path, tmp_path: Path):
     first, again = (prepared(tmp_path / name, model) for name in ("first", "again"))
     other = prepared(tmp_path / "other", model, tiny(seed=1))
     order = halving_order(first)
-    assert halving_order(again) == order == halving_order(first)  # a second start adds nothing
+    assert halving_order(again) == order
     assert halving_order(other) != order
-    key = lambda settings: sorted(settings.items())  # noqa: E731
-    assert sorted(halving_order(other), key=key) == sorted(order, key=key)
-    assert len({tuple(key(one)) for one in order}) == 6
-
-
-def test_an_order_that_was_cut_short_is_completed(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    whole, cut = (prepared(tmp_path / name, model) for name in ("whole", "cut"))
-    enqueue, count = optuna.Study.enqueue_trial, iter(range(3))
-
-    def die_after_three(self: optuna.Study, settings: dict[str, Any]) -> None:
-        if next(count, None) is None:
-            raise KeyboardInterrupt
-        enqueue(self, settings)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(optuna.Study, "enqueue_trial", die_after_three)
-        with pytest.raises(KeyboardInterrupt):
-            Halving(cut)
-    assert halving_order(cut) == halving_order(whole)
+    assert sorted(halving_order(other)) == sorted(order)
+    assert len(set(order)) == 6
 
 
 def test_halving_stops_the_worse_runs_early(study: Study):
-    trials = Halving(prepared(study.folder, study.model)).study.get_trials(deepcopy=False)
+    runs = halving(study.bench)
     table = study.table("search").set_index("run")
     seen: dict[int, list[float]] = {2: [], 4: []}
     pruned = 0
-    for trial in trials:
-        name = f"search-halving-{trial.number:03}"
-        result, tuning = study.result(name), study.run(name)["tuning"]
-        assert {key: tuning[key] for key in trial.params} == trial.params
-        losses = {event["step"]: event["nats"] for event in log(study.folder, name) if event["event"] == "validation"}
+    for run in runs:
+        result = study.result(run.name)
+        assert read_run(study.run(run.name)) == run
+        losses = {
+            event["step"]: event["nats"] for event in log(study.folder, run.name) if event["event"] == "validation"
+        }
         stopped = None
         for rung, others in seen.items():
             if stopped is None:
                 others.append(losses[rung])
                 stopped = None if promoted(losses[rung], others, 2) else rung
-        assert trial.intermediate_values == {rung: losses[rung] for rung in seen if rung <= (stopped or 8)}
         assert result["steps"] == (stopped or 8)
-        assert table.loc[name, "planned_steps"] == 8
+        assert table.loc[run.name, "planned_steps"] == 8
         if stopped:
             pruned += 1
-            assert trial.state is optuna.trial.TrialState.PRUNED
-            assert result["stopped"] == table.loc[name, "stopped"] == "pruned"
+            assert result["stopped"] == table.loc[run.name, "stopped"] == "pruned"
             assert result["scores"] is None
             assert "forecasts" not in result["flops"]["hardware"]
-            assert math.isnan(table.loc[name, "mae"])
+            assert math.isnan(table.loc[run.name, "mae"])
         else:
-            assert trial.state is optuna.trial.TrialState.COMPLETE
-            assert trial.value == result["scores"]["mae"] == table.loc[name, "mae"]
-    assert 0 < pruned < len(trials) == 6
+            assert result["scores"]["mae"] == table.loc[run.name, "mae"]
+    assert 0 < pruned < len(runs) == 6
+
+
+def test_a_line_that_another_process_is_writing_is_left_out(study: Study, tmp_path: Path):
+    folder = StudyFolder(copied(study.folder, tmp_path / "copy"))
+    with (folder.run("default") / "metrics.jsonl").open("a") as stream:
+        stream.write('{"event": "validation", "st')
+    assert folder.log("default") == StudyFolder(study.folder).log("default")
+    assert folder.log("default")[0]["event"] == "validation"
+    assert folder.log("a-run-that-has-not-begun") == []
+
+
+def test_a_search_that_optuna_kept_a_journal_of_goes_on(study: Study, tmp_path: Path):
+    """As earlier versions did: their runs have the same names, order and logs, and the journal is not read."""
+    folder = copied(study.folder, tmp_path / "copy")
+    (folder / "search").mkdir()
+    (folder / "search" / "optuna.journal").write_text('{"op_code": 0}\n')
+    later = [name for name in ledger_files(folder) if name.startswith(("context", "final", "test"))]
+    for name in ("search-halving-003", "search-halving-005", *later):
+        shutil.rmtree(folder / "runs" / name)
+        (folder / "ledger" / f"{name}.json").unlink()
+    (folder / "tables" / "search_methods.csv").unlink()
+    before = files(folder / "runs" / "search-halving-004")
+    bench = prepared(folder, study.model)
+    conducted(bench, until="search")
+    assert files(folder / "runs" / "search-halving-004") == before
+    assert all((folder / "runs" / run.name / "result.json").is_file() for run in halving(bench))
+    assert ledger_files(folder).keys() == ledger_files(study.folder).keys() - {*later}
 
 
 def test_the_methods_are_compared_by_their_best_run(study: Study):
@@ -639,15 +644,15 @@ def test_the_largest_stages_are_named_first(model: Path, tmp_path: Path):
 
 def test_a_budget_that_just_holds_the_plan_is_taken(model: Path, tmp_path: Path):
     bench = assemble(few_series(), tmp_path / "study", read_protocol(TINY), model=str(model), **PLACE)
-    needed = Flops.sum(flops for stage in STAGES for flops in stage.predict(bench)).hardware
+    needed = Flops.sum(flops for stage in STAGES for flops in stage.estimate(bench)).hardware
     costs = plan(assembled(bench, tmp_path / "study", model, budget=float(needed)))
     assert sum(stage["hardware"] for stage in costs) == needed
-    assert {stage["stage"]: stage["hardware"] for stage in costs}["final"] == Final().predict(bench)[0].hardware
+    assert {stage["stage"]: stage["hardware"] for stage in costs}["final"] == FinalStage().estimate(bench)[0].hardware
     with pytest.raises(BudgetError):
         plan(assembled(bench, tmp_path / "study", model, budget=float(needed - 1)))
 
 
-def assembled(bench: Bench, folder: Path, model: Path, **changes: Any) -> Bench:
+def assembled(bench: StudyContext, folder: Path, model: Path, **changes: Any) -> StudyContext:
     return assemble(bench.series, folder, replace(bench.protocol, **changes), model=str(model), **PLACE)
 
 
@@ -693,7 +698,7 @@ def test_a_folder_of_other_series_or_another_model_is_refused(study: Study, make
 
 def test_a_folder_of_something_else_is_refused(model: Path, tmp_path: Path):
     (tmp_path / "thesis.tex").write_text("chapter one")
-    with pytest.raises(ConfigError, match=r"holds thesis\.tex, which no study makes; choose another folder"):
+    with pytest.raises(ConfigError, match=r"is not the folder of a study: it holds thesis\.tex; choose another folder"):
         prepared(tmp_path, model)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
@@ -735,7 +740,7 @@ def test_an_only_series_is_cut_in_three_and_numbers_may_have_points(model: Path,
     assert list(study.table("final")["steps"]) == [6]
     assert study.table("test").query("variable == 'all'")["n_windows"].unique() == [1]
     assert study.table("search_methods")["share_of_grid"].tolist() == [1.0]
-    again = rerun(study.folder, tmp_path / "again", device="cpu")
+    again = reopen(study.folder, tmp_path / "again", device="cpu")
     assert [one.id for one in again.series] == [one.id for one in bench.series]
     assert again.folder.record()["data"] == bench.folder.record()["data"]
 
@@ -754,7 +759,7 @@ def test_a_split_of_one_s_own_is_kept(model: Path, tmp_path: Path):
 
 def test_a_study_is_done_once_more_from_what_it_holds(study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)  # auto would be bfloat16 here
-    bench = rerun(study.folder, tmp_path / "again", device="cpu")
+    bench = reopen(study.folder, tmp_path / "again", device="cpu")
     assert bench.model.precision == "float32"
     conducted(bench)
     assert_same_study(tmp_path / "again", study.folder)
@@ -763,7 +768,7 @@ def test_a_study_is_done_once_more_from_what_it_holds(study: Study, tmp_path: Pa
 
 
 def test_a_run_is_done_once_more(study: Study, tmp_path: Path):
-    bench = rerun(study.folder, tmp_path / "again", **PLACE)
+    bench = reopen(study.folder, tmp_path / "again", **PLACE)
     table = study.table("search")
     pruned = table.query("stopped == 'pruned'")["run"].iloc[-1]
     for run, figures in (
@@ -797,8 +802,8 @@ def test_figures_that_only_one_run_has_are_not_compared():
 
 
 def test_a_folder_that_is_no_study_cannot_be_done_once_more(tmp_path: Path):
-    with pytest.raises(DataError, match=r"study\.json cannot be read: .*is .* the folder of a study\?"):
-        rerun(tmp_path, tmp_path / "again")
+    with pytest.raises(DataError, match=r"study\.json cannot be read: .*check that its folder is that of a study"):
+        reopen(tmp_path, tmp_path / "again")
 
 
 # -- deaths ------------------------------------------------------------------------------------------------------
@@ -852,22 +857,23 @@ def live(folder: Path, model: Path, protocol: dict[str, Any], death: Death | Non
         close(self, run, ledger)
         reached("closed", run)
 
-    def reporting(self: optuna.Trial, value: float, step: int) -> None:
-        report_rung(self, value, step)
-        reached("rung", f"search-halving-{self.number:03}", step=step)
+    def stopping(study: StudyContext, run: TuningRun) -> Callable[[int, float], str | None]:
+        decide = stop_at_rungs(study, run)
+
+        def stop(step: int, nats: float) -> str | None:
+            decision = decide(step, nats)
+            reached("rung", run.name, step=step)
+            return decision
+
+        return stop
 
     def writing(self: StudyFolder, name: str, frame: pd.DataFrame) -> None:
         reached("table", name)
         write_table(self, name, frame)
 
-    def syncing(stream: int) -> None:
-        reached("journal", now_at)
-        os.fsync(stream)
-
-    close, report_rung, write_table = SharedLedger.close, optuna.Trial.report, StudyFolder.write_table
-    running.backtest, SharedLedger.close = forecasting, closing
-    optuna.Trial.report, StudyFolder.write_table = reporting, writing
-    sys.modules[JournalFileBackend.__module__].os = SimpleNamespace(**{**vars(os), "fsync": syncing})
+    close, write_table = SharedLedger.close, StudyFolder.write_table
+    stop_at_rungs, staging.stop_at_rungs = staging.stop_at_rungs, stopping
+    running.backtest, SharedLedger.close, StudyFolder.write_table = forecasting, closing, writing
     if together:
         together.wait()
     conduct(prepared(folder, model, protocol, report=report))
@@ -898,11 +904,10 @@ DEATHS = {
     "search": (
         Death("event", "search-grid-001", "train", 3),
         Death("event", "search-halving-000", "validation", 2),
-        Death("rung", "search-halving-001", step=2),  # told to Optuna, but not acted on
+        Death("rung", "search-halving-001", step=2),  # decided, but not acted on
         Death("event", "search-halving-002", "run"),
-        Death("event", "search-halving-003", "result"),  # written, but not told to Optuna
+        Death("event", "search-halving-003", "result"),
         Death("closed", "search-halving-004"),
-        Death("journal", "search-halving-005"),  # while it holds the journal's lock
         Death("table", "search_methods"),
     ),
     "context": (Death("closed", "context-60"), Death("event", "context-120", "train", 3)),
@@ -975,6 +980,6 @@ def test_two_processes_share_the_runs_of_a_study(study: Study, tmp_path: Path):
         steps = [event["step"] for event in events if event["event"] == "train"]
         result = json.loads((folder / "runs" / name / "result.json").read_text())
         assert steps == list(range(1, result["steps"] + 1))
-    trials = Halving(prepared(folder, study.model)).study.get_trials(deepcopy=False)
-    assert len(trials) == 6
-    assert all(trial.state.is_finished() for trial in trials)
+    halved = [name for name in ledger_files(folder) if name.startswith("search-halving-")]
+    assert len(halved) == 6
+    assert all((folder / "runs" / name / "result.json").is_file() for name in halved)

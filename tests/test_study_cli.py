@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -17,9 +18,12 @@ import torch
 import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+import loracast.study
 from loracast.cli import main
+from loracast.errors import ConfigError, Interrupted
 from loracast.ledger import SharedLedger
 from loracast.series import write_series
+from loracast.study import launch, worker
 from loracast.systems import simulate
 
 TINY: dict[str, Any] = {
@@ -161,7 +165,9 @@ def test_a_study_goes_from_a_file_to_its_report(workplace: Path, tmp_path: Path,
         assert f"{row['forecaster']}: MAE {row['mae']:.4f}, CRPS {row['crps']:.4f}" in said
     default = json.loads((folder / "runs" / "default" / "result.json").read_text())
     assert f"  default: MAE {default['scores']['mae']:.4f} · " in said
-    assert "  baseline-1-free: nothing that it wrote can be read · " in said  # by a model that was never taught
+    assert (
+        "  baseline-1-free: nothing of its text can be read as numbers · " in said
+    )  # by a model that was never taught
     assert "stopped (pruned)" in said
     assert f"report → {folder / 'report.html'}" in said
     record = json.loads((folder / "study.json").read_text())
@@ -226,7 +232,7 @@ def test_a_protocol_is_chosen_by_model_and_machine(
         asked.append((settings.budget, given["name"], given["model"]))
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("loracast.study.conduct.prepare", prepare)
+    monkeypatch.setattr("loracast.study.launch.prepare", prepare)
     assert run("study", workplace / "data.h5", "-o", tmp_path / "study", *options).status == 130
     model = options[options.index("--model") + 1] if "--model" in options else "bundled"
     assert asked == [(budget, protocol, model)]
@@ -278,9 +284,9 @@ def test_figures_that_differ_are_told(finished: Path, tmp_path: Path, run: Run):
             ("--rerun", "{study}", "--protocol", "laptop", "--model", "bundled", "--split", "x.json"),
             ("--protocol cannot go with --rerun", "--split cannot go with", "--model cannot go with"),
         ),
-        (("--rerun", "{data}/nothing"), ("nothing/study.json cannot be read", "the folder of a study?")),
-        (("--rerun", "{study}", "-o", "{study}"), ("holds what is to be done once more", "another folder")),
-        (("--rerun", "{study}/runs/default", "-o", "{study}"), ("holds what is to be done once more",)),
+        (("--rerun", "{data}/nothing"), ("nothing/study.json cannot be read", "its folder is that of a study")),
+        (("--rerun", "{study}", "-o", "{study}"), ("is the study to do once more", "another folder")),
+        (("--rerun", "{study}/runs/default", "-o", "{study}"), ("is the study to do once more",)),
         (("{data}", "--processes", "0"), ("processes must be at least 1, not 0",)),
         (("{data}", "--until", "dinner"), ("dinner", "until")),
         (("{data}", "--log", "diary"), ("diary", "log")),
@@ -312,11 +318,9 @@ def test_other_settings_are_refused_in_a_study_s_folder(workplace: Path, finishe
     assert contents(finished) == before
 
 
-@pytest.mark.parametrize(
-    ("absent", "asked"), [(("plotly",), "plotly"), (("optuna", "plotly", "pydantic"), "optuna, plotly, pydantic")]
-)
+@pytest.mark.parametrize(("absent", "asked"), [(("plotly",), "plotly"), (("plotly", "pydantic"), "plotly, pydantic")])
 def test_packages_of_the_extra_are_asked_for_first(absent, asked: str, tmp_path: Path, refused, monkeypatch):
-    monkeypatch.setattr("loracast.cli.study.find_spec", lambda name: None if name in absent else SimpleNamespace())
+    monkeypatch.setattr("loracast.study.find_spec", lambda name: None if name in absent else SimpleNamespace())
     mentions = (f"studies need {asked}; install it with pip install '.[study]' in the clone",)
     refused("study", tmp_path / "no.h5", "-o", tmp_path / "study", mentions=mentions)
 
@@ -350,7 +354,7 @@ def test_training_is_logged_for_tensorboard(workplace: Path, tmp_path: Path, run
 
 @pytest.mark.parametrize("form", ["option", "joined", "file"])
 @pytest.mark.usefixtures("undrawn")
-def test_other_processes_run_the_same_command_alone(
+def test_other_processes_are_told_what_to_do_as_data(
     form: str, workplace: Path, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ):
     started: list[tuple[list[str], dict[str, str]]] = []
@@ -359,24 +363,113 @@ def test_other_processes_run_the_same_command_alone(
         started.append((command, env))
         return SimpleNamespace(wait=lambda: len(started) - 1)
 
-    monkeypatch.setattr("loracast.cli.study.subprocess.Popen", start)
+    monkeypatch.setattr("loracast.study.launch.subprocess.Popen", start)
     (tmp_path / "options.yaml").write_text("processes: 3\n")
     options = {
         "option": ("--processes", 3),
         "joined": ("--processes=3",),
         "file": ("--config", tmp_path / "options.yaml"),
     }[form]
+    threads = torch.get_num_threads()
     outcome = run(*words_of(workplace, tmp_path / "study", *options, "--until", "data"))
     assert outcome.status == 0
     assert len(started) == 2
     for command, environment in started:
-        assert command[0] == sys.executable
-        assert command[3:5] == ["study", str(workplace / "data.h5")]
-        assert command[-1] == "--processes=1"  # or each of them would start others
-        assert "3" not in command
+        assert command[:3] == [sys.executable, "-m", "loracast.study.worker"]
+        request = {"directory": str(tmp_path / "study"), "until": "data", "log": None}
+        assert json.loads(command[3]) == {**request, "device": "cpu", "precision": "float32", "compute": "auto"}
         assert int(environment["OMP_NUM_THREADS"]) == max(1, (os.cpu_count() or 1) // 3)
+    assert torch.get_num_threads() == threads
     assert sorted(path.name for path in (tmp_path / "study").glob("*.log")) == ["process-1.log", "process-2.log"]
     assert f"process 1 failed, and others did its work; see {tmp_path / 'study'}/process-1.log" in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("visible", "found", "given"),
+    [(None, 0, None), (None, 2, ["1", "0", "1"]), ("4,7", 2, ["7", "4", "7"]), ("", 0, None)],
+)
+def test_processes_are_spread_over_the_gpus_that_are_seen(visible, found, given, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: found)
+    spread = [launch._gpu(number).get("CUDA_VISIBLE_DEVICES") for number in (1, 2, 3)]
+    assert spread == (given or [None] * 3)
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_ctrl_c_ends_the_other_processes_too(
+    workplace: Path, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+):
+    ended: list[str] = []
+
+    def start(command: list[str], **_: Any) -> SimpleNamespace:
+        return SimpleNamespace(terminate=lambda: ended.append("terminate"), wait=lambda: ended.append("wait"))
+
+    def interrupted(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("loracast.study.launch.subprocess.Popen", start)
+    monkeypatch.setattr("loracast.study.launch.conduct", interrupted)
+    assert run(*words_of(workplace, tmp_path / "study", "--processes", 2)).status == 130
+    assert ended == ["terminate", "wait"]
+
+
+# -- from Python -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_python_runs_the_same_study_with_one_bar(workplace: Path, finished: Path, tmp_path: Path):
+    told: list[tuple[str, float]] = []
+    plans: list[dict[str, Any]] = []
+    folder = loracast.study.run(
+        workplace / "tiny.yaml",
+        workplace / "data.h5",
+        directory=tmp_path / "study",
+        model=str(workplace / "model"),
+        device="cpu",
+        precision="float32",
+        progress=lambda name, share: told.append((name, share)),
+        on_plan=plans.append,
+    )
+    assert tables(folder.path) == tables(finished)
+    assert {**folder.record(), "made": None} == {**json.loads((finished / "study.json").read_text()), "made": None}
+    assert plans == [folder.record()]
+    assert {name for name, _ in told} == {"study"}
+    shares = [share for _, share in told]
+    assert shares[-1] == 1
+    assert folder.table("test")["mae"].notna().all()
+
+
+def test_python_is_told_what_is_wrong_before_anything_is_written(workplace: Path, tmp_path: Path):
+    for wrong, mention in (({"processes": 0}, "at least 1, not 0"), ({"until": "serach"}, "did you mean 'search'?")):
+        with pytest.raises(ConfigError, match=re.escape(mention)):
+            loracast.study.run(workplace / "tiny.yaml", workplace / "data.h5", directory=tmp_path / "study", **wrong)
+    assert not (tmp_path / "study").exists()
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt(), Interrupted("stopped after step 3 of 8")])
+def test_a_worker_that_is_interrupted_says_so(
+    stop: BaseException, finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    def interrupted(*_: Any) -> None:
+        raise stop
+
+    monkeypatch.setattr("loracast.study.worker.conduct", interrupted)
+    request = {"directory": str(finished), "until": None, "log": None, "device": "cpu"}
+    assert worker.main(request) == 130
+    assert capsys.readouterr().out.startswith("stopped: ")
+
+
+@pytest.mark.slow
+def test_a_worker_that_fails_says_so_in_its_log(workplace: Path, tmp_path: Path):
+    """The folder holds no study: status 2, a line of what is wrong, and no traceback."""
+    request = {"directory": str(tmp_path), "until": None, "log": None, "device": "cpu"}
+    command = [sys.executable, "-m", "loracast.study.worker", json.dumps(request)]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert ended.returncode == 2
+    assert ended.stdout.startswith(f"error: {tmp_path / 'study.json'} cannot be read")
+    assert "Traceback" not in ended.stderr
 
 
 @pytest.mark.slow
@@ -390,7 +483,7 @@ def test_two_processes_do_one_study(workplace: Path, finished: Path, tmp_path: P
     assert "warning" not in ended.stderr
     assert [path.name for path in (tmp_path / "study").glob("process-*.log")] == ["process-1.log"]
     other = (tmp_path / "study" / "process-1.log").read_text()
-    assert "report → " in other
+    assert "test: ended" in other or "test: skipped" in other
     runs = [line.strip().split(":")[0] for line in (ended.stdout + other).splitlines() if line.startswith("  ")]
     runs = [run for run in runs if (tmp_path / "study" / "runs" / run).is_dir()]
     assert sorted(runs) == sorted(path.name for path in (finished / "runs").iterdir())  # each by one of them

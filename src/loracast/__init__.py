@@ -18,12 +18,12 @@ import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from loracast._version import __version__
+
 if "torch" not in sys.modules:
     # Threads that spin for long while they wait are many times slower when anything else wants a core. OpenMP reads
     # this once, when torch is imported.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
-
-__version__ = "0.1.0"
 
 _HOMES = {
     "Backtest": "evaluation.backtest",

@@ -3,7 +3,15 @@
 The command line prints them without a traceback and exits with status 2; anything else that is raised is a bug.
 """
 
+from collections.abc import Iterable
+from difflib import get_close_matches
 from typing import Any
+
+
+def did_you_mean(name: object, known: Iterable[str]) -> str:
+    """What to add to a message about an unknown name: the known one that is spelt most like it, or nothing."""
+    close = get_close_matches(str(name), list(known), n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def install_advice(extra: str) -> str:

@@ -1,10 +1,16 @@
-"""Writing a file so that a crash, a full disk or Ctrl-C leaves the old file or the new one, never half of one."""
+"""Files: writing one so that a crash, a full disk or Ctrl-C leaves the old one or the new one, never half of one.
 
+JSON that any reader takes, and YAML files of settings, are written and read here for the whole house.
+"""
+
+import json
+import math
 import os
 import secrets
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from loracast.errors import ConfigError, DataError
 
@@ -76,3 +82,45 @@ def write_text(path: str | Path, text: str) -> None:
     """Writes a UTF-8 text file through `atomic_path`."""
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: str | Path, content: Any, indent: int | None = 2) -> None:
+    """Writes JSON through `atomic_path`; see `json_text`."""
+    write_text(path, json_text(content, indent) + "\n")
+
+
+def json_text(content: Any, indent: int | None = None) -> str:
+    """Content as JSON. NaN and infinities, which JSON does not have, become null."""
+    return json.dumps(_finite(content), indent=indent, allow_nan=False)
+
+
+def _finite(content: Any) -> Any:
+    if isinstance(content, dict):
+        return {key: _finite(value) for key, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [_finite(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content
+
+
+def read_yaml(path: str | Path, advice: str = "check its name") -> dict[Any, Any]:
+    """The settings that a YAML file holds as `name: value` lines; none where it is empty.
+
+    Args:
+        advice: what to do about a file that cannot be opened.
+
+    Raises:
+        ConfigError: a file that cannot be opened, that is not YAML, with the place, or that holds anything else.
+    """
+    import yaml
+
+    try:
+        stored = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError([f"{path} cannot be read: {error.strerror}; {advice}"]) from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        place = getattr(error, "problem_mark", None)
+        where = f", line {place.line + 1}, column {place.column + 1}" if place else ""
+        raise ConfigError([f"{path}{where}: not YAML: {getattr(error, 'problem', None) or error}"]) from None
+    if stored is not None and not isinstance(stored, dict):
+        raise ConfigError([f"{path} must hold settings as 'name: value' lines, not a {type(stored).__name__}"])
+    return stored or {}

@@ -13,7 +13,7 @@ from typing import Any
 from filelock import FileLock
 
 from loracast.errors import BudgetError, DataError
-from loracast.files import write_text
+from loracast.files import write_json
 from loracast.flops import Convention, Flops
 
 
@@ -156,7 +156,7 @@ class SharedLedger:
         return math.inf if self.budget is None else self.budget - committed.of(self.convention)
 
     def _write(self, entry: Entry) -> None:
-        write_text(self.directory / f"{entry.run}.json", json.dumps(asdict(entry), indent=2) + "\n")
+        write_json(self.directory / f"{entry.run}.json", asdict(entry))
 
     @staticmethod
     def _read(path: Path) -> Entry:

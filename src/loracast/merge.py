@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import torch
 
 from loracast.codec import Codec
 from loracast.errors import ModelError
-from loracast.files import RECORD, atomic_path, write_text
+from loracast.files import RECORD, atomic_path, write_json, write_text
 from loracast.language_model import load_adapted, load_model
 from loracast.model.checkpoint import TOKENIZER_FILES
 from loracast.model.lora import merged_weights
@@ -52,7 +51,7 @@ def merge(source: str | Path, adapter: Path, output: Path, precision: Precision 
     write_tensors(path, converted)
     stored_config = {**stored_config, "torch_dtype": dtype_name(dtype)}
     stored_config.pop("dtype", None)
-    write_text(output / "config.json", json.dumps(stored_config, indent=2) + "\n")
+    write_json(output / "config.json", stored_config)
     if directory.is_file():
         write_text(output / "tokenizer.json", stored.tokenizer.to_str() + "\n")
     for name in TOKENIZER_FILES:
@@ -60,5 +59,5 @@ def merge(source: str | Path, adapter: Path, output: Path, precision: Precision 
             with atomic_path(output / name) as temporary:
                 shutil.copyfile(directory / name, temporary)
     codec = record.get("codec", (base.codec or Codec()).to_dict())
-    write_text(output / RECORD, json.dumps({"codec": codec}, indent=2) + "\n")
+    write_json(output / RECORD, {"codec": codec})
     return differences

@@ -26,6 +26,12 @@ TEMPERATURES = 1e-6, 1e6  # logits divided by these are far from what float32 do
 MOST_JITTER = 10.0  # a factor of 22,000 either way
 MOST_NOISE = 100.0  # ten times what a last digit can be
 
+# sample paths a forecast, by what they are drawn for
+FORECAST_PATHS = 100  # events and the outer quantiles of a forecast are read from them
+SCORE_PATHS = 20  # scores are means over many windows, so that each needs fewer
+DEMO_PATHS = 16  # a picture, and scores to be had in minutes
+CHOICE_PATHS = 10  # which of several forecasters is better, on the same windows
+
 
 def resolve_targets(targets: str) -> tuple[str, ...]:
     """The projections that `attention`, `all-linear` or a list such as `q,k,v` names, in the order of `PROJECTIONS`."""
@@ -63,7 +69,60 @@ class LoraConfig:
 
 
 @dataclass(frozen=True)
-class TuneConfig:
+class CommonTuning:
+    """Settings of a tuning that `TuneConfig` and the protocol of a study share."""
+
+    rank: int = 8
+    """Rank of the adapter's matrices."""
+
+    dropout: float = 0.0
+    """Share of the adapter's inputs that is dropped in training."""
+
+    targets: str = "all-linear"
+    """Projections that get an adapter: all-linear, attention (q and v, as published), or a list such as q,k,v,o."""
+
+    steps: int = 300
+    """Optimiser steps. With --flops, the most steps."""
+
+    batch: int = 8
+    """Windows a step."""
+
+    learning_rate: float | None = None
+    """Peak learning rate. Unless given, 3e-3 for 64 windows a step at hidden size 192, and less for fewer windows (1e-3
+    for 8) and for wider models (3e-4 at 896)."""
+
+    warmup: float = 0.05
+    """Share of the steps over which the learning rate rises; a cosine then lowers it to a tenth of its peak."""
+
+    weight_decay: float = 0.0
+    """Decoupled weight decay of AdamW."""
+
+    validate_every: int = 50
+    """Steps between two measurements of the validation loss; the best adapter is kept."""
+
+    patience: int | None = None
+    """Measurements of the validation loss in a row without a better one that end training; none does unless given."""
+
+    validation_windows: int = 32
+    """Held-out windows in a measurement of the validation loss."""
+
+    def problems(self) -> list[str]:
+        """What is wrong with these settings; each text begins with a setting's name."""
+        problems = []
+        try:
+            resolve_targets(self.targets)
+        except ConfigError as error:
+            problems += error.problems
+        problems += _at_least(
+            self, dict.fromkeys(("rank", "steps", "batch", "validate_every", "validation_windows"), 1)
+        )
+        problems += _positive(self, ("learning_rate", "patience"))
+        problems += _shares(self, ("dropout", "warmup"))
+        return problems + _not_negative(self, {"weight_decay": LARGEST})
+
+
+@dataclass(frozen=True)
+class TuneConfig(CommonTuning):
     """How an adapter is tuned.
 
     Raises:
@@ -77,23 +136,8 @@ class TuneConfig:
         loracast.errors.ConfigError: steps must be at least 1, not 0; gaps must lie in 0 to 1 (1 excluded), not 2.0
     """
 
-    rank: int = 8
-    """Rank of the adapter's matrices."""
-
     alpha: float | None = None
     """Strength of the adapter: its product is multiplied by alpha / rank. Twice the rank unless given."""
-
-    dropout: float = 0.0
-    """Share of the adapter's inputs that is dropped in training."""
-
-    targets: str = "all-linear"
-    """Projections that get an adapter: all-linear, attention (q and v, as published), or a list such as q,k,v,o."""
-
-    steps: int = 300
-    """Optimiser steps. With --flops, the most steps."""
-
-    batch: int = 8
-    """Windows a step."""
 
     accumulate: int | None = None
     """Parts that a step's batch is split into to save memory; the gradient is the same. As few as fit unless given."""
@@ -116,32 +160,13 @@ class TuneConfig:
     """Share of the windows in whose contexts 5 to 60% of the numbers are hidden, so that an adapter does not forget how
     to read series with missing values."""
 
-    learning_rate: float | None = None
-    """Peak learning rate. Unless given, 3e-3 for 64 windows a step at hidden size 192, and less for fewer windows (1e-3
-    for 8) and for wider models (3e-4 at 896)."""
-
-    warmup: float = 0.05
-    """Share of the steps over which the learning rate rises; a cosine then lowers it to a tenth of its peak."""
-
-    weight_decay: float = 0.0
-    """Decoupled weight decay of AdamW."""
-
     clip: float = 1.0
     """Largest norm of the gradient."""
-
-    validate_every: int = 50
-    """Steps between two measurements of the validation loss; the best adapter is kept."""
-
-    patience: int | None = None
-    """Measurements of the validation loss in a row without a better one that end training; none does unless given."""
-
-    validation_windows: int = 32
-    """Held-out windows in a measurement of the validation loss."""
 
     validation_series: int = 8
     """Held-out series that are forecast at the end, untouched and tuned, to say whether tuning helped; 0 for none."""
 
-    validation_samples: int = 10
+    validation_samples: int = CHOICE_PATHS
     """Sample paths of each of those forecasts."""
 
     flops: float | None = None
@@ -151,25 +176,23 @@ class TuneConfig:
     """Seed of the adapter's start, the windows with their sizes, noise and gaps, and dropout."""
 
     def __post_init__(self):
-        problems = []
-        try:
-            resolve_targets(self.targets)
-        except ConfigError as error:
-            problems += error.problems
-        at_least = {"rank": 1, "steps": 1, "batch": 1, "context": 1, "horizon": 1, "validate_every": 1}
-        at_least |= {"validation_windows": 1, "validation_series": 0, "validation_samples": 1, "seed": 0}
-        problems += _at_least(self, at_least)
-        problems += _positive(self, ("alpha", "learning_rate", "clip", "patience", "accumulate"))
-        problems += _shares(self, ("dropout", "warmup", "gaps"))
-        problems += _not_negative(self, {"weight_decay": LARGEST, "jitter": MOST_JITTER, "noise": MOST_NOISE})
+        if problems := self.problems():
+            raise ConfigError(problems)
+
+    def problems(self) -> list[str]:
+        problems = super().problems()
+        problems += _at_least(self, dict.fromkeys(("context", "horizon", "validation_samples"), 1))
+        problems += _at_least(self, {"validation_series": 0, "seed": 0})
+        problems += _positive(self, ("alpha", "clip", "accumulate"))
+        problems += _shares(self, ("gaps",))
+        problems += _not_negative(self, {"jitter": MOST_JITTER, "noise": MOST_NOISE})
         if self.flops is not None and not 0 < self.flops < float("inf"):  # which no device computes with
             problems.append(f"flops must be positive, not {self.flops}")
         if self.alpha is not None and not any(problem.startswith(("alpha", "rank")) for problem in problems):
             problems += _scaling(self.alpha, self.rank)
         if self.accumulate is not None and self.accumulate > 0 and self.batch % self.accumulate:
             problems.append(f"batch ({self.batch}) must be a multiple of accumulate ({self.accumulate})")
-        if problems:
-            raise ConfigError(problems)
+        return problems
 
     @property
     def lora(self) -> LoraConfig:
@@ -195,7 +218,7 @@ class SampleConfig:
         SampleConfig(samples=20, temperature=1.0, top_p=1.0, seed=1)
     """
 
-    samples: int = 100
+    samples: int = FORECAST_PATHS
     """Sample paths a series."""
 
     temperature: float = 1.0

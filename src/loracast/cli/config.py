@@ -5,7 +5,6 @@ A file may hold options of several commands, each command's under its name.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from pathlib import Path
 from types import NoneType
@@ -13,7 +12,8 @@ from typing import Any, Literal, get_args, get_origin
 
 from cyclopts import App, Argument, ArgumentCollection, CycloptsError, Token
 
-from loracast.errors import ConfigError
+from loracast.errors import ConfigError, did_you_mean
+from loracast.files import read_yaml
 
 Source = Callable[[App, tuple[str, ...], ArgumentCollection], None]
 
@@ -23,7 +23,7 @@ def yaml_options(path: Path) -> Source:
 
     Raises ConfigError with every unknown key and every value of a wrong type in the file.
     """
-    stored = _read(path)
+    stored = read_yaml(path, advice="name a YAML file after --config")
 
     def fill(_app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
         options = {_key(argument): argument for argument in arguments if argument.name.startswith("--")}
@@ -67,31 +67,12 @@ def refuse_fractions(_app: App, _commands: tuple[str, ...], arguments: ArgumentC
         raise ConfigError(problems)
 
 
-def _read(path: Path) -> dict[Any, Any]:
-    import yaml
-
-    try:
-        stored = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError([f"--config {path} cannot be read: {error.strerror}"]) from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        place = getattr(error, "problem_mark", None)
-        where = f", line {place.line + 1}, column {place.column + 1}" if place else ""
-        raise ConfigError([f"{path}{where}: not YAML: {getattr(error, 'problem', None) or error}"]) from None
-    if stored is None:
-        return {}
-    if not isinstance(stored, dict):
-        raise ConfigError([f"{path} must hold options as 'name: value' lines, not a {type(stored).__name__}"])
-    return stored
-
-
 def _key(argument: Argument) -> str:
     return argument.name.removeprefix("--").replace("-", "_")
 
 
 def _advice(name: str, options: dict[str, Argument], commands: tuple[str, ...]) -> str:
-    close = difflib.get_close_matches(name, options, n=1)
-    return f"; did you mean {close[0]!r}?" if close else f"; loracast {' '.join(commands)} --help lists the options"
+    return did_you_mean(name, options) or f"; loracast {' '.join(commands)} --help lists the options"
 
 
 def _put(argument: Argument, value: Any, source: str) -> str | None:

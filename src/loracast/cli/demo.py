@@ -10,7 +10,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from loracast.settings import TuneConfig
+from loracast.settings import DEMO_PATHS, TuneConfig
 
 WRITES = ("training.h5", "held-out.h5", "adapter", "forecasts.png", "summary.md")
 WRITES += ("scores.csv", "metrics.json", "series.csv")
@@ -35,7 +35,7 @@ def demo(
     output: Annotated[Path, Parameter(alias="-o")] = Path("runs/demo"),
     series: int = 200,
     held_out: int = 20,
-    samples: int = 16,
+    samples: int = DEMO_PATHS,
     tune: Annotated[DemoTuning, Parameter(name="*")] = DemoTuning(),
 ) -> None:
     """Show the whole path in minutes: simulate, tune, forecast, compare. Needs no network and no GPU.
@@ -110,7 +110,10 @@ def _replacing(output: Path) -> Iterator[Path]:
     target = output.resolve()
     check_folder(target.parent)
     if foreign := sorted(path.name for path in target.glob("*") if path.name not in WRITES):
-        raise DataError(f"{output} holds {foreign[0]}, which no demo makes; choose another folder with -o")
+        raise DataError(
+            f"{output} holds {foreign[0]}, which no demo writes, and a demo replaces the whole folder; choose another "
+            "folder with -o"
+        )
     mark = token_hex(4)
     new, old = (target.parent / f".{target.name}.{mark}.{state}" for state in ("partial", "replaced"))
     try:

@@ -9,14 +9,14 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from loracast.cli.options import Data, DataOptions, Model, ModelOptions, Output, Subset
-from loracast.settings import SampleConfig
+from loracast.settings import SCORE_PATHS, SampleConfig
 
 
 @dataclass(frozen=True)
 class EvaluationSamples(SampleConfig):
     """How sample paths are drawn; a default of its own, which options that go with it do not undo."""
 
-    samples: int = 20
+    samples: int = SCORE_PATHS
     """Sample paths a window."""
 
 

@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING
 
 from loracast.cli.options import Data, DataOptions
 from loracast.flops import Convention
-from loracast.settings import TuneConfig, Vocabulary, resolve_targets
+from loracast.settings import SampleConfig, TuneConfig, Vocabulary, resolve_targets
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from loracast.flops import Cost
+
+STEP_TOKENS = 2 * (3 + 1)  # of a step of two variables: three digits and a separator each
 
 
 def flops(
@@ -22,12 +24,12 @@ def flops(
     rank: int = TuneConfig.rank,
     targets: str = TuneConfig.targets,
     batch: int = TuneConfig.batch,
-    tokens: int = 512,
+    tokens: int = (TuneConfig.context + TuneConfig.horizon) * STEP_TOKENS,
     vocabulary: Vocabulary = "numeric",
     series: int = 1,
-    samples: int = 20,
-    prompt_tokens: int = 400,
-    new_tokens: int = 400,
+    samples: int = SampleConfig.samples,
+    prompt_tokens: int = TuneConfig.context * STEP_TOKENS,
+    new_tokens: int = TuneConfig.horizon * STEP_TOKENS,
     budget: float | None = None,
     convention: Convention = "hardware",
     protocol: str | None = None,
@@ -36,6 +38,9 @@ def flops(
     columns: Data = DataOptions(),
 ) -> None:
     """Tell what a training step and forecasts cost, term by term, before anything runs. Weights are not needed.
+
+    Unless given, a step is one of `loracast finetune` and a forecast one of `loracast forecast`, of two variables with
+    three digits.
 
     With --protocol and --data: what each stage of that study costs at most. The options of steps and forecasts have no
     say in it.
@@ -122,8 +127,8 @@ def _tell_study(
     model: str, protocol: str | None, data: Path | None, split: Path | None, budget: float | None, columns: DataOptions
 ) -> None:
     from loracast.cli.console import out, plan_table
-    from loracast.cli.study import check_installed
     from loracast.errors import ConfigError
+    from loracast.study import check_installed
 
     if protocol is None or data is None:
         raise ConfigError(["the plan of a study needs both --protocol and --data; text lengths depend on the series"])
@@ -136,8 +141,8 @@ def _tell_study(
     settings = read_protocol(protocol, **({} if budget is None else {"budget": budget}))
     series = columns.read(data)
     chosen = read_split(split, len(series)) if split else None
-    bench = assemble(series, Path(), settings, model=model, split=chosen, device="cpu")
-    out.print(plan_table(plan(bench), settings.budget, settings.convention))
+    study = assemble(series, Path(), settings, model=model, split=chosen, device="cpu")
+    out.print(plan_table(plan(study), settings.budget, settings.convention))
 
 
 def _table(training: Cost, forecast: Cost) -> Table:

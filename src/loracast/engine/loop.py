@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from loracast.errors import DataError, Diverged, ModelError
-from loracast.files import write_text
+from loracast.files import json_text, write_text
 from loracast.model.tensors import check_finite, read_metadata, read_tensors, write_tensors
 
 
@@ -108,9 +108,8 @@ class JsonLines:
             raise DataError(f"{path}: cannot be written: {error.strerror}") from None
 
     def write(self, event: dict[str, Any]) -> None:
-        finite = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in event.items()}
         try:
-            self.stream.write(json.dumps(finite, allow_nan=False) + "\n")
+            self.stream.write(json_text(event) + "\n")
         except OSError as error:
             raise DataError(
                 f"{self.path}: cannot be written: {error.strerror}; choose a place with enough room"

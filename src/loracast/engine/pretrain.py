@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable
@@ -32,7 +31,7 @@ from loracast.engine.muon import Muon
 from loracast.engine.pool import SHARES, Pool
 from loracast.engine.score_clip import clip_cost, clip_scores
 from loracast.errors import ConfigError, Interrupted
-from loracast.files import RECORD, write_text
+from loracast.files import RECORD, write_json
 from loracast.flops import PassCost
 from loracast.grammar import SYMBOLS
 from loracast.ledger import Ledger
@@ -235,7 +234,7 @@ def pretrain(
     write_model(output, network, shape, torch.bfloat16)
     write_numeric_tokenizer(output)
     generation = {"eos_token_id": shape.eos_token_id, "pad_token_id": shape.eos_token_id, "do_sample": True}
-    write_text(output / "generation_config.json", json.dumps(generation, indent=2) + "\n")
-    write_text(output / RECORD, json.dumps(record, indent=2) + "\n")
+    write_json(output / "generation_config.json", generation)
+    write_json(output / RECORD, record)
     checkpoint.unlink(missing_ok=True)
     return record

@@ -5,7 +5,6 @@ Shapes: N windows, S sample paths, C steps of context, H steps of horizon, D var
 
 from __future__ import annotations
 
-import json
 import platform
 import time
 import warnings
@@ -22,7 +21,7 @@ from loracast.codec import percentile
 from loracast.errors import ConfigError, DataError
 from loracast.evaluation.baselines import BASELINES, climatology, seasonal_naive
 from loracast.evaluation.metrics import Scores, score, seasonal_scale
-from loracast.files import write_text
+from loracast.files import write_json, write_text
 from loracast.flops import Flops
 from loracast.forecast import Forecast
 from loracast.forecaster import Forecaster
@@ -33,7 +32,7 @@ from loracast.series import Series, Window, leave_out_short, windows
 from loracast.series.checks import same_variables
 from loracast.series.seen import is_seen
 from loracast.series.types import listed
-from loracast.settings import SampleConfig
+from loracast.settings import SCORE_PATHS, SampleConfig
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -97,7 +96,7 @@ class Backtest:
         """Writes scores.csv (`table`), metrics.json (settings and `rows`) and series.csv (errors of each series)."""
         directory = Path(directory)
         metrics, errors, scores = (directory / name for name in BACKTEST_FILES)
-        write_text(metrics, json.dumps({**self.settings, "rows": self.rows}, indent=2) + "\n")
+        write_json(metrics, {**self.settings, "rows": self.rows})
         lines = [
             {"forecaster": name, **{key: value for key, value in record.items() if key != "by_variable"}}
             for name, scores in self.scores.items()
@@ -162,7 +161,7 @@ def backtest(
         >>> len(scored.windows), list(scored.scores)[0]
         (3, 'bundled')
     """
-    sample = sample or SampleConfig(samples=20)
+    sample = sample or SampleConfig(SCORE_PATHS)
     clash = forecasters.keys() & {*BASELINES, SEASONAL, CLIMATOLOGY}
     if clash:
         raise ConfigError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ import torch
 
 from loracast.codec import Codec
 from loracast.errors import ConfigError, ModelError
-from loracast.files import RECORD, write_text
+from loracast.files import RECORD, write_json
 from loracast.model.config import ModelConfig, read_json
 from loracast.model.lora import ADAPTER_CONFIG
 from loracast.model.tensors import dtype_name, write_tensors
@@ -59,4 +58,4 @@ def write_model(directory: Path, network: Transformer, config: ModelConfig, dtyp
     """Writes config.json and model.safetensors, as transformers reads them."""
     state = {name: tensor.detach().to("cpu", dtype) for name, tensor in network.state_dict().items()}
     write_tensors(directory / WEIGHTS, state)
-    write_text(directory / "config.json", json.dumps(config.to_dict(dtype_name(dtype)), indent=2) + "\n")
+    write_json(directory / "config.json", config.to_dict(dtype_name(dtype)))

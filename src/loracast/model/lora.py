@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import json
 import math
 import re
 from collections.abc import Iterator
@@ -16,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from loracast.errors import ConfigError, ModelError
-from loracast.files import RECORD, write_text
+from loracast.files import RECORD, write_json
 from loracast.model.config import read_json
 from loracast.model.tensors import check_finite, read_tensors, write_tensors
 from loracast.model.transformer import Transformer
@@ -145,9 +144,9 @@ def save_adapter(
     }
     directory = Path(directory)
     write_tensors(directory / ADAPTER_WEIGHTS, state)
-    write_text(directory / ADAPTER_CONFIG, json.dumps(peft_config, indent=2) + "\n")
+    write_json(directory / ADAPTER_CONFIG, peft_config)
     if record is not None:
-        write_text(directory / RECORD, json.dumps(record, indent=2) + "\n")
+        write_json(directory / RECORD, record)
 
 
 def read_adapter(directory: Path) -> tuple[LoraConfig, dict[str, Tensor]]:

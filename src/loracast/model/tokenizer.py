@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
 from loracast.errors import ModelError
-from loracast.files import write_text
+from loracast.files import write_json, write_text
 from loracast.grammar import OTHER, SYMBOLS, from_text
 
 MISSING = SYMBOLS[-1]
@@ -133,4 +132,4 @@ def write_numeric_tokenizer(directory: Path) -> None:
         "clean_up_tokenization_spaces": False,
         "model_max_length": 32768,
     }
-    write_text(directory / "tokenizer_config.json", json.dumps(settings, indent=2) + "\n")
+    write_json(directory / "tokenizer_config.json", settings)

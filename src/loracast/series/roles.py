@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from loracast.errors import ConfigError, DataError
+from loracast.errors import ConfigError, DataError, did_you_mean
 from loracast.series import words
 from loracast.series.columns import Table
 from loracast.series.date_parts import is_dates, parts_of
@@ -170,10 +170,7 @@ def _refuse_sideways(table: Table) -> None:
 def _present(table: Table, role: str, names: Sequence[str]) -> None:
     for name in names:
         if name not in table.names:
-            from difflib import get_close_matches
-
-            close = get_close_matches(name, table.names, n=1)
-            advice = f"; did you mean '{close[0]}'?" if close else ""
+            advice = did_you_mean(name, table.names)
             raise DataError(
                 f"{table.source}: {role} names '{name}', but the columns are {', '.join(table.names)}{advice}"
             )

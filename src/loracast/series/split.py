@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from loracast.errors import ConfigError, DataError
-from loracast.files import atomic_path
+from loracast.files import write_json
 
 
 @dataclass(frozen=True)
@@ -63,5 +63,4 @@ def read_split(path: str | Path, n: int) -> Split:
 
 
 def write_split(split: Split, path: str | Path) -> None:
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(asdict(split)) + "\n", encoding="utf-8")
+    write_json(path, asdict(split), indent=None)

@@ -17,16 +17,16 @@ from loracast.series import Series, Split, read_series, read_split, split_series
 from loracast.series.checks import same_variables
 from loracast.series.training_windows import fingerprint
 from loracast.settings import ComputeKind, Device, Precision
-from loracast.study.bench import Bench, Report, cut
+from loracast.study.context import Report, StudyContext, cut
 from loracast.study.folder import StudyFolder
 from loracast.study.protocol import Protocol, read_protocol
 from loracast.study.report import write_report
 from loracast.study.runs import perform, read_run
 from loracast.study.search import PRUNED
-from loracast.study.stages import STAGES, check_lengths, plan
+from loracast.study.stages import check_lengths, plan, stages_until
 from loracast.study.tables import flop_tables
 
-PACKAGES = ("numpy", "scipy", "pandas", "torch", "safetensors", "tokenizers", "scoringrules", "optuna", "plotly")
+PACKAGES = ("numpy", "scipy", "pandas", "torch", "safetensors", "tokenizers", "scoringrules", "plotly")
 POLL_SECONDS = 0.5  # while another process works on the last runs of a stage
 
 
@@ -41,15 +41,15 @@ def assemble(
     precision: Precision = "auto",
     compute: ComputeKind = "auto",
     report: Report = lambda run, event: None,
-) -> Bench:
+) -> StudyContext:
     """What a study works with, its series checked; nothing is written yet. The arguments are those of `prepare`."""
     series, split = _split(series, protocol, split)
     same_variables(series)
     folder = StudyFolder(Path(output))
     where: dict[str, Any] = {"device": device, "precision": precision, "compute": compute}
-    bench = Bench(folder, protocol, series, split, model, **where, report=report)
-    check_lengths(bench)
-    return bench
+    study = StudyContext(folder, protocol, series, split, model, **where, report=report)
+    check_lengths(study)
+    return study
 
 
 def prepare(
@@ -60,7 +60,7 @@ def prepare(
     name: str = "study",
     source: str = "series",
     **options: Any,
-) -> Bench:
+) -> StudyContext:
     """A study that can be conducted: checked, costed, and written down in its folder; nothing is computed yet.
 
     Args:
@@ -75,29 +75,29 @@ def prepare(
         DataError: series too few or too short.
         ConfigError: a folder that holds another study.
     """
-    bench = assemble(series, output, protocol, **options)
-    folder, costs = bench.folder, plan(bench)
-    config = bench.model.network.config
+    study = assemble(series, output, protocol, **options)
+    folder, costs = study.folder, plan(study)
+    config = study.model.network.config
     record = {
         "loracast": loracast.__version__,
         "name": name,
         "protocol": protocol.to_dict(),
         "model": {
-            "source": bench.model.source,
-            "fingerprint": bench.model.fingerprint,
+            "source": study.model.source,
+            "fingerprint": study.model.fingerprint,
             "parameters": config.parameters(),
             "layers": config.num_hidden_layers,
             "hidden_size": config.hidden_size,
             "vocabulary": config.vocab_size,
-            "precision": bench.model.precision,
+            "precision": study.model.precision,
         },
         "data": {
             "source": source,
-            "fingerprint": fingerprint(bench.series),
-            "split": fingerprint([*bench.train, *bench.validation, *bench.test]),
-            "series": len(bench.series),
-            "steps": min(one.steps for one in bench.series),
-            "variables": list(bench.series[0].names),
+            "fingerprint": fingerprint(study.series),
+            "split": fingerprint([*study.train, *study.validation, *study.test]),
+            "series": len(study.series),
+            "steps": min(one.steps for one in study.series),
+            "variables": list(study.series[0].names),
         },
         "budget": protocol.budget,
         "convention": protocol.convention,
@@ -105,7 +105,7 @@ def prepare(
         "plan": costs,
         "made": {
             "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-            "hardware": bench.forecaster(1).hardware,
+            "hardware": study.forecaster(1).hardware,
             "python": platform.python_version(),
             "torch": torch.__version__,
             "packages": {package: version(package) for package in PACKAGES},
@@ -113,14 +113,14 @@ def prepare(
     }
     folder.claim(record)
     if not folder.series.is_file():
-        write_series(bench.series, folder.series)
+        write_series(study.series, folder.series)
     if not folder.split.is_file():
-        write_split(bench.split, folder.split)
-    return bench
+        write_split(study.split, folder.split)
+    return study
 
 
 def conduct(
-    bench: Bench, until: str | None = None, told: Callable[[str, str], None] = lambda stage, state: None
+    study: StudyContext, until: str | None = None, on_stage: Callable[[str, str], None] = lambda stage, state: None
 ) -> Path:
     """Works through the stages and writes the report; returns its path.
 
@@ -128,25 +128,26 @@ def conduct(
 
     Args:
         until: the last stage to do; all unless given.
-        told: called with each stage and `skipped`, `begun` or `ended`.
+        on_stage: called with each stage and `skipped`, `begun` or `ended`.
     """
-    names = [stage.name for stage in STAGES]
-    for stage in STAGES[: names.index(until) + 1 if until else None]:
-        if stage.ended(bench):
-            told(stage.name, "skipped")
+    for stage in stages_until(until):
+        if stage.ended(study):
+            on_stage(stage.name, "skipped")
             continue
-        told(stage.name, "begun")
-        while not stage.work(bench):
+        on_stage(stage.name, "begun")
+        while not stage.work(study):
             time.sleep(POLL_SECONDS)
-        stage.conclude(bench)
-        told(stage.name, "ended")
-    for name, frame in flop_tables(bench, bench.folder.record()["plan"]).items():
-        bench.folder.write_table(name, frame)
-    return write_report(bench.folder.path)
+        stage.conclude(study)
+        on_stage(stage.name, "ended")
+    for name, frame in flop_tables(study, study.folder.record()["plan"]).items():
+        study.folder.write_table(name, frame)
+    return write_report(study.folder.path)
 
 
-def rerun(directory: str | Path, output: str | Path, **options: Any) -> Bench:
-    """The study in a folder once more, in another folder, from what the first one holds; options as for `prepare`.
+def reopen(directory: str | Path, output: str | Path, **options: Any) -> StudyContext:
+    """The study in a folder, from what the folder holds: once more in another one, or to go on with it in the same.
+
+    Options are those of `prepare`.
 
     The precision is that of the first one unless given.
     """
@@ -164,18 +165,18 @@ def rerun(directory: str | Path, output: str | Path, **options: Any) -> Bench:
     )
 
 
-def rerun_one(directory: str | Path, bench: Bench) -> tuple[dict[str, Any], dict[str, Any]]:
-    """One run of a study once more, in the folder of `bench`: what it found then, and what it finds now."""
+def rerun_one(directory: str | Path, study: StudyContext) -> tuple[dict[str, Any], dict[str, Any]]:
+    """One run of a study once more, in the folder of `study`: what it found then, and what it finds now."""
     directory = Path(directory)
     stored = StudyFolder.read_json(directory / "run.json")
     run = read_run(stored)
     needed = stored.get("adapter")
     if needed:
-        perform(bench, read_run(StudyFolder.read_json(directory.parent / needed / "run.json")))
+        perform(study, read_run(StudyFolder.read_json(directory.parent / needed / "run.json")))
     then = StudyFolder.read_json(directory / "result.json")
     pruned_at = then["steps"] if then.get("stopped") == PRUNED else None
-    perform(bench, run, lambda step, nats: PRUNED if pruned_at is not None and step >= pruned_at else None)
-    return then, bench.folder.result(run.name) or {}
+    perform(study, run, lambda step, nats: PRUNED if pruned_at is not None and step >= pruned_at else None)
+    return then, study.folder.result(run.name) or {}
 
 
 def _split(series: Sequence[Series], protocol: Protocol, split: Split | None) -> tuple[list[Series], Split]:
@@ -185,12 +186,13 @@ def _split(series: Sequence[Series], protocol: Protocol, split: Split | None) ->
         split = Split((0,), (1,), (2,))
     if len(series) < 3:
         raise DataError(
-            f"a study needs at least 3 series, one each to train, validate and test, or an only one, not {len(series)}"
+            f"a study needs at least 3 series, one each to train, validate and test, or a single one, which it cuts in "
+            f"three, not {len(series)}; add series, or leave one"
         )
     split = split or split_series(len(series), shares, protocol.seed)
     for part in ("train", "validation", "test"):
         if not getattr(split, part):
-            raise DataError(f"the split has no series to {part}; put at least one position into each of its lists")
+            raise DataError(f"the split has no series to {part}; put at least one position into its list {part}")
     return list(series), split
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +14,7 @@ import pandas as pd
 from filelock import FileLock, Timeout
 
 from loracast.errors import ConfigError, DataError
-from loracast.files import atomic_path, check_folder, write_text
+from loracast.files import atomic_path, check_folder, write_json
 
 IDENTITY = ("protocol", "model", "data")  # of study.json: what may not change while a study goes on
 
@@ -70,8 +69,10 @@ class StudyFolder:
                 )
             return stored
         if foreign:
-            raise ConfigError([f"{self.path} holds {foreign[0]}, which no study makes; choose another folder"])
-        self.write_json(self.path / "study.json", record)
+            raise ConfigError(
+                [f"{self.path} is not the folder of a study: it holds {foreign[0]}; choose another folder"]
+            )
+        write_json(self.path / "study.json", record)
         return record
 
     def record(self) -> dict[str, Any]:
@@ -109,6 +110,12 @@ class StudyFolder:
                 found[path.parent.name] = {**self.read_json(path), "run": run}
         return found
 
+    def log(self, name: str) -> list[dict[str, Any]]:
+        """The events that a tuning run logged so far, without a line that another process is just writing."""
+        path = self.run(name) / "metrics.jsonl"
+        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+        return [json.loads(line) for line in lines if line.endswith("}")]
+
     def ended(self) -> Counter[str]:
         """How many runs of each stage have ended."""
         ended = (path.parent / "run.json" for path in (self.path / "runs").glob("*/result.json"))
@@ -130,16 +137,12 @@ class StudyFolder:
         return self.path / "tables" / f"{name}.csv"
 
     @staticmethod
-    def write_json(path: Path, content: dict[str, Any]) -> None:
-        write_text(path, json.dumps(_finite(content), indent=2, allow_nan=False) + "\n")
-
-    @staticmethod
     def read_json(path: Path) -> dict[str, Any]:
         try:
             return json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
-            raise DataError(f"{path} cannot be read: {reason}; is {path.parent} the folder of a study?") from None
+            raise DataError(f"{path} cannot be read: {reason}; check that its folder is that of a study") from None
 
 
 def _differences(name: str, stored: Any, wanted: Any) -> list[str]:
@@ -148,12 +151,3 @@ def _differences(name: str, stored: Any, wanted: Any) -> list[str]:
         keys = sorted(stored.keys() | wanted.keys())
         return [one for key in keys for one in _differences(f"{name}.{key}", stored.get(key), wanted.get(key))]
     return [] if stored == wanted else [f"{name} was {stored!r}, now {wanted!r}"]
-
-
-def _finite(content: Any) -> Any:
-    """The same with None for numbers that JSON cannot write."""
-    if isinstance(content, dict):
-        return {key: _finite(value) for key, value in content.items()}
-    if isinstance(content, list | tuple):
-        return [_finite(value) for value in content]
-    return None if isinstance(content, float) and not math.isfinite(content) else content

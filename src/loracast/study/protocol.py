@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-from loracast.errors import ConfigError
+from loracast.errors import ConfigError, did_you_mean
+from loracast.files import read_yaml
 from loracast.flops import Convention
-from loracast.settings import LoraConfig, TuneConfig, resolve_targets
+from loracast.settings import CHOICE_PATHS, SCORE_PATHS, CommonTuning, LoraConfig, SampleConfig, TuneConfig
 
 SHIPPED = Path(__file__).parent / "protocols"
 STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
@@ -25,7 +24,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 @dataclass(frozen=True, config=STRICT)
-class Data:
+class SplitShares:
     """How series are split, unless a split file says so; whole series, or consecutive parts of an only one."""
 
     train: Share = 0.7
@@ -34,7 +33,7 @@ class Data:
 
 
 @dataclass(frozen=True, config=STRICT)
-class Forecasts:
+class ForecastTask:
     """The task that every model of the study is judged by."""
 
     context: Count = 50
@@ -43,31 +42,33 @@ class Forecasts:
     """Steps that are forecast."""
     validation_series: Count = 30
     """Validation series that choose the settings."""
-    validation_samples: Count = 10
+    validation_samples: Count = CHOICE_PATHS
     """Sample paths of each."""
-    test_samples: Count = 20
+    test_samples: Count = SCORE_PATHS
     """Sample paths of each test series."""
+
+    def sampling(self, subset: str, seed: int) -> SampleConfig:
+        """How the sample paths of `validation` or `test` are drawn."""
+        return SampleConfig(self.test_samples if subset == "test" else self.validation_samples, seed=seed)
 
 
 @dataclass(frozen=True, config=STRICT)
-class Tuning:
-    """Settings of a tuning run. Stages change some of them; the names are those of `loracast finetune`."""
+class TuningSettings(CommonTuning):
+    """Settings of a tuning run: those that `loracast finetune` shares, with defaults as published, and its text.
 
-    learning_rate: Positive = 1e-4
-    rank: Count = 8
+    Stages change some of them. A protocol checks their values with all else that it holds, so that all problems are
+    told at once.
+    """
+
+    learning_rate: float = 1e-4
+    targets: str = "attention"
+    batch: int = 4
+    steps: int = 100
+    validate_every: int = 10
     decimals: Annotated[int, Field(ge=1, le=6)] = 2
     """Digits after the point (layout decimal), or of a whole number (layout fixed)."""
     tokens: Count = 512
     """Length of a training window: as many steps as are written with so many tokens, or the whole series."""
-    targets: str = "attention"
-    batch: Count = 4
-    steps: Count = 100
-    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.05
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    validate_every: Count = 10
-    validation_windows: Count = 32
-    patience: Count | None = None
 
     @property
     def lora(self) -> LoraConfig:
@@ -75,13 +76,12 @@ class Tuning:
 
     def config(self, context: int, horizon: int, seed: int) -> TuneConfig:
         """The same for the engine, with windows of `context` + `horizon` steps."""
-        shared = {field.name: getattr(self, field.name) for field in fields(self)}
-        del shared["decimals"], shared["tokens"]
+        shared = {field.name: getattr(self, field.name) for field in fields(CommonTuning)}
         return TuneConfig(**shared, context=context, horizon=horizon, seed=seed, validation_series=0)
 
 
 @dataclass(frozen=True, config=STRICT)
-class Search:
+class SearchSettings:
     """Which settings are tried, and how: all of them (grid), by successive halving, or both for comparison."""
 
     method: Literal["grid", "halving", "both"] = "halving"
@@ -126,15 +126,15 @@ class Protocol:
     seed: Annotated[int, Field(ge=0)] = 0
     layout: Literal["auto", "fixed", "decimal"] = "auto"
     """How numbers are written; auto is what the model was pretrained with, or else decimal as published."""
-    data: Data = Data()
-    forecasts: Forecasts = Forecasts()
-    tuning: Tuning = Tuning()
+    data: SplitShares = SplitShares()
+    forecasts: ForecastTask = ForecastTask()
+    tuning: TuningSettings = TuningSettings()
     """Settings of every run, where a stage does not say otherwise."""
     baseline: tuple[Annotated[int, Field(ge=1, le=6)], ...] = (2, 3)
     """Decimals at which the untouched model forecasts, constrained to what parses and unconstrained."""
     default: dict[str, Any] = Field(default_factory=dict)
     """What the run with default settings changes in `tuning`."""
-    search: Search = Search()
+    search: SearchSettings = SearchSettings()
     context: dict[str, Any] = Field(default_factory=dict)
     """What the runs over context lengths change in the best settings of the search; `tokens` is a list."""
     final: dict[str, Any] = Field(default_factory=dict)
@@ -150,37 +150,36 @@ class Protocol:
         if abs(shares - 1) > 1e-9 or min(self.data.train, self.data.validation, self.data.test) == 0:
             yield ("data",), f"data: train, validation and test must be positive and sum to 1, not {shares:g}"
         for stage in ("default", "context", "final"):
-            for problem in _unknown(stage, getattr(self, stage)):
+            for problem in _wrong_changes(stage, getattr(self, stage)):
                 yield (stage,), problem
         lengths = self.context.get("tokens", [])
         if not isinstance(lengths, list | tuple) or not all(isinstance(one, int) and one > 0 for one in lengths):
             yield ("context",), f"context.tokens must be a list of token counts, not {lengths!r}"
-        off = [rung for rung in self.search.rungs if rung % self.tuning.validate_every]
+        every = max(1, self.tuning.validate_every)  # another one is refused below
+        off = [rung for rung in self.search.rungs if rung % every]
         if off and self.search.method != "grid":
             yield (
                 ("search.steps", "search.first_rung", "search.reduction", "search.method", "tuning.validate_every"),
-                f"search: runs are compared after {', '.join(map(str, off))} steps, which are no multiples of "
-                f"tuning.validate_every ({self.tuning.validate_every})",
+                f"search: runs are compared after {', '.join(map(str, off))} steps, which are not multiples of "
+                f"tuning.validate_every ({self.tuning.validate_every}), when losses are measured; change one of them",
             )
         if not self.baseline:
             yield ("baseline",), "baseline is empty; give at least one number of decimals"
         for name in ("learning_rate", "rank", "decimals"):
             if not getattr(self.search, name):
                 yield (f"search.{name}",), f"search.{name} is empty; give at least one value"
-        try:
-            resolve_targets(self.tuning.targets)
-        except ConfigError as error:
-            for problem in error.problems:
-                yield ("tuning.targets",), f"tuning.{problem}"
+        for problem in self.tuning.problems():
+            setting = problem.split()[0].rstrip(":")
+            yield (f"tuning.{setting}",), f"tuning.{problem}"
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
 
-SECTIONS = {"data": Data, "forecasts": Forecasts, "tuning": Tuning, "search": Search}
+SECTIONS = {"data": SplitShares, "forecasts": ForecastTask, "tuning": TuningSettings, "search": SearchSettings}
 
 
-def read_protocol(source: str | Path | dict[str, Any], **changes: Any) -> Protocol:
+def read_protocol(source: str | Path | Mapping[str, Any], **changes: Any) -> Protocol:
     """The protocol that ships under a name, that a YAML file holds, or that a dict is.
 
     Args:
@@ -188,11 +187,10 @@ def read_protocol(source: str | Path | dict[str, Any], **changes: Any) -> Protoc
 
     Raises ConfigError with every problem of the file.
     """
-    if isinstance(source, dict):
+    if isinstance(source, Mapping):
         name, stored = "the protocol", source
     else:
-        shipped = SHIPPED / f"{source}.yaml"
-        name, stored = str(source), _read(shipped if shipped.is_file() else Path(source))
+        name, stored = str(source), _read(source)
     try:
         return TypeAdapter(Protocol).validate_python({**stored, **changes})
     except ValidationError as error:
@@ -227,48 +225,45 @@ def _concerns(taken: Sequence[str], setting: str) -> bool:
     return any(f"{setting}.".startswith(f"{one}.") or f"{one}.".startswith(f"{setting}.") for one in taken)
 
 
-def with_changes(tuning: Tuning, changes: dict[str, Any]) -> Tuning:
-    """Settings with what a stage changes in them, checked."""
+def with_changes(tuning: TuningSettings, changes: dict[str, Any]) -> TuningSettings:
+    """Settings with what a stage changes in them, checked; ConfigError with every problem."""
+    content, problems = {**asdict(tuning), **changes}, []
+    adapter = TypeAdapter(TuningSettings)
     try:
-        return TypeAdapter(Tuning).validate_python({**asdict(tuning), **changes})
+        changed = adapter.validate_python(content)
     except ValidationError as error:
-        raise ConfigError([_explain(problem) for problem in error.errors()]) from None
+        wrong = error.errors()
+        problems = [_explain(problem, TuningSettings) for problem in wrong]
+        left = {name: value for name, value in content.items() if name not in {one["loc"][0] for one in wrong}}
+        changed = adapter.validate_python(left)
+    if problems := problems + changed.problems():
+        raise ConfigError(problems)
+    return changed
 
 
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        stored = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        known = ", ".join(sorted(one.stem for one in SHIPPED.glob("*.yaml")))
-        raise ConfigError([f"{path} cannot be read ({error.strerror}); name a YAML file or one of: {known}"]) from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError([f"{path}: not YAML: {error}"]) from None
-    if not isinstance(stored, dict):
-        raise ConfigError([f"{path} must hold settings as 'name: value' lines, not a {type(stored).__name__}"])
+def _read(source: str | Path) -> dict[str, Any]:
+    shipped = SHIPPED / f"{source}.yaml"
+    known = ", ".join(sorted(one.stem for one in SHIPPED.glob("*.yaml")))
+    stored = read_yaml(shipped if shipped.is_file() else source, f"name a YAML file or one of: {known}")
+    if not stored:
+        raise ConfigError([f"{source} holds no settings; write at least one, or name one of: {known}"])
     return stored
 
 
-def _unknown(stage: str, changes: dict[str, Any]) -> list[str]:
-    known = [field.name for field in fields(Tuning)]
-    problems = []
-    for name in changes:
-        if name not in known:
-            close = difflib.get_close_matches(str(name), known, n=1)
-            problems.append(f"{stage}: unknown setting {name!r}" + (f"; did you mean {close[0]!r}?" if close else ""))
-    if not problems:
-        try:
-            with_changes(Tuning(), {name: value for name, value in changes.items() if name != "tokens"})
-        except ConfigError as error:
-            problems += [f"{stage}: {problem}" for problem in error.problems]
-    return problems
+def _wrong_changes(stage: str, changes: dict[str, Any]) -> list[str]:
+    """What is wrong with what a stage changes in `tuning`; the lengths of the context stage are checked elsewhere."""
+    try:
+        with_changes(TuningSettings(), {name: value for name, value in changes.items() if name != "tokens"})
+    except ConfigError as error:
+        return [f"{stage}: {problem}" for problem in error.problems]
+    return []
 
 
-def _explain(problem: Any) -> str:
+def _explain(problem: Any, kind: Any = None) -> str:
+    """A problem that pydantic found in a protocol, or in one of its sections where `kind` says which."""
     where = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "unexpected_keyword_argument":
         *sections, name = problem["loc"]
-        kind = SECTIONS.get(sections[0]) if sections else Protocol
-        known = [field.name for field in fields(kind)] if kind else []
-        close = difflib.get_close_matches(str(name), known, n=1)
-        return f"unknown setting {where!r}" + (f"; did you mean {close[0]!r}?" if close else "")
+        kind = kind or (SECTIONS.get(sections[0]) if sections else Protocol)
+        return f"unknown setting {where!r}" + did_you_mean(name, [field.name for field in fields(kind)] if kind else [])
     return f"{where}: {problem['msg']}, not {problem['input']!r}"

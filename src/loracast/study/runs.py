@@ -19,14 +19,14 @@ from loracast.engine.train import CHECKPOINT, affordable_steps, tuning_costs
 from loracast.errors import Diverged, UnseenWarning
 from loracast.evaluation.backtest import TUNED, ZERO_SHOT, backtest
 from loracast.evaluation.baselines import BASELINES
-from loracast.files import RECORD
+from loracast.files import RECORD, write_json
 from loracast.flops import Flops
 from loracast.forecast import write_frame
 from loracast.forecaster import Forecaster
 from loracast.ledger import Ledger
 from loracast.settings import TuneConfig
-from loracast.study.bench import Bench
-from loracast.study.protocol import Tuning
+from loracast.study.context import StudyContext
+from loracast.study.protocol import TuningSettings
 
 ESTIMATE_MARGIN = 1.1  # of the reservation over the estimate, where the lengths of texts differ
 
@@ -41,61 +41,61 @@ class TuningRun:
 
     name: str
     stage: str
-    tuning: Tuning
+    tuning: TuningSettings
 
     def settings(self) -> dict[str, Any]:
         return {"kind": "tuning", **asdict(self)}
 
-    def config(self, bench: Bench) -> TuneConfig:
+    def config(self, study: StudyContext) -> TuneConfig:
         """The engine's settings; the first half of a window is context."""
-        steps = bench.window_steps(self.tuning.tokens, self.tuning.decimals)
-        return self.tuning.config(steps // 2, steps - steps // 2, bench.protocol.seed)
+        steps = study.window_steps(self.tuning.tokens, self.tuning.decimals)
+        return self.tuning.config(steps // 2, steps - steps // 2, study.protocol.seed)
 
-    def cost(self, bench: Bench, steps: int | None = None) -> Flops:
+    def cost(self, study: StudyContext, steps: int | None = None) -> Flops:
         """Of so many steps, all unless given, and the forecasts after them."""
-        config = self.config(bench)
-        return self._costs(bench, config).of(config, steps or config.steps) + self._judgement(bench, config)
+        config = self.config(study)
+        return self._costs(study, config).of(config, steps or config.steps) + self._judgement(study, config)
 
-    def affordable(self, bench: Bench, flops: float) -> int:
+    def affordable(self, study: StudyContext, flops: float) -> int:
         """The most steps that so many FLOPs allow, beside the forecasts; BudgetError where that is not even one."""
-        config = self.config(bench)
-        ledger = Ledger(flops / self._margin(bench), bench.protocol.convention)
-        return affordable_steps(config, self._costs(bench, config), self._judgement(bench, config), ledger)
+        config = self.config(study)
+        ledger = Ledger(flops / self._margin(study), study.protocol.convention)
+        return affordable_steps(config, self._costs(study, config), self._judgement(study, config), ledger)
 
-    def most(self, bench: Bench) -> Flops:
+    def most(self, study: StudyContext) -> Flops:
         """What to reserve: the cost, and a margin where it is an estimate."""
-        cost, margin = self.cost(bench), self._margin(bench)
+        cost, margin = self.cost(study), self._margin(study)
         return Flops(int(cost.hardware * margin), int(cost.course * margin))
 
-    def _margin(self, bench: Bench) -> float:
-        return 1.0 if bench.codec(self.tuning.decimals).layout == "fixed" else ESTIMATE_MARGIN
+    def _margin(self, study: StudyContext) -> float:
+        return 1.0 if study.codec(self.tuning.decimals).layout == "fixed" else ESTIMATE_MARGIN
 
-    def _costs(self, bench: Bench, config: TuneConfig):
-        held_out = bench.held_out(config.context, config.horizon, config.validation_windows)
-        return tuning_costs(bench.model, bench.train, held_out, bench.codec(self.tuning.decimals), config)
+    def _costs(self, study: StudyContext, config: TuneConfig):
+        held_out = study.held_out(config.context, config.horizon, config.validation_windows)
+        return tuning_costs(study.model, study.train, held_out, study.codec(self.tuning.decimals), config)
 
-    def _judgement(self, bench: Bench, config: TuneConfig) -> Flops:
-        return bench.forecast_cost("validation", self.tuning.decimals, config.lora)
+    def _judgement(self, study: StudyContext, config: TuneConfig) -> Flops:
+        return study.forecast_cost("validation", self.tuning.decimals, config.lora)
 
-    def perform(self, bench: Bench, ledger: Ledger, stop: Stop) -> dict[str, Any]:
-        base, directory = bench.forecaster(self.tuning.decimals), bench.folder.run(self.name)
+    def perform(self, study: StudyContext, ledger: Ledger, stop: Stop) -> dict[str, Any]:
+        base, directory = study.forecaster(self.tuning.decimals), study.folder.run(self.name)
         interrupted = (directory / CHECKPOINT).is_file()
         if (directory / RECORD).is_file() and not interrupted:
             tuned = base.with_adapter(directory)
         else:
-            config = self.config(bench)
-            kept_back = self._judgement(bench, config).of(ledger.convention)  # training may take longer than estimated
+            config = self.config(study)
+            kept_back = self._judgement(study, config).of(ledger.convention)  # training may take longer than estimated
             spent = Ledger(None if ledger.budget is None else ledger.budget - kept_back, ledger.convention)
             try:
                 tuned = base.fit(
-                    bench.train,
+                    study.train,
                     tune=config,
-                    validation=bench.validation,
+                    validation=study.validation,
                     directory=directory,
                     resume=interrupted,
                     ledger=spent,
                     stop=stop,
-                    report=lambda event: bench.report(self.name, event),
+                    report=lambda event: study.report(self.name, event),
                 )
             except Diverged as error:
                 if self.stage not in COMPARED:
@@ -113,7 +113,7 @@ class TuningRun:
         if found["stopped"] not in (None, "patience", "budget"):
             return result
         began = time.perf_counter()
-        scores, _ = _judge(bench, self.name, {TUNED: tuned}, "validation", ledger)
+        scores, _ = _judge(study, self.name, {TUNED: tuned}, "validation", ledger)
         return {**result, "scores": scores[TUNED], "seconds": found["seconds"] + time.perf_counter() - began}
 
 
@@ -131,22 +131,22 @@ class ForecastRun:
     def settings(self) -> dict[str, Any]:
         return {"kind": "forecast", **asdict(self)}
 
-    def forecaster(self, bench: Bench) -> Forecaster:
-        base = bench.forecaster(self.decimals, constrained=self.constrained)
-        return base.with_adapter(bench.folder.run(self.adapter)) if self.adapter else base
+    def forecaster(self, study: StudyContext) -> Forecaster:
+        base = study.forecaster(self.decimals, constrained=self.constrained)
+        return base.with_adapter(study.folder.run(self.adapter)) if self.adapter else base
 
-    def cost(self, bench: Bench) -> Flops:
-        lora = self.forecaster(bench).lora
-        return bench.forecast_cost(self.subset, self.decimals, lora, constrained=self.constrained)
+    def cost(self, study: StudyContext) -> Flops:
+        lora = self.forecaster(study).lora
+        return study.forecast_cost(self.subset, self.decimals, lora, constrained=self.constrained)
 
     most = cost
 
-    def perform(self, bench: Bench, ledger: Ledger, stop: Stop) -> dict[str, Any]:
+    def perform(self, study: StudyContext, ledger: Ledger, stop: Stop) -> dict[str, Any]:
         began = time.perf_counter()
         name = TUNED if self.adapter else ZERO_SHOT
-        forecaster = self.forecaster(bench)
-        scores, forecast = _judge(bench, self.name, {name: forecaster}, self.subset, ledger, self.constrained)
-        write_frame(forecast.paths_frame(), bench.folder.run(self.name) / PATHS)
+        forecaster = self.forecaster(study)
+        scores, forecast = _judge(study, self.name, {name: forecaster}, self.subset, ledger, self.constrained)
+        write_frame(forecast.paths_frame(), study.folder.run(self.name) / PATHS)
         baselines = {name: scores[name] for name in BASELINES}
         return {"scores": scores[name], "baselines": baselines, "seconds": time.perf_counter() - began}
 
@@ -161,12 +161,12 @@ def read_run(settings: dict[str, Any]) -> Run:
     return TypeAdapter(kind).validate_python(stored)
 
 
-def perform(bench: Bench, run: Run, stop: Stop = lambda step, nats: None) -> bool:
+def perform(study: StudyContext, run: Run, stop: Stop = lambda step, nats: None) -> bool:
     """Does a run, goes on with one that died, or finds that it has ended; False where another process is at it.
 
     A run is charged to the study's ledger: reserved before it begins, with what it spent when it ends.
     """
-    folder = bench.folder
+    folder = study.folder
     with folder.lock(run.name) as ours:
         if not ours:
             return False
@@ -176,22 +176,21 @@ def perform(bench: Bench, run: Run, stop: Stop = lambda step, nats: None) -> boo
         if settings.is_file():  # what it began with counts: a final run's steps depend on what was left then
             run = read_run(folder.read_json(settings))
         else:
-            folder.write_json(settings, run.settings())
-        most = run.most(bench)
-        ledger = bench.ledger.open(run.name, most)
-        bench.report(run.name, {"event": "run", "stage": run.stage, "most": most.of(bench.protocol.convention)})
-        result = run.perform(bench, ledger, stop)
-        bench.ledger.close(run.name, ledger)
-        hardware = bench.forecaster(1).hardware
-        folder.write_json(
-            folder.run(run.name) / "result.json", {**result, "flops": ledger.to_dict(), "hardware": hardware}
-        )
-        bench.report(run.name, {"event": "result", **result})
+            write_json(settings, run.settings())
+        most = run.most(study)
+        ledger = study.ledger.open(run.name, most)
+        study.report(run.name, {"event": "run", "stage": run.stage, "most": most.of(study.protocol.convention)})
+        result = run.perform(study, ledger, stop)
+        study.ledger.close(run.name, ledger)
+        hardware = study.forecaster(1).hardware
+        found = {**result, "flops": ledger.to_dict(), "hardware": hardware}
+        write_json(folder.run(run.name) / "result.json", found)
+        study.report(run.name, {"event": "result", **result})
         return True
 
 
 def _judge(
-    bench: Bench,
+    study: StudyContext,
     run: str,
     forecasters: dict[str, Forecaster],
     subset: str,
@@ -199,17 +198,17 @@ def _judge(
     constrained: bool = True,
 ):
     """Scores by forecaster's name, and the forecast of the first one."""
-    task = bench.protocol.forecasts
+    task = study.protocol.forecasts
     with warnings.catch_warnings():  # a study compares lengths of windows on purpose
         warnings.simplefilter("ignore", UnseenWarning)
         result = backtest(
             forecasters,
-            bench.judged(subset),
+            study.judged(subset),
             task.context,
             task.horizon,
-            sample=bench.sampling(subset),
+            sample=study.sampling(subset),
             constrained=constrained,
             ledger=ledger,
-            progress=lambda name, share: bench.report(run, {"event": "forecast", "share": share}),
+            progress=lambda name, share: study.report(run, {"event": "forecast", "share": share}),
         )
     return {row["forecaster"]: row for row in result.rows}, next(iter(result.forecasts.values()))

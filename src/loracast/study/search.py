@@ -1,52 +1,63 @@
-"""Which settings are best: every combination (a grid), or successive halving with Optuna, which spends less.
+"""Which settings are best: every combination (a grid), or successive halving, which spends less.
 
 Runs are compared by their validation loss in nats a value, which is comparable between decimals and costs nothing more;
 those that go on to the end are judged by their forecasts.
+
+A search keeps no state of its own: its runs lie in the study's folder, and what they lost so far stands in their logs.
+So any number of processes may share one, and any of them may die.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from itertools import product
 from typing import Any
 
 import numpy as np
-from filelock import FileLock
 
-from loracast.errors import ConfigError, install_advice
-from loracast.study.bench import Bench
-from loracast.study.protocol import Tuning, with_changes
-from loracast.study.runs import TuningRun, perform
+from loracast.study.context import StudyContext
+from loracast.study.protocol import TuningSettings, with_changes
+from loracast.study.runs import Stop, TuningRun
 
 PRUNED = "pruned"
 SETTINGS = ("decimals", "rank", "learning_rate")
+HALVING = "search-halving-"  # and the place in the order
 
 
-def combinations(bench: Bench) -> Iterator[dict[str, Any]]:
-    for values in product(*(getattr(bench.protocol.search, name) for name in SETTINGS)):
+def combinations(study: StudyContext) -> Iterator[dict[str, Any]]:
+    for values in product(*(getattr(study.protocol.search, name) for name in SETTINGS)):
         yield dict(zip(SETTINGS, values))
 
 
-def priced(bench: Bench) -> list[Tuning]:
+def priced(study: StudyContext) -> list[TuningSettings]:
     """The settings that differ in what they cost: all combinations, at one learning rate."""
-    rates = bench.protocol.search.learning_rate
-    return [tuning(bench, one) for one in combinations(bench) if one["learning_rate"] == rates[0]]
+    rates = study.protocol.search.learning_rate
+    return [tuning(study, one) for one in combinations(study) if one["learning_rate"] == rates[0]]
 
 
-def tuning(bench: Bench, settings: dict[str, Any]) -> Tuning:
-    return with_changes(bench.protocol.tuning, {"steps": bench.protocol.search.steps, **settings})
+def tuning(study: StudyContext, settings: dict[str, Any]) -> TuningSettings:
+    return with_changes(study.protocol.tuning, {"steps": study.protocol.search.steps, **settings})
 
 
-def grid(bench: Bench) -> list[TuningRun]:
+def grid(study: StudyContext) -> list[TuningRun]:
     """One run a combination of settings."""
     return [
-        TuningRun(f"search-grid-{index:03}", "search", tuning(bench, settings))
-        for index, settings in enumerate(combinations(bench))
+        TuningRun(f"search-grid-{index:03}", "search", tuning(study, settings))
+        for index, settings in enumerate(combinations(study))
     ]
 
 
-def promoted(value: float, competing: list[float], reduction: int) -> bool:
+def halving(study: StudyContext) -> list[TuningRun]:
+    """The same in an order drawn from the seed. They are stopped early by `stop_at_rungs`."""
+    settings = list(combinations(study))
+    order = np.random.default_rng(study.protocol.seed).permutation(len(settings))
+    return [
+        TuningRun(f"{HALVING}{place:03}", "search", tuning(study, settings[index])) for place, index in enumerate(order)
+    ]
+
+
+def promoted(value: float, competing: Sequence[float], reduction: int) -> bool:
     """Whether a run with this loss goes on from a rung: it is among the best 1 / `reduction` of those that came so far.
 
     The rule of asynchronous successive halving (Li et al. 2020, arXiv:1810.05934), and the first runs go on anyway, if
@@ -58,73 +69,24 @@ def promoted(value: float, competing: list[float], reduction: int) -> bool:
     return better < max(1, len(competing) // reduction)
 
 
-class Halving:
-    """Successive halving over all combinations, in an order drawn from the seed, by any number of processes at once.
+def stop_at_rungs(study: StudyContext, run: TuningRun) -> Stop:
+    """What stops a run of a halving: at a rung, unless it is among the best of the runs that came there so far."""
+    search = study.protocol.search
 
-    Optuna's journal holds who tries what; it lies in the study's folder and survives crashes.
-    """
+    def stop(step: int, nats: float) -> str | None:
+        if step not in search.rungs:
+            return None
+        losses = {**_losses(study, step), run.name: nats}
+        return None if promoted(nats, list(losses.values()), search.reduction) else PRUNED
 
-    def __init__(self, bench: Bench):
-        try:
-            import optuna
-        except ImportError:
-            advice = install_advice("study")
-            raise ConfigError([f"successive halving needs optuna; {advice}, or set search.method to grid"]) from None
-        from optuna.storages import JournalStorage
-        from optuna.storages.journal import JournalFileBackend
+    return stop
 
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
-        self.bench, self.optuna = bench, optuna
-        self.directory = bench.folder.path / "search"
-        self.directory.mkdir(parents=True, exist_ok=True)
-        # also for the journal: Optuna's own lock is a file, which a process that is killed leaves behind
-        self.lock: Any = FileLock(self.directory / ".lock")
-        with self.lock:
-            storage = JournalStorage(JournalFileBackend(str(self.directory / "optuna.journal"), self.lock))
-            self.study = optuna.create_study(storage=storage, study_name="halving", load_if_exists=True)
-            known = len(self.study.get_trials(deepcopy=False))
-            settings = list(combinations(bench))
-            order = np.random.default_rng(bench.protocol.seed).permutation(len(settings))
-            for index in order[known:]:  # all of them, unless a process died while it wrote them down
-                self.study.enqueue_trial(settings[index])
 
-    def work(self) -> bool:
-        """Does what no other process is at; True when every run has ended."""
-        running = self.study.get_trials(deepcopy=False, states=(self.optuna.trial.TrialState.RUNNING,))
-        for frozen in running:  # of processes that died: before new ones, as if they had not
-            self._try(self.optuna.trial.Trial(self.study, frozen._trial_id))
-        while trial := self._next():
-            self._try(trial)
-        return all(trial.state.is_finished() for trial in self.study.get_trials(deepcopy=False))
-
-    def _next(self) -> Any:
-        with self.lock:  # or `ask` might make up a combination when another process took the last one
-            waiting = self.study.get_trials(deepcopy=False, states=(self.optuna.trial.TrialState.WAITING,))
-            return self.study.ask() if waiting else None
-
-    def _try(self, trial: Any) -> None:
-        search = self.bench.protocol.search
-        settings = {name: trial.suggest_categorical(name, list(getattr(search, name))) for name in SETTINGS}
-        run = TuningRun(f"search-halving-{trial.number:03}", "search", tuning(self.bench, settings))
-        if not perform(self.bench, run, self._stop(trial)):
-            return
-        result = self.bench.folder.result(run.name) or {}
-        with self.lock:  # another process may have found the same result
-            if result["scores"] is None:  # stopped early, or diverged
-                self.study.tell(trial, state=self.optuna.trial.TrialState.PRUNED, skip_if_finished=True)
-            else:
-                self.study.tell(trial, result["scores"]["mae"], skip_if_finished=True)
-
-    def _stop(self, trial: Any) -> Callable[[int, float], str | None]:
-        search = self.bench.protocol.search
-
-        def stop(step: int, nats: float) -> str | None:
-            if step not in search.rungs:
-                return None
-            others = self.study.get_trials(deepcopy=False)
-            reported = {one.number: one.intermediate_values[step] for one in others if step in one.intermediate_values}
-            if trial.number not in reported:
-                trial.report(nats, step)
-            return None if promoted(nats, [*({**reported, trial.number: nats}.values())], search.reduction) else PRUNED
-
-        return stop
+def _losses(study: StudyContext, step: int) -> dict[str, float]:
+    """Validation losses after so many steps of the runs of the halving that came so far, by name."""
+    losses = {}
+    for path in study.folder.run("").glob(f"{HALVING}*"):
+        for event in study.folder.log(path.name):
+            if event["event"] == "validation" and event["step"] == step:
+                losses[path.name] = math.nan if event["nats"] is None else event["nats"]
+    return losses

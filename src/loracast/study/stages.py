@@ -15,13 +15,13 @@ from typing import Any
 
 import pandas as pd
 
-from loracast.errors import BudgetError, DataError, ModelError
+from loracast.errors import BudgetError, ConfigError, DataError, ModelError, did_you_mean
 from loracast.flops import Flops
 from loracast.study import tables
-from loracast.study.bench import Bench
-from loracast.study.protocol import Tuning, with_changes
+from loracast.study.context import StudyContext
+from loracast.study.protocol import TuningSettings, with_changes
 from loracast.study.runs import ForecastRun, Run, TuningRun, perform
-from loracast.study.search import Halving, grid, priced
+from loracast.study.search import grid, halving, priced, stop_at_rungs
 
 
 class Stage(ABC):
@@ -31,55 +31,55 @@ class Stage(ABC):
     table: str
 
     @abstractmethod
-    def predict(self, bench: Bench) -> list[Flops]:
+    def estimate(self, study: StudyContext) -> list[Flops]:
         """What each run may cost, whatever the stages before find."""
 
     @abstractmethod
-    def runs(self, bench: Bench) -> Sequence[Run]:
+    def runs(self, study: StudyContext) -> Sequence[Run]:
         """The runs, given what the stages before found."""
 
     @abstractmethod
-    def tables(self, bench: Bench) -> dict[str, pd.DataFrame]:
+    def tables(self, study: StudyContext) -> dict[str, pd.DataFrame]:
         """The tables of all ended runs, `table` last."""
 
-    def work(self, bench: Bench) -> bool:
+    def work(self, study: StudyContext) -> bool:
         """Does what no other process is at; True when every run has ended."""
-        ended = [perform(bench, run) for run in self.runs(bench)]
+        ended = [perform(study, run) for run in self.runs(study)]
         return all(ended)
 
-    def ended(self, bench: Bench) -> bool:
-        return bench.folder.has_table(self.table)
+    def ended(self, study: StudyContext) -> bool:
+        return study.folder.has_table(self.table)
 
-    def conclude(self, bench: Bench) -> None:
+    def conclude(self, study: StudyContext) -> None:
         """Writes the tables. Several processes may: they write the same."""
-        for name, frame in self.tables(bench).items():
-            bench.folder.write_table(name, frame)
+        for name, frame in self.tables(study).items():
+            study.folder.write_table(name, frame)
 
 
-class Data(Stage):
+class DataStage(Stage):
     """What the series are like. Computes no forecast."""
 
     name, table = "data", "dynamics"
 
-    def predict(self, bench: Bench) -> list[Flops]:
+    def estimate(self, study: StudyContext) -> list[Flops]:
         return []
 
-    def runs(self, bench: Bench) -> Sequence[Run]:
+    def runs(self, study: StudyContext) -> Sequence[Run]:
         return []
 
-    def tables(self, bench: Bench) -> dict[str, pd.DataFrame]:
-        return tables.data_tables(bench)
+    def tables(self, study: StudyContext) -> dict[str, pd.DataFrame]:
+        return tables.data_tables(study)
 
 
-class Baseline(Stage):
+class BaselineStage(Stage):
     """The untouched model at each decimals, constrained to what parses and free."""
 
     name = table = "baseline"
 
-    def predict(self, bench: Bench) -> list[Flops]:
-        return [run.cost(bench) for run in self.runs(bench)]
+    def estimate(self, study: StudyContext) -> list[Flops]:
+        return [run.cost(study) for run in self.runs(study)]
 
-    def runs(self, bench: Bench) -> Sequence[Run]:
+    def runs(self, study: StudyContext) -> Sequence[Run]:
         return [
             ForecastRun(
                 f"baseline-{decimals}-{'constrained' if constrained else 'free'}",
@@ -88,146 +88,159 @@ class Baseline(Stage):
                 decimals,
                 constrained,
             )
-            for decimals, constrained in product(bench.protocol.baseline, (True, False))
+            for decimals, constrained in product(study.protocol.baseline, (True, False))
         ]
 
-    def tables(self, bench: Bench) -> dict[str, pd.DataFrame]:
-        return {"baseline": tables.baseline_table(bench)}
+    def tables(self, study: StudyContext) -> dict[str, pd.DataFrame]:
+        return {"baseline": tables.baseline_table(study)}
 
 
-class Default(Stage):
+class DefaultStage(Stage):
     """One adapter with the default settings."""
 
     name = table = "default"
 
-    def predict(self, bench: Bench) -> list[Flops]:
-        return [run.most(bench) for run in self.runs(bench)]
+    def estimate(self, study: StudyContext) -> list[Flops]:
+        return [run.most(study) for run in self.runs(study)]
 
-    def runs(self, bench: Bench) -> Sequence[TuningRun]:
-        return [TuningRun("default", self.name, with_changes(bench.protocol.tuning, bench.protocol.default))]
+    def runs(self, study: StudyContext) -> Sequence[TuningRun]:
+        return [TuningRun("default", self.name, with_changes(study.protocol.tuning, study.protocol.default))]
 
-    def tables(self, bench: Bench) -> dict[str, pd.DataFrame]:
-        return {"default": tables.tuning_table(bench, self.name)}
+    def tables(self, study: StudyContext) -> dict[str, pd.DataFrame]:
+        return {"default": tables.tuning_table(study, self.name)}
 
 
-class Search(Stage):
+class SearchStage(Stage):
     """All combinations of settings, by a grid, by successive halving, or by both."""
 
     name, table = "search", "search_methods"
 
-    def predict(self, bench: Bench) -> list[Flops]:
-        search = bench.protocol.search
+    def estimate(self, study: StudyContext) -> list[Flops]:
+        search = study.protocol.search
         methods = 2 if search.method == "both" else 1
-        costs = [TuningRun("search", self.name, one).most(bench) for one in priced(bench)]
+        costs = [TuningRun("search", self.name, one).most(study) for one in priced(study)]
         return costs * len(search.learning_rate) * methods
 
-    def runs(self, bench: Bench) -> Sequence[Run]:
-        return grid(bench) if bench.protocol.search.method != "halving" else []
+    def runs(self, study: StudyContext) -> Sequence[Run]:
+        return grid(study) if study.protocol.search.method != "halving" else []
 
-    def work(self, bench: Bench) -> bool:
-        ended = super().work(bench)
-        if bench.protocol.search.method != "grid":
-            ended &= Halving(bench).work()
+    def work(self, study: StudyContext) -> bool:
+        ended = super().work(study)
+        if study.protocol.search.method != "grid":
+            halved = [perform(study, run, stop_at_rungs(study, run)) for run in halving(study)]
+            ended = ended and all(halved)
         return ended
 
-    def tables(self, bench: Bench) -> dict[str, pd.DataFrame]:
-        return tables.search_tables(bench)
+    def tables(self, study: StudyContext) -> dict[str, pd.DataFrame]:
+        return tables.search_tables(study)
 
 
-class Context(Stage):
+class ContextStage(Stage):
     """The best settings of the search, over lengths of the training window."""
 
     name = table = "context"
 
-    def predict(self, bench: Bench) -> list[Flops]:
+    def estimate(self, study: StudyContext) -> list[Flops]:
         return [
-            _largest(bench, [run.most(bench) for run in runs])
-            for runs in zip(*(self._runs(bench, best) for best in priced(bench)))
+            _largest(study, [run.most(study) for run in runs])
+            for runs in zip(*(self._runs(study, best) for best in priced(study)))
         ]
 
-    def runs(self, bench: Bench) -> Sequence[Run]:
-        return self._runs(bench, _best_of(bench, "search"))
+    def runs(self, study: StudyContext) -> Sequence[Run]:
+        return self._runs(study, _best_of(study, "search"))
 
-    def _runs(self, bench: Bench, best: Tuning) -> list[TuningRun]:
-        changes = {name: value for name, value in bench.protocol.context.items() if name != "tokens"}
-        lengths = bench.protocol.context.get("tokens", [])
+    def _runs(self, study: StudyContext, best: TuningSettings) -> list[TuningRun]:
+        changes = {name: value for name, value in study.protocol.context.items() if name != "tokens"}
+        lengths = study.protocol.context.get("tokens", [])
         return [
             TuningRun(f"context-{tokens}", self.name, with_changes(best, {**changes, "tokens": tokens}))
             for tokens in lengths
         ]
 
-    def tables(self, bench: Bench) -> dict[str, pd.DataFrame]:
-        return {"context": tables.context_table(bench)}
+    def tables(self, study: StudyContext) -> dict[str, pd.DataFrame]:
+        return {"context": tables.context_table(study)}
 
 
-class Final(Stage):
+class FinalStage(Stage):
     """The best settings so far with what remains of the budget, the test's forecasts left out."""
 
     name = table = "final"
 
-    def predict(self, bench: Bench) -> list[Flops]:
+    def estimate(self, study: StudyContext) -> list[Flops]:
         """What its first validation interval costs at most: the least that is worth the name."""
-        runs = self._candidates(bench)
-        return [_largest(bench, [run.cost(bench, run.tuning.validate_every) for run in runs])]
+        runs = self._candidates(study)
+        return [_largest(study, [run.cost(study, run.tuning.validate_every) for run in runs])]
 
-    def most(self, bench: Bench, left: float) -> Flops:
+    def most(self, study: StudyContext, left: float) -> Flops:
         """What it costs at most where so much is left, beside the test."""
-        runs = self._candidates(bench)
-        return _largest(bench, [run.cost(bench, run.affordable(bench, left)) for run in runs])
+        runs = self._candidates(study)
+        return _largest(study, [run.cost(study, run.affordable(study, left)) for run in runs])
 
-    def _candidates(self, bench: Bench) -> list[TuningRun]:
+    def _candidates(self, study: StudyContext) -> list[TuningRun]:
         """What the final run may turn out to be."""
-        lengths = bench.protocol.context.get("tokens") or [bench.protocol.tuning.tokens]
-        return [self._run(bench, with_changes(one, {"tokens": tokens})) for one in priced(bench) for tokens in lengths]
+        lengths = study.protocol.context.get("tokens") or [study.protocol.tuning.tokens]
+        return [self._run(study, with_changes(one, {"tokens": tokens})) for one in priced(study) for tokens in lengths]
 
-    def runs(self, bench: Bench) -> Sequence[Run]:
-        stage = "context" if bench.protocol.context.get("tokens") else "search"
-        run = self._run(bench, _best_of(bench, stage))
-        others = [entry.committed for entry in bench.ledger.entries() if entry.run != run.name]  # it may be under way
-        taken = Flops.sum([*others, *Test().predict(bench)]).of(bench.protocol.convention)
-        steps = run.affordable(bench, bench.protocol.budget - taken)
+    def runs(self, study: StudyContext) -> Sequence[Run]:
+        stage = "context" if study.protocol.context.get("tokens") else "search"
+        run = self._run(study, _best_of(study, stage))
+        others = [entry.committed for entry in study.ledger.entries() if entry.run != run.name]  # it may be under way
+        taken = Flops.sum([*others, *TestStage().estimate(study)]).of(study.protocol.convention)
+        steps = run.affordable(study, study.protocol.budget - taken)
         return [TuningRun("final", self.name, with_changes(run.tuning, {"steps": steps}))]
 
-    def _run(self, bench: Bench, best: Tuning) -> TuningRun:
-        return TuningRun("final", self.name, with_changes(best, bench.protocol.final))
+    def _run(self, study: StudyContext, best: TuningSettings) -> TuningRun:
+        return TuningRun("final", self.name, with_changes(best, study.protocol.final))
 
-    def tables(self, bench: Bench) -> dict[str, pd.DataFrame]:
-        return {"final": tables.tuning_table(bench, self.name)}
+    def tables(self, study: StudyContext) -> dict[str, pd.DataFrame]:
+        return {"final": tables.tuning_table(study, self.name)}
 
 
-class Test(Stage):
+class TestStage(Stage):
     """Forecasts of the test series, untouched and tuned, beside the naive baselines."""
 
     name = table = "test"
 
-    def predict(self, bench: Bench) -> list[Flops]:
-        finals = [with_changes(one, bench.protocol.final) for one in priced(bench)]
-        untouched = [bench.forecast_cost("test", final.decimals, None) for final in finals]
-        tuned = [bench.forecast_cost("test", final.decimals, final.lora) for final in finals]
-        return [_largest(bench, untouched), _largest(bench, tuned)]
+    def estimate(self, study: StudyContext) -> list[Flops]:
+        finals = [with_changes(one, study.protocol.final) for one in priced(study)]
+        untouched = [study.forecast_cost("test", final.decimals, None) for final in finals]
+        tuned = [study.forecast_cost("test", final.decimals, final.lora) for final in finals]
+        return [_largest(study, untouched), _largest(study, tuned)]
 
-    def runs(self, bench: Bench) -> Sequence[Run]:
-        final = bench.folder.read_json(bench.folder.run("final") / "run.json")
+    def runs(self, study: StudyContext) -> Sequence[Run]:
+        final = study.folder.read_json(study.folder.run("final") / "run.json")
         decimals = final["tuning"]["decimals"]
         return [
             ForecastRun("test-zero-shot", self.name, "test", decimals),
             ForecastRun("test-tuned", self.name, "test", decimals, adapter="final"),
         ]
 
-    def tables(self, bench: Bench) -> dict[str, pd.DataFrame]:
-        return tables.test_tables(bench)
+    def tables(self, study: StudyContext) -> dict[str, pd.DataFrame]:
+        return tables.test_tables(study)
 
 
-STAGES: tuple[Stage, ...] = (Data(), Baseline(), Default(), Search(), Context(), Final(), Test())
+STAGES: tuple[Stage, ...] = (
+    *(DataStage(), BaselineStage(), DefaultStage(), SearchStage(), ContextStage(), FinalStage(), TestStage()),
+)
 
 
-def plan(bench: Bench) -> list[dict[str, Any]]:
+def stages_until(last: str | None) -> tuple[Stage, ...]:
+    """The stages up to the one of this name; all where there is none."""
+    if last is None:
+        return STAGES
+    names = [stage.name for stage in STAGES]
+    if last not in names:
+        raise ConfigError([f"until: unknown stage {last!r}{did_you_mean(last, names)}; there are {', '.join(names)}"])
+    return STAGES[: names.index(last) + 1]
+
+
+def plan(study: StudyContext) -> list[dict[str, Any]]:
     """What each stage costs at most, by both conventions; the final model takes what is left, up to its steps.
 
     Raises BudgetError where the budget does not hold all of it, and says what is largest.
     """
-    budget, convention = bench.protocol.budget, bench.protocol.convention
-    costs = {stage.name: stage.predict(bench) for stage in STAGES}
+    budget, convention = study.protocol.budget, study.protocol.convention
+    costs = {stage.name: stage.estimate(study) for stage in STAGES}
     totals = {name: Flops.sum(flops) for name, flops in costs.items()}
     needed = Flops.sum(totals.values()).of(convention)
     if needed > budget:
@@ -238,36 +251,36 @@ def plan(bench: Bench) -> list[dict[str, Any]]:
             f"{largest}. Shrink the first of them in the protocol (fewer steps, settings, series or samples) or raise "
             "--budget"
         )
-    final = next(stage for stage in STAGES if isinstance(stage, Final))
+    final = next(stage for stage in STAGES if isinstance(stage, FinalStage))
     left = budget - needed + totals["final"].of(convention)
-    totals["final"] = final.most(bench, left)
+    totals["final"] = final.most(study, left)
     return [{"stage": name, "runs": len(costs[name]), **asdict(flops)} for name, flops in totals.items()]
 
 
-def check_lengths(bench: Bench) -> None:
+def check_lengths(study: StudyContext) -> None:
     """Refuses series that are too short for what the protocol asks for, before anything is computed."""
-    task, search = bench.protocol.forecasts, bench.protocol.search
+    task, search = study.protocol.forecasts, study.protocol.search
     needed = task.context + task.horizon
-    shortest = min(bench.series, key=lambda one: one.steps)
+    shortest = min(study.series, key=lambda one: one.steps)
     if shortest.steps < needed:
         raise DataError(
             f"series {shortest.id!r} has {shortest.steps} steps, but forecasts of {task.horizon} steps from "
             f"{task.context} need {needed}; shorten them under forecasts in the protocol, or leave it out"
         )
-    lengths = bench.protocol.context.get("tokens", [])
-    steps = {tokens: bench.steps_of(tokens, max(search.decimals)) for tokens in lengths}
-    long = {tokens: count for tokens, count in steps.items() if count > bench.shortest}
+    lengths = study.protocol.context.get("tokens", [])
+    steps = {tokens: study.steps_of(tokens, max(search.decimals)) for tokens in lengths}
+    long = {tokens: count for tokens, count in steps.items() if count > study.shortest}
     if long:
         listed = ", ".join(f"{tokens} tokens are about {count} steps" for tokens, count in long.items())
         raise DataError(
-            f"the shortest series has {bench.shortest} steps, too few for context.tokens even at "
+            f"the shortest series has {study.shortest} steps, too few for context.tokens even at "
             f"{max(search.decimals)} decimals: {listed}; take these lengths out of the protocol, or longer series"
         )
 
 
-def _best_of(bench: Bench, stage: str) -> Tuning:
+def _best_of(study: StudyContext, stage: str) -> TuningSettings:
     """The settings of a stage's run with the least MAE on validation series."""
-    results = bench.folder.results(stage).values()
+    results = study.folder.results(stage).values()
     judged = [result for result in results if result["scores"]]
     if not judged:
         raise ModelError(
@@ -275,8 +288,8 @@ def _best_of(bench: Bench, stage: str) -> Tuning:
             "another folder"
         )
     best = min(judged, key=lambda result: result["scores"]["mae"] or math.inf)
-    return with_changes(bench.protocol.tuning, best["run"]["tuning"])
+    return with_changes(study.protocol.tuning, best["run"]["tuning"])
 
 
-def _largest(bench: Bench, costs: Sequence[Flops]) -> Flops:
-    return max(costs, key=lambda flops: flops.of(bench.protocol.convention))
+def _largest(study: StudyContext, costs: Sequence[Flops]) -> Flops:
+    return max(costs, key=lambda flops: flops.of(study.protocol.convention))

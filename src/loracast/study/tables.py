@@ -22,7 +22,7 @@ from loracast.evaluation.dynamics import describe, summarise
 from loracast.evaluation.metrics import score
 from loracast.grammar import to_text
 from loracast.series import Window
-from loracast.study.bench import Bench
+from loracast.study.context import StudyContext
 from loracast.study.runs import PATHS
 
 SHOWN_SERIES = 12  # in the example figure
@@ -39,7 +39,7 @@ TUNED_RUN = (
 )  # fmt: skip
 
 
-def data_tables(bench: Bench) -> dict[str, pd.DataFrame]:
+def data_tables(bench: StudyContext) -> dict[str, pd.DataFrame]:
     """What the series are like, and how they are written."""
     owners = {position: name for name in ("train", "validation", "test") for position in getattr(bench.split, name)}
     subsets = [owners.get(position, "unused") for position in range(len(bench.series))]
@@ -67,7 +67,7 @@ def data_tables(bench: Bench) -> dict[str, pd.DataFrame]:
     }
 
 
-def _examples(bench: Bench) -> list[dict[str, Any]]:
+def _examples(bench: StudyContext) -> list[dict[str, Any]]:
     rows = []
     for window in bench.judged_windows("validation")[:EXAMPLE_SERIES]:
         for decimals in bench.protocol.baseline:
@@ -86,7 +86,7 @@ def _examples(bench: Bench) -> list[dict[str, Any]]:
     return rows
 
 
-def baseline_table(bench: Bench) -> pd.DataFrame:
+def baseline_table(bench: StudyContext) -> pd.DataFrame:
     """The untouched model at each decimals, constrained and not, and the naive baselines, on the same windows."""
     results = bench.folder.results("baseline")
     rows = []
@@ -100,7 +100,7 @@ def baseline_table(bench: Bench) -> pd.DataFrame:
     return pd.DataFrame(rows).assign(decimals=lambda table: table["decimals"].astype("Int64"))
 
 
-def tuning_table(bench: Bench, stage: str) -> pd.DataFrame:
+def tuning_table(bench: StudyContext, stage: str) -> pd.DataFrame:
     """One row a tuning run of a stage, in the order of their names."""
     rows = []
     for name, result in bench.folder.results(stage).items():
@@ -125,7 +125,7 @@ def tuning_table(bench: Bench, stage: str) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(TUNED_RUN))  # also where a protocol leaves the stage out
 
 
-def search_tables(bench: Bench) -> dict[str, pd.DataFrame]:
+def search_tables(bench: StudyContext) -> dict[str, pd.DataFrame]:
     """All runs of the search, and one row a method with the best of its settings."""
     runs = tuning_table(bench, "search")
     runs.insert(0, "method", runs["run"].str.split("-").str[1])
@@ -146,12 +146,12 @@ def search_tables(bench: Bench) -> dict[str, pd.DataFrame]:
     return {"search": runs, "search_methods": methods}
 
 
-def context_table(bench: Bench) -> pd.DataFrame:
+def context_table(bench: StudyContext) -> pd.DataFrame:
     table = tuning_table(bench, "context")
     return table.sort_values("tokens", ignore_index=True)
 
 
-def test_tables(bench: Bench) -> dict[str, pd.DataFrame]:
+def test_tables(bench: StudyContext) -> dict[str, pd.DataFrame]:
     """All metrics of the untouched and the tuned model and the baselines on the test windows, and what lies behind."""
     cut = bench.judged_windows("test")
     horizon = bench.protocol.forecasts.horizon
@@ -191,7 +191,7 @@ def test_tables(bench: Bench) -> dict[str, pd.DataFrame]:
     }
 
 
-def flop_tables(bench: Bench, plan: Sequence[dict[str, Any]]) -> dict[str, pd.DataFrame]:
+def flop_tables(bench: StudyContext, plan: Sequence[dict[str, Any]]) -> dict[str, pd.DataFrame]:
     """Every run that was charged to the ledger, and what its stages were predicted to cost and did."""
     budget, convention = bench.protocol.budget, bench.protocol.convention
     rows, seconds = [], {}
@@ -232,7 +232,7 @@ def flop_tables(bench: Bench, plan: Sequence[dict[str, Any]]) -> dict[str, pd.Da
     return {"flops": runs, "stages": pd.DataFrame(stages)}
 
 
-def read_paths(bench: Bench, run: str, windows: Sequence[Window]) -> NDArray[np.float64]:
+def read_paths(bench: StudyContext, run: str, windows: Sequence[Window]) -> NDArray[np.float64]:
     """The sample paths [N, S, H, D] that a forecasting run left."""
     frame = pd.read_parquet(bench.folder.run(run) / PATHS)
     names, horizon = windows[0].series.names, windows[0].horizon

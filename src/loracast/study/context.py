@@ -28,7 +28,7 @@ Report = Callable[[str, dict[str, Any]], None]  # a run's name and an event of i
 MEASURED_SERIES = 50  # that the length of a step's text is measured on
 
 
-class Bench:
+class StudyContext:
     """The series, models and ledger of one process's part in a study."""
 
     def __init__(
@@ -51,7 +51,7 @@ class Bench:
         )
         self.ledger = SharedLedger(folder.ledger, protocol.budget, protocol.convention)
         self._source = model
-        self._where: dict[str, Any] = {"device": device, "precision": precision, "compute": compute}
+        self.where: dict[str, Any] = {"device": device, "precision": precision, "compute": compute}
         self._step_tokens: dict[int, float] = {}  # of decimals
         self._prompts: dict[tuple[str, int], list[int]] = {}  # lengths of prompts, of a subset and decimals
 
@@ -68,7 +68,7 @@ class Bench:
         return self._load("full")
 
     def _load(self, vocabulary: Vocabulary) -> LanguageModel:
-        return load_model(self._source, vocabulary=vocabulary, **self._where)
+        return load_model(self._source, vocabulary=vocabulary, **self.where)
 
     def codec(self, decimals: int) -> Codec:
         """How numbers are written at so many decimals."""
@@ -129,9 +129,7 @@ class Bench:
 
     def sampling(self, subset: str) -> SampleConfig:
         """How the sample paths of `validation` or `test` are drawn."""
-        task = self.protocol.forecasts
-        samples = task.test_samples if subset == "test" else task.validation_samples
-        return SampleConfig(samples, seed=self.protocol.seed)
+        return self.protocol.forecasts.sampling(subset, self.protocol.seed)
 
     def held_out(self, context: int, horizon: int, count: int) -> list[Window]:
         """The windows that measure a run's validation loss, as `Forecaster.fit` chooses them."""
