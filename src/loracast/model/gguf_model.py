@@ -160,7 +160,7 @@ def _rows(file: GgufFile, tokens: Any) -> int | None:
 
 
 def _llama3(file: GgufFile, config: ModelConfig) -> dict[str, Any]:
-    """The scaling of Llama 3.1 and later whose factors of frequencies a file holds; a ModelError where there is none."""
+    """The scaling of Llama 3.1 and later whose factors of frequencies a file holds; a ModelError where none fits."""
     factors = file.read(ROTARY_FACTORS).double()
     plain = frequencies(config)
     largest = round(float(factors.max()), 3)

@@ -47,8 +47,8 @@ class NumericTokens:
         if absent := [symbol for symbol, text in written.items() if text is None]:
             others = f" (nor for {', '.join(map(repr, STAND_INS))} in its place)" if absent == [MISSING] else ""
             raise ModelError(
-                f"{where}: the tokenizer has no single token for {', '.join(map(repr, absent))}{others}, so numbers cannot be written; "
-                "take a model whose tokenizer has one"
+                f"{where}: the tokenizer has no single token for {', '.join(map(repr, absent))}{others}, so numbers "
+                "cannot be written; take a model whose tokenizer has one"
             )
         ids = [tokenizer.token_to_id(str(text)) for text in written.values()]
         stand_ins = {symbol: str(text) for symbol, text in written.items() if text != symbol}

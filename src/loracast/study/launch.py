@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from loracast.errors import ConfigError
-from loracast.progress import Told, displayed
+from loracast.progress import OnProgress, displayed
 from loracast.series import Series, Split, read_series
 from loracast.settings import ComputeKind, Device, Precision
 from loracast.study.conduct import conduct, prepare, reopen
@@ -45,7 +45,7 @@ def run(
     name: str | None = None,
     source: str | None = None,
     log: Log | None = None,
-    progress: bool | Told | None = None,
+    progress: bool | OnProgress | None = None,
     report: Report = lambda run, event: None,
     on_plan: OnPlan = lambda record: None,
     on_stage: OnStage = lambda stage, state: None,
@@ -115,7 +115,7 @@ def rerun(
     precision: Precision = "auto",
     compute: ComputeKind = "auto",
     log: Log | None = None,
-    progress: bool | Told | None = None,
+    progress: bool | OnProgress | None = None,
     report: Report = lambda run, event: None,
     on_plan: OnPlan = lambda record: None,
     on_stage: OnStage = lambda stage, state: None,
@@ -142,7 +142,7 @@ def _carry_out(
     events: RunEvents,
     until: str | None,
     processes: int,
-    progress: bool | Told | None,
+    progress: bool | OnProgress | None,
     on_plan: OnPlan,
     on_stage: OnStage,
 ) -> StudyFolder:
