@@ -41,6 +41,11 @@ class NumericTokens:
     stand_ins: dict[str, str] = field(default_factory=dict)
 
     @classmethod
+    def read(cls, path: Path) -> NumericTokens:
+        """The symbols' tokens in a tokenizer.json."""
+        return cls.of(read_tokenizer(path), path)
+
+    @classmethod
     def of(cls, tokenizer: Tokenizer, where: Path) -> NumericTokens:
         """The symbols' tokens of a tokenizer; one without a single token for each digit and sign is refused."""
         written = {symbol: _written(tokenizer, symbol) for symbol in SYMBOLS}
