@@ -42,15 +42,15 @@ from harness import bare_parser, keep, note, origin
 
 from loracast import Forecaster, Series, TuneConfig, read_series, simulate
 from loracast.cli.config import refuse_fractions, yaml_options
-from loracast.engine.train import CHECKPOINT
 from loracast.errors import LoracastError, UnseenWarning
 from loracast.evaluation.backtest import TUNED, ZERO_SHOT, Backtest, backtest
 from loracast.evaluation.baselines import BASELINES
 from loracast.evaluation.breakdown import by_step, coverage, pit
 from loracast.evaluation.dynamics import describe
+from loracast.files import CHECKPOINT
 from loracast.model.lora import ADAPTER_CONFIG
 from loracast.series import read_split
-from loracast.series.training_windows import fingerprint
+from loracast.series.windows import fingerprint
 from loracast.settings import Device, SampleConfig
 from loracast.systems import Range, get_system, lynx_hare
 

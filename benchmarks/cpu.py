@@ -40,7 +40,7 @@ from loracast.flops import PassCost
 from loracast.forecaster import Forecaster
 from loracast.model.locate import locate
 from loracast.model.lora import attach
-from loracast.series.training_windows import WindowSource
+from loracast.series.windows import WindowSource
 from loracast.settings import SampleConfig, TuneConfig
 
 TUNE = TuneConfig()  # batch 8, context and horizon 50, rank 8 on all linear layers

@@ -29,8 +29,9 @@ from loracast.engine import sample, train
 from loracast.engine.likelihood import log_density
 from loracast.engine.pretrain import pretrain
 from loracast.engine.sample import PathBatch
-from loracast.engine.train import CHECKPOINT, tune
+from loracast.engine.train import tune
 from loracast.errors import ConfigError, Diverged, Interrupted, ModelError
+from loracast.files import CHECKPOINT
 from loracast.forecaster import Forecaster
 from loracast.grammar import MINUS, SEMICOLON
 from loracast.language_model import LanguageModel, load_model

@@ -26,7 +26,6 @@ from loracast.engine.batch import encode_batch
 from loracast.engine.loop import Interruption, JsonLines, cosine_schedule, read_record, trapezoid_schedule
 from loracast.engine.step import TrainingStep
 from loracast.engine.train import (
-    CHECKPOINT,
     TuneResult,
     TuningCosts,
     affordable_steps,
@@ -35,6 +34,7 @@ from loracast.engine.train import (
     tuning_costs,
 )
 from loracast.errors import BudgetError, ConfigError, DataError, Interrupted, LoracastError, ModelError
+from loracast.files import CHECKPOINT
 from loracast.flops import Convention, Flops, PassCost
 from loracast.forecaster import Forecaster
 from loracast.grammar import MISSING
@@ -43,7 +43,7 @@ from loracast.ledger import Ledger
 from loracast.model.lora import adapter_layers, attach, load_adapter_state
 from loracast.model.transformer import Transformer
 from loracast.series import Series, windows
-from loracast.series.training_windows import WindowSource, evenly, fingerprint, hold_out
+from loracast.series.windows import WindowSource, evenly_spaced, fingerprint, hold_out
 from loracast.settings import SampleConfig, TuneConfig
 
 FIXED, DECIMAL = Codec(digits=2), Codec(layout="decimal", digits=1)
@@ -914,10 +914,10 @@ def test_series_that_are_too_short_to_train_on_are_named():
 
 def test_windows_are_thinned_evenly():
     every = windows(numbered([20]), 8, 4, stride=1)
-    assert [window.start for window in evenly(every, 3)] == [0, 4, 8]
-    assert evenly(every, 1) == every[:1]
+    assert [window.start for window in evenly_spaced(every, 3)] == [0, 4, 8]
+    assert evenly_spaced(every, 1) == every[:1]
     for more in (len(every), 100):
-        assert evenly(every, more) == every
+        assert evenly_spaced(every, more) == every
 
 
 def test_a_fingerprint_knows_values_names_and_order():

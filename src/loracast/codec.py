@@ -24,12 +24,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from loracast.errors import ConfigError, DataError
 from loracast.grammar import COMMA, DRAWN, MINUS, MISSING, POINT, SEMICOLON, Grammar, decimal_grammar, fixed_grammar
+from loracast.statistics import ByVariable, Values, percentile
 
 Layout = Literal["fixed", "decimal"]
 ScalePolicy = Literal["variable", "joint", "dataset"]
 OffsetPolicy = Literal["auto", "zero", "low"]
-Values: TypeAlias = Annotated[NDArray[np.float64], "*B T D"]
-ByVariable: TypeAlias = Annotated[NDArray[np.float64], "*B D"]
 Integers: TypeAlias = Annotated[NDArray[np.int64], "*B T D"]
 Which: TypeAlias = Annotated[NDArray[np.bool_], "*B T D"]
 
@@ -346,22 +345,6 @@ class Codec:
         values = self.dequantise(integers, scale, places)
         unread = (absent | ~valid[..., None]).reshape(values.shape)
         return Decoded(np.where(unread, np.nan, values), valid.reshape(*leading_shape, horizon))
-
-
-def percentile(values: Values, percent: float) -> ByVariable:
-    """The percentile [..., D] over the steps of values [..., T, D], NaN left out; NaN where nothing is left.
-
-    As numpy.nanpercentile (linear interpolation), but vectorised over rows, without overflow, and exact for a constant.
-    """
-    ordered = np.sort(values, axis=-2)  # NaN comes last
-    count = (~np.isnan(values)).sum(-2)  # [..., D]
-    position = percent / 100 * np.maximum(count - 1, 0)
-    below = np.floor(position).astype(np.int64)
-    above = np.minimum(below + 1, np.maximum(count - 1, 0))
-    fraction = position - below
-    low = np.take_along_axis(ordered, below[..., None, :], -2)[..., 0, :]
-    high = np.take_along_axis(ordered, above[..., None, :], -2)[..., 0, :]
-    return np.clip((1 - fraction) * low + fraction * high, low, high)  # rounding must not give a constant a span
 
 
 def _size(values: Values, percent: float) -> ByVariable:

@@ -15,6 +15,7 @@ from typing import Any
 from loracast.errors import ConfigError, DataError
 
 RECORD = "loracast.json"  # beside weights and adapters: what loracast knows of them
+CHECKPOINT = "training.safetensors"  # of a training, from which it goes on
 
 
 @contextmanager

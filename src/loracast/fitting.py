@@ -16,7 +16,7 @@ from loracast.ledger import Ledger
 from loracast.scenario import known_of
 from loracast.series import Series, Window, leave_out_short, windows
 from loracast.series.checks import check_observed, same_variables
-from loracast.series.training_windows import evenly, hold_out, judging
+from loracast.series.windows import evenly_spaced, hold_out, scorable_windows
 from loracast.settings import SampleConfig, TuneConfig
 
 
@@ -61,14 +61,14 @@ def prepare(
         training, held_out = hold_out(series, config.context, config.horizon, config.seed)
     for one in (*training, *(window.context_series for window in held_out)):
         check_observed(one)
-    scorable = judging(held_out)
+    scorable = scorable_windows(held_out)
     apart = max(1, len(scorable) // max(1, config.validation_series))
     if codec.scale == "dataset" and codec.dataset_scale is None:
         codec = codec.with_dataset_scale([one.values for one in training])
     return Material(
         list(training),
         held_out,
-        evenly(scorable, config.validation_windows),
+        evenly_spaced(scorable, config.validation_windows),
         scorable[::apart][: config.validation_series],
         codec,
     )

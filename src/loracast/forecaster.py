@@ -17,9 +17,10 @@ from loracast.context import Reach, reading_order
 from loracast.engine.batch import encode_batch
 from loracast.engine.likelihood import log_density
 from loracast.engine.rolling import Plan, draw_paths, most_flops
-from loracast.engine.train import CHECKPOINT, JUDGEMENT
+from loracast.engine.train import JUDGEMENT
 from loracast.engine.train import tune as tune_adapter
 from loracast.errors import ConfigError, DataError, ModelError
+from loracast.files import CHECKPOINT
 from loracast.fitting import judge, no_help, prepare
 from loracast.flops import Flops, PassCost
 from loracast.forecast import Forecast, future_time

@@ -14,8 +14,8 @@ import torch
 import loracast
 from loracast.codec import Codec
 from loracast.compute.device import describe_hardware
-from loracast.engine.train import CHECKPOINT
 from loracast.errors import ConfigError
+from loracast.files import CHECKPOINT
 from loracast.language_model import LanguageModel
 from loracast.ledger import Ledger
 from loracast.model.lora import ADAPTER_CONFIG

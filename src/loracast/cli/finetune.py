@@ -67,9 +67,8 @@ def finetune(
         Continue an interrupted run in the output folder.
     """
     from loracast.cli.console import say, shown_warnings
-    from loracast.engine.train import CHECKPOINT
     from loracast.errors import Interrupted
-    from loracast.files import check_folder
+    from loracast.files import CHECKPOINT, check_folder
     from loracast.forecaster import Forecaster
     from loracast.progress import Display
     from loracast.tracking import TensorBoard

@@ -4,34 +4,26 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from loracast.codec import Codec
 from loracast.compute.device import autocast, choose_device, describe_hardware, on_gpu
 from loracast.compute.plain import loss_sum
 from loracast.engine.batch import Batch, to_device
-from loracast.engine.loop import (
-    Interruption,
-    JsonLines,
-    check_converges,
-    check_same,
-    load_training,
-    read_record,
-    save_training,
-    trapezoid_schedule,
-)
+from loracast.engine.loop import check_same, load_training, read_record, trapezoid_schedule
 from loracast.engine.muon import Muon
 from loracast.engine.pool import SHARES, Pool
 from loracast.engine.score_clip import clip_cost, clip_scores
-from loracast.errors import ConfigError, Interrupted
-from loracast.files import RECORD, write_json
+from loracast.engine.session import Emit, StepResult, TrainingSession
+from loracast.errors import ConfigError
+from loracast.files import CHECKPOINT, RECORD, write_json
 from loracast.flops import PassCost
 from loracast.grammar import SYMBOLS
 from loracast.ledger import Ledger
@@ -39,9 +31,11 @@ from loracast.model.checkpoint import write_model
 from loracast.model.config import ModelConfig
 from loracast.model.tokenizer import END, NUMERIC_VOCABULARY, write_numeric_tokenizer
 from loracast.model.transformer import Transformer
+from loracast.model.weights import WEIGHTS
 from loracast.settings import Device, PretrainConfig
 
 HELD_OUT = 512  # windows that are never trained on
+LOG_EVERY = 10  # steps, after which a device is waited for
 CLIP_EVERY, CLIP_WINDOWS = 10, 4  # steps between two measurements of attention scores, and on how many windows
 
 
@@ -91,150 +85,160 @@ def make_optimizers(network: Transformer, config: PretrainConfig) -> list[torch.
     ]
 
 
+class Pretraining:
+    """What a session trains to pretrain a model; see `session.Training`."""
+
+    def __init__(self, config: PretrainConfig, place: torch.device, codec: Codec):
+        self.config, self.place, self.shape = config, place, model_config(config)
+        self.network = initialise(self.shape, config.seed).to(place)
+        self._optimizers = make_optimizers(self.network, config)
+        self.pool = Pool(config, codec, config.seed, config.pool, place)
+        self.held_out = Pool(config, codec, config.seed + 2**31, HELD_OUT, place).batch(0, HELD_OUT)
+        self.rows = torch.arange(len(SYMBOLS), device=place)
+        cost = PassCost(self.shape, self.shape.vocab_size, frozen=False)
+        self.step_flops = cost.training(config.batch, config.tokens - 1).total
+        self.validation_flops = cost.forward(HELD_OUT, config.tokens - 1).total
+        self.clip_flops = clip_cost(self.shape, min(CLIP_WINDOWS, config.batch), config.tokens)
+        self.ledger, self.validation_loss, self.largest_score = Ledger(), float("nan"), None
+
+    def begin(self, step: int) -> None:
+        """Charges the steps that were made before, and compiles.
+
+        Compiled, a small model is three times as fast on a GPU; on a CPU the compiler would cost more than it gives.
+        """
+        self.ledger.charge("training", step * self.step_flops)
+        self.ledger.charge("validation", step // self.config.validate_every * self.validation_flops)
+        self.ledger.charge("clipping", step // CLIP_EVERY * self.clip_flops)
+        if on_gpu(self.place):
+            self.network.hidden = torch.compile(self.network.hidden)
+
+    @property
+    def steps(self) -> int:
+        return self.config.steps
+
+    @property
+    def peak(self) -> float:
+        return self.config.learning_rate
+
+    @property
+    def optimizers(self) -> list[torch.optim.Optimizer]:
+        return self._optimizers
+
+    def batches(self, first: int) -> Iterator[Batch]:
+        return self.pool.batches(first, self.steps, self.config.batch)
+
+    def reason_to_stop(self, step: int, batch: Batch) -> str | None:
+        return None
+
+    def train(self, step: int, batch: Batch) -> StepResult:
+        config = self.config
+        rate = trapezoid_schedule(step, config.steps, config.learning_rate, config.warmup, config.decay)
+        self.ledger.charge("training", self.step_flops)
+        loss = self._loss(batch)
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_(self.network.parameters(), config.clip)
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        if (step + 1) % CLIP_EVERY == 0:
+            self.ledger.charge("clipping", self.clip_flops)
+            self.largest_score = self._clip(batch)
+        return StepResult(loss, norm, rate, {"largest_score": self.largest_score})
+
+    def _loss(self, batch: Batch) -> Tensor:
+        on_device = to_device(batch, self.rows)
+        with autocast(self.place):
+            return loss_sum(self.network, *on_device) / int(batch.in_loss.sum())
+
+    def _clip(self, batch: Batch) -> float:
+        apart = max(1, len(batch.symbols) // CLIP_WINDOWS)  # some of each number of variables
+        chosen = batch.symbols[::apart][:CLIP_WINDOWS]
+        # no cache of casts: what is shrunk is read again at once
+        with autocast(self.place, cache_enabled=False):
+            return clip_scores(self.network, torch.from_numpy(chosen).to(self.place), self.config.score_limit)
+
+    def is_logged(self, step: int) -> bool:
+        return step % LOG_EVERY == 0 or step == self.steps
+
+    def is_validated(self, step: int) -> bool:
+        return step > 0 and (step % self.config.validate_every == 0 or step == self.steps)
+
+    @torch.no_grad()
+    def validate(self, step: int, emit: Emit) -> float:
+        self.ledger.charge("validation", self.validation_flops)
+        parts = [*self.held_out.parts(max(1, HELD_OUT // self.config.batch))]
+        losses = [self._loss(part).item() for part in parts]
+        self.validation_loss = float(np.average(losses, weights=[part.in_loss.sum() for part in parts]))
+        emit({"event": "validation", "step": step, "loss": self.validation_loss})
+        return self.validation_loss
+
+    def accept(self, step: int, loss: float) -> None:
+        """The last weights are kept, whatever their loss."""
+
+    def is_saved(self, step: int) -> bool:
+        return step % self.config.save_every == 0 and step < self.steps
+
+    def state(self, step: int, seconds: float) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
+        return {"weights": dict(self.network.state_dict())}, {
+            "step": step,
+            "seconds": seconds,
+            "config": asdict(self.config),
+        }
+
+    def spent(self) -> dict[str, int]:
+        return {"flops": self.ledger.total.hardware}
+
+    def record(self, stopped: str | None, seconds: float) -> dict[str, Any]:
+        return {
+            "config": asdict(self.config),
+            "tokens": self.steps * self.config.batch * self.config.tokens,
+            "variables": max(SHARES),
+            "flops": self.ledger.to_dict(),
+            "validation_loss": self.validation_loss,
+            "seconds": round(seconds, 1),
+            "hardware": describe_hardware(self.place),
+            "torch": torch.__version__,
+        }
+
+
 def pretrain(
     config: PretrainConfig,
     output: Path,
     *,
     device: Device = "auto",
     resume: bool = False,
-    report: Callable[[dict[str, Any]], None] = lambda event: None,
+    report: Emit = lambda event: None,
 ) -> dict[str, Any]:
     """Trains a model and writes it to `output` as a Hugging Face directory; returns its record.
 
-    Ctrl-C saves `training.safetensors`, from which `resume` goes on exactly: same device, same settings, same weights.
+    Ctrl-C saves a checkpoint, from which `resume` goes on exactly: same device, same settings, same weights.
     """
     output, place = Path(output), choose_device(device)
-    checkpoint = output / "training.safetensors"
+    checkpoint = output / CHECKPOINT
     if resume and not checkpoint.is_file():
-        raise ConfigError([f"{output} has no interrupted pretraining to resume ({checkpoint.name} is not there)"])
-    if not resume and any((output / name).exists() for name in (checkpoint.name, "model.safetensors")):
+        raise ConfigError([f"{output} has no interrupted pretraining to resume ({CHECKPOINT} is not there)"])
+    if not resume and any((output / name).exists() for name in (CHECKPOINT, WEIGHTS)):
         raise ConfigError([f"{output} already holds a model or an interrupted run; resume it or choose another folder"])
     if resume:  # before anything is computed
         check_same(checkpoint, read_record(checkpoint)["config"], asdict(config))
-
-    shape, codec = model_config(config), Codec(digits=config.digits)
-    network = initialise(shape, config.seed).to(place)
-    optimizers = make_optimizers(network, config)
-    step, seconds = 0, 0.0
+    began, codec = time.perf_counter(), Codec(digits=config.digits)
+    pretraining, step, seconds = Pretraining(config, place, codec), 0, 0.0
+    pooled = round(time.perf_counter() - began, 2)
     if resume:
-        groups, record = load_training(checkpoint, optimizers)
-        network.load_state_dict(groups["weights"])
-        step, seconds = record["step"], record["seconds"]
-    log = JsonLines(output / "metrics.jsonl", step)
-
-    def emit(event: dict[str, Any]) -> None:
-        log.write(event)
-        report(event)
-
-    began = time.perf_counter()
-    pool = Pool(config, codec, config.seed, config.pool, place)
-    held_out = Pool(config, codec, config.seed + 2**31, HELD_OUT, place).batch(0, HELD_OUT)
-    emit({"event": "pool", "step": step, "series": config.pool, "seconds": round(time.perf_counter() - began, 2)})
-
-    rows = torch.arange(len(SYMBOLS), device=place)
-    cost = PassCost(shape, shape.vocab_size, frozen=False)
-    step_flops = cost.training(config.batch, config.tokens - 1).total
-    validation_flops = cost.forward(HELD_OUT, config.tokens - 1).total
-    ledger = Ledger()
-    ledger.charge("training", step * step_flops)
-    ledger.charge("validation", step // config.validate_every * validation_flops)
-    clip_flops = clip_cost(shape, min(CLIP_WINDOWS, config.batch), config.tokens)
-    ledger.charge("clipping", step // CLIP_EVERY * clip_flops)
-    # compiled, a small model is three times as fast on a GPU; on a CPU the compiler would cost more than it gives
-    if on_gpu(place):
-        network.hidden = torch.compile(network.hidden)
-
-    def batch_loss(batch: Batch) -> torch.Tensor:
-        on_device = to_device(batch, rows)
-        with autocast(place):
-            return loss_sum(network, *on_device) / int(batch.in_loss.sum())
-
-    def clip(batch: Batch) -> float:
-        apart = max(1, len(batch.symbols) // CLIP_WINDOWS)  # some of each number of variables
-        chosen = batch.symbols[::apart][:CLIP_WINDOWS]
-        # no cache of casts: what is shrunk is read again at once
-        with autocast(place, cache_enabled=False):
-            return clip_scores(network, torch.from_numpy(chosen).to(place), config.score_limit)
-
-    def validate() -> float:
-        parts = max(1, HELD_OUT // config.batch)
-        with torch.no_grad():
-            losses = [(batch_loss(part).item(), part.in_loss.sum()) for part in held_out.parts(parts)]
-        return float(np.average([loss for loss, _ in losses], weights=[count for _, count in losses]))
-
-    def check(**measured: float) -> None:
-        check_converges(measured, step, config.learning_rate, checkpoint)
-
-    def save() -> None:
-        check(loss=loss.item(), gradient_norm=norm.item())  # never instead of a checkpoint that is sound
-        record = {"step": step, "seconds": seconds + time.perf_counter() - began, "config": asdict(config)}
-        save_training(checkpoint, {"weights": dict(network.state_dict())}, optimizers, record)
-
-    validation_loss, largest_score = float("nan"), None
-    with log, Interruption() as interruption:
-        since, since_step = time.perf_counter(), step
-        for batch in pool.batches(step, config.steps, config.batch):
-            rate = trapezoid_schedule(step, config.steps, config.learning_rate, config.warmup, config.decay)
-            ledger.charge("training", step_flops)
-            loss = batch_loss(batch)
-            loss.backward()
-            norm = nn.utils.clip_grad_norm_(network.parameters(), config.clip)
-            for optimizer in optimizers:
-                for group in optimizer.param_groups:
-                    group["lr"] = rate
-                optimizer.step()
-                optimizer.zero_grad(set_to_none=True)
-            step += 1
-            if step % CLIP_EVERY == 0:
-                ledger.charge("clipping", clip_flops)
-                largest_score = clip(batch)
-            if step % 10 == 0 or step == config.steps:
-                value, now = loss.item(), time.perf_counter()  # the device is only waited for here
-                pace = (step - since_step) * config.batch * config.tokens / (now - since)
-                since, since_step = now, step
-                emit(
-                    {
-                        "event": "train",
-                        "step": step,
-                        "steps": config.steps,
-                        "loss": value,
-                        "learning_rate": rate,
-                        "gradient_norm": norm.item(),
-                        "largest_score": largest_score,
-                        "tokens_per_second": round(pace),
-                        "flops": ledger.total.hardware,
-                    }
-                )
-                check(loss=value, gradient_norm=norm.item())
-            if step % config.validate_every == 0 or step == config.steps:
-                ledger.charge("validation", validation_flops)
-                validation_loss = validate()
-                emit({"event": "validation", "step": step, "loss": validation_loss})
-                check(validation_loss=validation_loss)
-            if interruption.requested and step < config.steps:
-                save()
-                raise Interrupted(f"stopped after step {step} of {config.steps}; continue with --resume")
-            if step % config.save_every == 0 and step < config.steps:
-                save()
-
-    seconds += time.perf_counter() - began
-    record = {
-        "codec": codec.to_dict(),
-        "pretraining": {
-            "config": asdict(config),
-            "tokens": config.steps * config.batch * config.tokens,
-            "variables": max(SHARES),
-            "flops": ledger.to_dict(),
-            "validation_loss": validation_loss,
-            "seconds": round(seconds, 1),
-            "hardware": describe_hardware(place),
-            "torch": torch.__version__,
-        },
-    }
-    write_model(output, network, shape, torch.bfloat16)
+        groups, stored = load_training(checkpoint, pretraining.optimizers)
+        pretraining.network.load_state_dict(groups["weights"])
+        step, seconds = stored["step"], stored["seconds"]
+    pretraining.begin(step)
+    session = TrainingSession(pretraining, step=step, seconds=seconds, directory=output, report=report)
+    session.emit({"event": "pool", "step": step, "series": config.pool, "seconds": pooled})
+    session.run()
+    record = {"codec": codec.to_dict(), "pretraining": pretraining.record(None, session.seconds)}
+    write_model(output, pretraining.network, pretraining.shape, torch.bfloat16)
     write_numeric_tokenizer(output)
-    generation = {"eos_token_id": shape.eos_token_id, "pad_token_id": shape.eos_token_id, "do_sample": True}
-    write_json(output / "generation_config.json", generation)
+    end = pretraining.shape.eos_token_id
+    write_json(output / "generation_config.json", {"eos_token_id": end, "pad_token_id": end, "do_sample": True})
     write_json(output / RECORD, record)
     checkpoint.unlink(missing_ok=True)
     return record

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +17,11 @@ from loracast.codec import Codec
 from loracast.compute import choose
 from loracast.compute.device import own_random_numbers
 from loracast.engine.batch import Batch, encode_batch, gaps
-from loracast.engine.loop import (
-    Interruption,
-    JsonLines,
-    check_converges,
-    check_same,
-    cosine_schedule,
-    load_training,
-    read_record,
-    save_training,
-)
+from loracast.engine.loop import check_same, cosine_schedule, load_training, read_record
+from loracast.engine.session import Emit, StepResult, TrainingSession
 from loracast.engine.step import TrainingStep
-from loracast.errors import BudgetError, ConfigError, Interrupted, ModelError
+from loracast.errors import BudgetError, ConfigError, ModelError
+from loracast.files import CHECKPOINT
 from loracast.flops import Flops, PassCost
 from loracast.language_model import LanguageModel
 from loracast.ledger import Ledger
@@ -37,14 +29,13 @@ from loracast.model.lora import adapter_layers, adapter_state, attach, load_adap
 from loracast.progress import Described, Listener
 from loracast.series import Series, Window
 from loracast.series.checks import not_known
-from loracast.series.training_windows import WindowSource, fingerprint
+from loracast.series.windows import WindowSource, fingerprint
 from loracast.settings import TuneConfig
 
-CHECKPOINT = "training.safetensors"
 TUNING, JUDGEMENT = "tuning", "validation forecasts"  # the phases of a tuning, as its display names them
 FLOOR = 0.1  # of the peak learning rate, at the end of the cosine
-GAPS = 0.05, 0.6  # share of the numbers that are hidden where some are
-MEASURED_BATCHES = 8  # that the cost of a step is measured by
+GAPS = 0.05, 0.6  # least and most share of the numbers that are hidden in a window with gaps
+MEASURED_BATCHES = 8  # batches whose mean length gives the cost of a step
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,6 +80,160 @@ def draw_batch(source: WindowSource, codec: Codec, config: TuneConfig, step: int
     return batch.noisy(config.noise, draws) if config.noise else batch
 
 
+class Tuning:
+    """What a session trains to tune an adapter; see `session.Training`.
+
+    Args:
+        model: the base, which is not changed.
+        training: series that windows are drawn from.
+        validation: windows whose loss after their context decides which adapter is kept.
+        ledger: charged for all training and validation.
+        reserve: FLOPs of the budget to leave for the caller.
+        stop: asked before a step that follows a validation; see `tune`.
+    """
+
+    def __init__(
+        self,
+        model: LanguageModel,
+        training: Sequence[Series],
+        validation: Sequence[Window],
+        codec: Codec,
+        config: TuneConfig,
+        ledger: Ledger,
+        reserve: Flops,
+        stop: Callable[[int, float], str | None],
+    ):
+        self.codec, self.config, self.ledger, self.reserve, self.stop = codec, config, ledger, reserve, stop
+        self.data = {"series": len(training), "fingerprint": fingerprint(training)}
+        self.identity = {**asdict(config), "codec": codec.to_dict(), "base": model.fingerprint}
+        self.identity |= {"data": self.data["fingerprint"], "precision": model.precision}
+        self.identity["validation_data"] = fingerprint([window.series for window in validation])
+        # the adapter's start comes before anything else that is random, and its seeds are its own
+        self.network = attach(model.network, config.lora, config.seed)
+        self.training_step = TrainingStep(choose(self.network, model.kind), model.rows, config)
+        self.source = WindowSource(training, config.context + config.horizon, config.seed)
+        judged = np.stack([window.values for window in validation])
+        held_out = encode_batch(codec, judged, config.context, targets=self.source.targets)
+        held_out = held_out.after(config.context)  # the context of a lone series' window has been trained on
+        if config.noise:  # an adapter that is to read such numbers is judged by such numbers
+            held_out = held_out.noisy(config.noise, np.random.default_rng(config.seed))
+        self.held_out, self.to_nats = held_out, _nats_a_value(codec, validation, held_out)
+        self.cost = PassCost.of(self.network, config.lora)
+        self.costs = tuning_costs(model, training, validation, codec, config)
+        self.best_state, self.progress = adapter_state(self.network), Progress(config.steps)
+
+    def begin(self) -> None:
+        """Plans as many steps as the budget allows."""
+        self.progress.planned = affordable_steps(self.config, self.costs, self.reserve, self.ledger)
+
+    def resume(self, checkpoint: Path) -> None:
+        """Goes on from a checkpoint; a ModelError where that was of other settings, data or another base."""
+        check_same(checkpoint, read_record(checkpoint)["identity"], self.identity)
+        groups, stored = load_training(checkpoint, self.optimizers)
+        load_adapter_state(self.network, groups["adapter"], str(checkpoint))
+        self.best_state, self.progress = groups["best"], Progress(**stored["progress"])
+        self.ledger.restore(stored["ledger"])
+
+    @property
+    def steps(self) -> int:
+        return self.progress.planned
+
+    @property
+    def peak(self) -> float:
+        return self.training_step.peak
+
+    @property
+    def optimizers(self) -> list[torch.optim.Optimizer]:
+        return [self.training_step.optimizer]
+
+    def batches(self, first: int) -> Iterator[Batch]:
+        return (draw_batch(self.source, self.codec, self.config, step) for step in count(first))
+
+    def reason_to_stop(self, step: int, batch: Batch) -> str | None:
+        """Patience or the caller after a validation, also when a run goes on from there; or the budget.
+
+        Batches of the decimal layout differ in length, so that the steps that were planned are an estimate.
+        """
+        if step and self.progress.validated == step:
+            if self.config.patience and self.progress.stale >= self.config.patience:
+                return "patience"
+            if reason := self.stop(step, self.progress.nats):
+                return reason
+        following = self._step_flops(batch) + self.costs.validation + self.reserve
+        return None if self.ledger.affords(following) else "budget"
+
+    def train(self, step: int, batch: Batch) -> StepResult:
+        self.ledger.charge("training", self._step_flops(batch))
+        if self.config.dropout:  # of a step depends on nothing before it
+            torch.manual_seed(self.config.seed * 1_000_003 + step)
+        rate = cosine_schedule(step, self.steps, self.peak, self.config.warmup, FLOOR)
+        loss, norm = self.training_step.run(batch, rate)
+        self.progress.step = step + 1
+        self.progress.tokens += batch.symbols.size
+        self.progress.saturated += batch.saturated
+        return StepResult(loss, norm, rate)
+
+    def _step_flops(self, batch: Batch) -> Flops:
+        return self.cost.training(self.config.batch, batch.symbols.shape[1] - 1).total
+
+    def is_logged(self, step: int) -> bool:
+        return True
+
+    def is_validated(self, step: int) -> bool:
+        return step % self.config.validate_every == 0 or step == self.steps
+
+    def validate(self, step: int, emit: Emit) -> float:
+        progress = self.progress
+        self.ledger.charge("validation", self.costs.validation)
+        loss = self.training_step.mean_loss(self.held_out)
+        progress.validated, progress.nats, progress.stale = step, self.to_nats(loss), progress.stale + 1
+        emit({"event": "validation", "step": step, "loss": loss, "nats": progress.nats, **self.spent()})
+        if step == 0:
+            progress.start_loss = loss
+            if not np.isfinite(loss):
+                precision = self.identity["precision"]
+                raise ModelError(
+                    f"the untouched model's validation loss is {loss}: its weights are damaged or too large for "
+                    f"{precision}; copy or download it again, or take --precision float32"
+                )
+        return loss
+
+    def accept(self, step: int, loss: float) -> None:
+        progress = self.progress
+        if loss < progress.best_loss:
+            self.best_state = adapter_state(self.network)
+            progress.best_step, progress.best_loss = step, loss
+            progress.best_nats, progress.stale = progress.nats, 0
+
+    def is_saved(self, step: int) -> bool:
+        return step % self.config.validate_every == 0
+
+    def state(self, step: int, seconds: float) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
+        self.progress.seconds = seconds
+        known = {"identity": self.identity, "progress": asdict(self.progress), "ledger": self.ledger.to_dict()}
+        return {"adapter": adapter_state(self.network), "best": self.best_state}, known
+
+    def spent(self) -> dict[str, int]:
+        return {"flops": self.ledger.total.hardware, "flops_course": self.ledger.total.course}
+
+    def record(self, stopped: str | None, seconds: float) -> dict[str, Any]:
+        progress, layers = self.progress, [layer for _, layer in adapter_layers(self.network)]
+        return {
+            "steps": progress.step,
+            "tokens": progress.tokens,
+            "saturated_values": progress.saturated,
+            "planned_steps": self.config.steps,
+            "stopped": stopped or ("budget" if progress.planned < self.config.steps else None),
+            "best_step": progress.best_step,
+            "validation_loss": {"untouched": progress.start_loss, "tuned": progress.best_loss},
+            "validation_nats_per_value": progress.best_nats,
+            "learning_rate": self.peak,
+            "trainable_parameters": sum(layer.lora_A.numel() + layer.lora_B.numel() for layer in layers),
+            "seconds": round(seconds, 2),
+            "data": self.data,
+        }
+
+
 def tune(
     model: LanguageModel,
     training: Sequence[Series],
@@ -101,7 +246,7 @@ def tune(
     stop: Callable[[int, float], str | None] = lambda step, nats: None,
     directory: Path | None = None,
     resume: bool = False,
-    report: Callable[[dict[str, Any]], None] = lambda event: None,
+    report: Emit = lambda event: None,
     display: Listener | None = None,
 ) -> TuneResult:
     """Tunes a new adapter of `model`, which is not changed.
@@ -123,155 +268,36 @@ def tune(
         Diverged: the loss or the gradient is no longer finite; the checkpoint of the last validation is kept.
     """
     checkpoint = directory / CHECKPOINT if directory else None
-    identity = {**asdict(config), "codec": codec.to_dict(), "base": model.fingerprint, "data": fingerprint(training)}
-    identity["precision"] = model.precision
-    identity["validation_data"] = fingerprint([window.series for window in validation])
-    if resume:
-        if checkpoint is None or not checkpoint.is_file():
-            raise ConfigError([f"{directory} holds no interrupted run to resume ({CHECKPOINT} is not there)"])
-        check_same(checkpoint, read_record(checkpoint)["identity"], identity)
-
-    # the adapter's start comes before anything else that is random, and its seeds are its own
-    network = attach(model.network, config.lora, config.seed)
-    training_step = TrainingStep(choose(network, model.kind), model.rows, config)
-    source = WindowSource(training, config.context + config.horizon, config.seed)
-    judged = np.stack([window.values for window in validation])
-    held_out = encode_batch(codec, judged, config.context, targets=source.targets)
-    held_out = held_out.after(config.context)  # the context of a lone series' window has been trained on
-    if config.noise:  # an adapter that is to read such numbers is judged by such numbers
-        held_out = held_out.noisy(config.noise, np.random.default_rng(config.seed))
-    to_nats = _nats_a_value(codec, validation, held_out)
-    cost, reserve = PassCost.of(network, config.lora), reserve or Flops()
-    costs = tuning_costs(model, training, validation, codec, config)
-    validation_flops = costs.validation
-
-    best_state = adapter_state(network)
+    if resume and (checkpoint is None or not checkpoint.is_file()):
+        raise ConfigError([f"{directory} holds no interrupted run to resume ({CHECKPOINT} is not there)"])
+    reserve, display, describe = reserve or Flops(), display or Listener(), Described()
+    tuning = Tuning(model, training, validation, codec, config, ledger, reserve, stop)
     if resume and checkpoint is not None:
-        groups, stored = load_training(checkpoint, [training_step.optimizer])
-        load_adapter_state(network, groups["adapter"], str(checkpoint))
-        best_state, progress = groups["best"], Progress(**stored["progress"])
-        ledger.restore(stored["ledger"])
+        tuning.resume(checkpoint)
     else:
-        progress = Progress(affordable_steps(config, costs, reserve, ledger))
-    began = time.perf_counter() - progress.seconds
-    display, describe = display or Listener(), Described()
-    planned_flops = costs.of(config, progress.planned).hardware
+        tuning.begin()
+    planned_flops = tuning.costs.of(config, tuning.steps).hardware
     display.plan({TUNING: planned_flops, JUDGEMENT: reserve.hardware})
 
-    def emit(event: dict[str, Any]) -> None:
-        if log:
-            log.write(event)
-        report(event)
-        display.note(TUNING, describe(event))
-        tell()
-
-    def tell() -> None:
-        if progress.step < progress.planned:  # after the last step, a validation may be to come
+    def show() -> None:
+        if tuning.progress.step < tuning.steps:  # after the last step, a validation may be to come
             display(TUNING, min(0.999, ledger.total.hardware / planned_flops))
 
-    def validate() -> None:
-        nonlocal best_state
-        ledger.charge("validation", validation_flops)
-        loss = training_step.mean_loss(held_out)
-        progress.validated, progress.nats, progress.stale = progress.step, to_nats(loss), progress.stale + 1
-        emit({"event": "validation", "step": progress.step, "loss": loss, "nats": progress.nats, **spent()})
-        if progress.step == 0:
-            progress.start_loss = loss
-            if not np.isfinite(loss):
-                raise ModelError(
-                    f"the untouched model's validation loss is {loss}: its weights are damaged or too large for "
-                    f"{model.precision}; copy or download it again, or take --precision float32"
-                )
-        check(validation_loss=loss)
-        if loss < progress.best_loss:
-            progress.best_step, progress.best_loss, best_state = progress.step, loss, adapter_state(network)
-            progress.best_nats, progress.stale = progress.nats, 0
+    def pass_on(event: dict[str, Any]) -> None:
+        report(event)
+        display.note(TUNING, describe(event))
+        show()
 
-    def check(**measured: float) -> None:
-        check_converges(measured, progress.step, training_step.peak, checkpoint, lambda: record("diverged"))
-
-    def record(stopped: str | None) -> dict[str, Any]:
-        return {
-            "steps": progress.step,
-            "tokens": progress.tokens,
-            "saturated_values": progress.saturated,
-            "planned_steps": config.steps,
-            "stopped": stopped or ("budget" if progress.planned < config.steps else None),
-            "best_step": progress.best_step,
-            "validation_loss": {"untouched": progress.start_loss, "tuned": progress.best_loss},
-            "validation_nats_per_value": progress.best_nats,
-            "learning_rate": training_step.peak,
-            "trainable_parameters": sum(
-                layer.lora_A.numel() + layer.lora_B.numel() for _, layer in adapter_layers(network)
-            ),
-            "seconds": round(time.perf_counter() - began, 2),
-            "data": {"series": len(training), "fingerprint": identity["data"]},
-        }
-
-    def spent() -> dict[str, int]:
-        return {"flops": ledger.total.hardware, "flops_course": ledger.total.course}
-
-    def reason_to_stop() -> str | None:
-        """After a validation, and again when a run goes on from the checkpoint that was saved then."""
-        if progress.step == 0 or progress.validated < progress.step:
-            return None
-        if config.patience and progress.stale >= config.patience:
-            return "patience"
-        return stop(progress.step, progress.nats)
-
-    def save() -> None:
-        progress.seconds = time.perf_counter() - began
-        if checkpoint:
-            known = {"identity": identity, "progress": asdict(progress), "ledger": ledger.to_dict()}
-            groups = {"adapter": adapter_state(network), "best": best_state}
-            save_training(checkpoint, groups, [training_step.optimizer], known)
-
-    def draw(step: int) -> Batch:
-        return draw_batch(source, codec, config, step)
-
-    with (
-        own_random_numbers(model.device),
-        JsonLines(directory / "metrics.jsonl", progress.step) if directory else nullcontext() as log,
-        Interruption() as interruption,
-    ):
-        tell()
-        if progress.validated < 0:
-            validate()
-        since, stopped, batch = time.perf_counter(), None, draw(progress.step)
-        while progress.step < progress.planned and not (stopped := reason_to_stop()):
-            step = progress.step
-            step_flops = cost.training(config.batch, batch.symbols.shape[1] - 1).total
-            if not ledger.affords(step_flops + validation_flops + reserve):
-                stopped = "budget"  # batches of the decimal layout differ in length, so the plan is an estimate
-                break
-            ledger.charge("training", step_flops)
-            if config.dropout:  # of a step depends on nothing before it
-                torch.manual_seed(config.seed * 1_000_003 + step)
-            rate = cosine_schedule(step, progress.planned, training_step.peak, config.warmup, FLOOR)
-            loss, norm = training_step.run(batch, rate)
-            progress.step += 1
-            progress.tokens += batch.symbols.size
-            progress.saturated += batch.saturated
-            tokens, batch = batch.symbols.size, draw(progress.step)  # the next batch, while a GPU computes this one
-            value, now = loss.item(), time.perf_counter()
-            pace = round(tokens / (now - since))
-            event = {"event": "train", "step": progress.step, "steps": progress.planned, "loss": value}
-            event |= {"learning_rate": rate, "gradient_norm": norm.item(), "tokens_per_second": pace}
-            emit({**event, **spent()})
-            check(loss=value, gradient_norm=event["gradient_norm"])
-            if progress.step % config.validate_every == 0:
-                validate()
-                save()
-            since = time.perf_counter()
-            if interruption.requested and progress.step < progress.planned:
-                save()
-                where = f"; continue with --resume from {checkpoint}" if checkpoint else ""
-                raise Interrupted(f"stopped after step {progress.step} of {progress.planned}{where}")
-        if progress.validated < progress.step:
-            validate()
+    with own_random_numbers(model.device):
+        progress = tuning.progress
+        session = TrainingSession(
+            tuning, step=progress.step, seconds=progress.seconds, directory=directory, report=pass_on
+        )
+        show()
+        stopped = session.run()
     display(TUNING, 1.0)
-    save()
-    return TuneResult(best_state, record(stopped))
+    session.save()
+    return TuneResult(tuning.best_state, tuning.record(stopped, session.seconds))
 
 
 @dataclass(frozen=True)

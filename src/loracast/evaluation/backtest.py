@@ -17,7 +17,6 @@ import numpy as np
 import torch
 
 import loracast
-from loracast.codec import percentile
 from loracast.errors import ConfigError, DataError
 from loracast.evaluation.baselines import BASELINES, climatology, seasonal_naive
 from loracast.evaluation.metrics import Scores, score, seasonal_scale
@@ -33,6 +32,7 @@ from loracast.series.checks import same_variables
 from loracast.series.seen import is_seen
 from loracast.series.types import listed
 from loracast.settings import SCORE_PATHS, SampleConfig
+from loracast.statistics import percentile
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -19,9 +19,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from loracast.codec import percentile
 from loracast.evaluation.metrics import Samples, Truth, observed_mean, score_values
 from loracast.series import Window
+from loracast.statistics import percentile
 
 FloatArray = NDArray[np.float64]
 

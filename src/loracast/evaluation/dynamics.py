@@ -15,8 +15,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from loracast.codec import percentile
 from loracast.series import Series
+from loracast.statistics import percentile
 
 FloatArray = NDArray[np.float64]
 

@@ -1,8 +1,8 @@
 """GGUF files: what a header says of a model, and its tensors, read and dequantised when they are wanted.
 
 The format is that of https://github.com/ggml-org/ggml/blob/master/docs/gguf.md. The header is read here, in a tenth of
-a second and with every size checked against the file (the reader of the package `gguf` takes two and checks little); that
-package dequantises.
+a second and with every size checked against the file, where the reader of the package `gguf` takes two and checks
+little; that package dequantises.
 
 Shapes: R rows that are wanted.
 """

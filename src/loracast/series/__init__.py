@@ -6,7 +6,8 @@ from loracast.series.files import check_series_path, read, read_series, write_se
 from loracast.series.roles import BY_CONVENTION, Aggregate, Columns
 from loracast.series.split import Split, read_split, split_series, write_split
 from loracast.series.tables import Reading, read_frame, series_from_frame
-from loracast.series.types import Series, Window, leave_out_short, long_enough, windows
+from loracast.series.types import Series
+from loracast.series.windows import Window, leave_out_short, long_enough, windows
 
 __all__ = [
     "BY_CONVENTION",

@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from loracast.series.types import Series, Window
+from loracast.series.types import Series
+from loracast.series.windows import Window
 
 HEAD = 16  # steps that a series is known by
 MOST = 20_000  # series of which a record is kept

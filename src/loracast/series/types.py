@@ -3,7 +3,6 @@
 Shapes: T steps of a series, D variables, C steps of context, H steps of horizon. Rows are counted from 1 in messages.
 """
 
-import warnings
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -12,7 +11,7 @@ from typing import Annotated, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from loracast.errors import ConfigError, DataError
+from loracast.errors import DataError
 from loracast.series.calendar import Calendar, in_nanoseconds
 from loracast.series.grid import infer_calendar
 
@@ -147,123 +146,6 @@ class Series:
             raise DataError(f"series '{self.id}' has {self.steps} steps: cannot take the steps from {start} to {stop}")
         time = None if self.time is None else self.time[start:stop]
         return replace(self, values=self.values[start:stop], time=time)
-
-
-@dataclass(frozen=True, eq=False)
-class Window:
-    """`context` steps of a series from `start` on, and the `horizon` steps that follow them.
-
-    Raises:
-        DataError: where the series does not have them all.
-
-    Examples:
-        >>> window = loracast.Window(loracast.lynx_hare(), start=0, context=40, horizon=10)
-        >>> window.context_values.shape, window.future_values.shape
-        ((40, 2), (10, 2))
-    """
-
-    series: Series
-    start: int
-    context: int
-    horizon: int
-
-    def __post_init__(self) -> None:
-        stop = self.start + self.context + self.horizon
-        if self.start < 0 or min(self.context, self.horizon) < 1 or stop > self.series.steps:
-            raise DataError(
-                f"series '{self.series.id}' has {self.series.steps} steps: a window from step {self.start} with "
-                f"context {self.context} and horizon {self.horizon} does not fit; both take at least 1 step"
-            )
-
-    def __repr__(self) -> str:
-        steps = f"steps {self.start} to {self.start + self.context + self.horizon - 1}"
-        return f"Window({self.series.id!r}, {steps}: context {self.context}, horizon {self.horizon})"
-
-    @property
-    def id(self) -> str:
-        """Tells the windows of many series apart."""
-        return f"{self.series.id}@{self.start}"
-
-    @property
-    def values(self) -> Annotated[NDArray[np.float64], "{self.context+self.horizon} D"]:
-        return self.series.values[self.start : self.start + self.context + self.horizon]
-
-    @property
-    def context_series(self) -> Series:
-        return self.series.slice(self.start, self.start + self.context)
-
-    @property
-    def future_series(self) -> Series:
-        middle = self.start + self.context
-        return self.series.slice(middle, middle + self.horizon)
-
-    @property
-    def context_values(self) -> Annotated[NDArray[np.float64], "{self.context} D"]:
-        middle = self.start + self.context
-        return self.series.values[self.start : middle]
-
-    @property
-    def future_values(self) -> Annotated[NDArray[np.float64], "{self.horizon} D"]:
-        middle = self.start + self.context
-        return self.series.values[middle : middle + self.horizon]
-
-
-def long_enough(series: Sequence[Series], steps: int, what: str) -> tuple[list[Series], str | None]:
-    """The series with at least so many steps, and a sentence on those that have fewer; None where there are none.
-
-    DataError where no series is left; `what` says what the steps are for.
-    """
-    short = [one for one in series if one.steps < steps]
-    if not short:
-        return list(series), None
-    listed = ", ".join(f"'{one.id}' ({one.steps})" for one in short[:5]) + (", …" if len(short) > 5 else "")
-    if len(short) == len(series):
-        raise DataError(
-            f"every series is shorter than the {steps} steps of {what}: {listed}; take a shorter context or horizon"
-        )
-    return [one for one in series if one.steps >= steps], (
-        f"{len(short)} of {len(series)} series left out, with fewer than the {steps} steps of {what}: {listed}"
-    )
-
-
-def leave_out_short(series: Sequence[Series], steps: int) -> list[Series]:
-    """The series with at least so many steps of context and horizon, with a UserWarning that names the others.
-
-    A single series is left as it is.
-    """
-    if len(series) < 2:
-        return list(series)
-    kept, warning = long_enough(series, steps, "context and horizon")
-    if warning:
-        warnings.warn(warning, stacklevel=3)
-    return kept
-
-
-def windows(series: Sequence[Series], context: int, horizon: int, *, stride: int | None = None) -> list[Window]:
-    """Every whole window of each series at starts 0, stride, 2·stride, …; `stride` is `horizon` unless given.
-
-    Raises:
-        ConfigError: for a length below 1.
-        DataError: for a series that is shorter than context + horizon.
-
-    Examples:
-        >>> [window.start for window in loracast.windows([loracast.lynx_hare()], context=40, horizon=20)]
-        [0, 20]
-    """
-    stride = horizon if stride is None else stride
-    lengths = {"context": context, "horizon": horizon, "stride": stride}
-    if problems := [f"{name} must be at least 1, not {length}" for name, length in lengths.items() if length < 1]:
-        raise ConfigError(problems)
-    length = context + horizon
-    for one in series:
-        if one.steps < length:
-            raise DataError(
-                f"series '{one.id}' has {one.steps} steps, fewer than context {context} + horizon {horizon} = "
-                f"{length}; take a shorter context or horizon, or leave the series out"
-            )
-    return [
-        Window(one, start, context, horizon) for one in series for start in range(0, one.steps - length + 1, stride)
-    ]
 
 
 def _calendar(time: Annotated[NDArray[Any], "T"], name: str) -> Calendar | None:

@@ -15,7 +15,7 @@ import loracast
 from loracast.errors import DataError
 from loracast.series import Series, Split, read_series, read_split, split_series, write_series, write_split
 from loracast.series.checks import same_variables
-from loracast.series.training_windows import fingerprint
+from loracast.series.windows import fingerprint
 from loracast.settings import ComputeKind, Device, Precision
 from loracast.study.context import Report, StudyContext, cut
 from loracast.study.folder import StudyFolder

@@ -18,7 +18,7 @@ from loracast.forecaster import Forecaster
 from loracast.language_model import LanguageModel, load_model
 from loracast.ledger import SharedLedger
 from loracast.series import Series, Split, Window, windows
-from loracast.series.training_windows import evenly, judging
+from loracast.series.windows import evenly_spaced, scorable_windows
 from loracast.settings import ComputeKind, Device, LoraConfig, Precision, SampleConfig, Vocabulary
 from loracast.study.folder import StudyFolder
 from loracast.study.protocol import Protocol
@@ -88,7 +88,7 @@ class StudyContext:
         """The series that forecasts of `validation` or `test` are judged on."""
         if subset == "test":
             return self.test
-        return evenly(self.validation, self.protocol.forecasts.validation_series)
+        return evenly_spaced(self.validation, self.protocol.forecasts.validation_series)
 
     def judged_windows(self, subset: str) -> list[Window]:
         task = self.protocol.forecasts
@@ -133,7 +133,7 @@ class StudyContext:
 
     def held_out(self, context: int, horizon: int, count: int) -> list[Window]:
         """The windows that measure a run's validation loss, as `Forecaster.fit` chooses them."""
-        return evenly(judging(windows(self.validation, context, horizon)), count)
+        return evenly_spaced(scorable_windows(windows(self.validation, context, horizon)), count)
 
 
 def cut(series: Sequence[Series], shares: Sequence[float]) -> list[Series]:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from loracast.codec import percentile
+from loracast.statistics import percentile
 from loracast.study.charts import Axis, Bars, Figure, Line, Panel, numbers
 from loracast.study.palette import ordered_role
 from loracast.study.reading import Findings, Table

@@ -13,7 +13,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from loracast.codec import percentile
 from loracast.errors import ModelError
 from loracast.evaluation import breakdown
 from loracast.evaluation.backtest import TUNED, ZERO_SHOT
@@ -22,6 +21,7 @@ from loracast.evaluation.dynamics import describe, summarise
 from loracast.evaluation.metrics import score
 from loracast.grammar import to_text
 from loracast.series import Window
+from loracast.statistics import percentile
 from loracast.study.context import StudyContext
 from loracast.study.runs import PATHS
 
