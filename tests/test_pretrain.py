@@ -19,7 +19,7 @@ from loracast.engine import pretrain as module
 from loracast.engine.batch import Batch
 from loracast.engine.pool import Pool
 from loracast.engine.pretrain import initialise, model_config, pretrain
-from loracast.engine.score_clip import clip_cost
+from loracast.engine.score_clip import clip_cost, clip_scores
 from loracast.errors import ConfigError, Interrupted, ModelError
 from loracast.flops import PassCost
 from loracast.forecaster import Forecaster
@@ -298,3 +298,31 @@ def test_every_problem_of_a_recipe_is_told_at_once():
     for name in ("hidden (30)", "kv_heads (3)", "tokens (92)", "steps", "warmup", "weight_decay", "clip"):
         assert any(name in problem for problem in raised.value.problems)
     assert len(raised.value.problems) == 7
+
+
+# -- families ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("family", ["qwen3", "llama", "mistral"])
+def test_a_model_of_any_family_is_read_by_transformers_as_here(tmp_path: Path, family: Any):
+    import transformers
+
+    pretrain(replace(TINY, family=family, steps=12, score_limit=0.05), tmp_path / "model", device="cpu")
+    events = log_of(tmp_path / "model")
+    assert events[0]["largest_score"] > 0.05  # so that heads were shrunk
+    ours = load_model(tmp_path / "model", vocabulary="full", device="cpu", precision="float32")
+    assert ours.network.config.family == family
+    theirs: Any = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "model", dtype=torch.float32)
+    tokenizer: Any = transformers.AutoTokenizer.from_pretrained(tmp_path / "model")
+    ids = torch.tensor([tokenizer("1.5,-2;NaN")["input_ids"]])
+    with torch.no_grad():
+        torch.testing.assert_close(ours.network(ids), theirs(ids).logits, rtol=1e-4, atol=1e-4)
+
+
+def test_scores_of_normalised_heads_are_shrunk_to_the_limit():
+    config = model_config(replace(TINY, family="qwen3"))
+    network = initialise(config, 0)
+    ids = torch.randint(15, (2, 24), generator=torch.Generator().manual_seed(0))
+    before = clip_scores(network, ids, 1e9)
+    clip_scores(network, ids, before / 4)
+    assert clip_scores(network, ids, 1e9) <= before / 4 * 1.001

@@ -255,7 +255,10 @@ class SampleConfig:
 
 @dataclass(frozen=True)
 class PretrainConfig:
-    """The recipe of a small Qwen2 pretrained from scratch on synthetic series."""
+    """The recipe of a small model pretrained from scratch on synthetic series."""
+
+    family: Literal["qwen2", "qwen3", "llama", "mistral"] = "qwen2"
+    """Family of the model, by which transformers and others know how to compute it."""
 
     hidden: int = 192
     """Hidden size."""

@@ -64,7 +64,7 @@ app.command(
 )
 app.command(
     "loracast.cli.pretrain:pretrain",
-    help="Pretrain a small Qwen2 from scratch on synthetic series.",
+    help="Pretrain a small model from scratch on synthetic series.",
     help_epilogue=f"{RESUMES}\n\nExample: loracast pretrain -o runs/model --steps 3200",
 )
 app.command(

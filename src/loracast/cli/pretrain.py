@@ -17,7 +17,7 @@ def pretrain(
     device: Device = "auto",
     resume: bool = False,
 ) -> None:
-    """Pretrain a small Qwen2 from scratch on synthetic series. The defaults are the recipe of the bundled model.
+    """Pretrain a small model from scratch on synthetic series. The defaults are the recipe of the bundled model.
 
     Ctrl-C saves a checkpoint; the same command with --resume continues from it exactly.
 

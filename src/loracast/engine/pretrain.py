@@ -1,4 +1,4 @@
-"""Pretraining a small Qwen2 from scratch on synthetic series, with a vocabulary of numbers alone."""
+"""Pretraining a small model from scratch on synthetic series, with a vocabulary of numbers alone."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ from loracast.grammar import SYMBOLS
 from loracast.ledger import Ledger
 from loracast.model.checkpoint import write_model
 from loracast.model.config import ModelConfig
+from loracast.model.families import FAMILIES
 from loracast.model.tokenizer import END, NUMERIC_VOCABULARY, write_numeric_tokenizer
 from loracast.model.transformer import Transformer
 from loracast.model.weights import WEIGHTS
@@ -40,6 +41,7 @@ CLIP_EVERY, CLIP_WINDOWS = 10, 4  # steps between two measurements of attention 
 
 
 def model_config(config: PretrainConfig) -> ModelConfig:
+    family = FAMILIES[config.family]
     return ModelConfig(
         vocab_size=len(NUMERIC_VOCABULARY),
         hidden_size=config.hidden,
@@ -51,6 +53,9 @@ def model_config(config: PretrainConfig) -> ModelConfig:
         rope_theta=10_000.0,
         max_position_embeddings=config.tokens,
         eos_token_id=NUMERIC_VOCABULARY.index(END),
+        family=config.family,
+        qkv_bias=family.qkv_bias,
+        qk_norm=family.qk_norm,
     )
 
 
@@ -222,7 +227,8 @@ def pretrain(
     if not resume and any((output / name).exists() for name in (CHECKPOINT, WEIGHTS)):
         raise ConfigError([f"{output} already holds a model or an interrupted run; resume it or choose another folder"])
     if resume:  # before anything is computed
-        check_same(checkpoint, read_record(checkpoint)["config"], asdict(config))
+        begun = {"family": "qwen2", **read_record(checkpoint)["config"]}  # the only family there was at first
+        check_same(checkpoint, begun, asdict(config))
     began, codec = time.perf_counter(), Codec(digits=config.digits)
     pretraining, step, seconds = Pretraining(config, place, codec), 0, 0.0
     pooled = round(time.perf_counter() - began, 2)
@@ -236,7 +242,7 @@ def pretrain(
     session.run()
     record = {"codec": codec.to_dict(), "pretraining": pretraining.record(None, session.seconds)}
     write_model(output, pretraining.network, pretraining.shape, torch.bfloat16)
-    write_numeric_tokenizer(output)
+    write_numeric_tokenizer(output, config.family)
     end = pretraining.shape.eos_token_id
     write_json(output / "generation_config.json", {"eos_token_id": end, "pad_token_id": end, "do_sample": True})
     write_json(output / RECORD, record)

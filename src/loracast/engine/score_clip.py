@@ -53,11 +53,20 @@ def _largest_scores(attention: Attention, x: Tensor, cos: Tensor, sin: Tensor) -
 
 
 def _shrink(attention: Attention, factor: Tensor) -> None:
-    """Multiplies the scores of each head by its factor [H]: half the way in the keys, as far as heads share them."""
+    """Multiplies the scores of each head by its factor [H]: half the way in the keys, as far as heads share them.
+
+    Where queries and keys are normalised, the weights of the norms decide, which all heads share: the smallest factor
+    counts for all of them.
+    """
+    if hasattr(attention, "q_norm"):
+        for norm in (attention.q_norm, attention.k_norm):
+            norm.weight.mul_(factor.amin().sqrt())
+        return
     query, key, size = attention.q_proj, attention.k_proj, attention.head_dim
     shared = factor.view(key.out_features // size, -1).amin(1).sqrt()  # [K]
     own = factor / shared.repeat_interleave(len(factor) // len(shared))  # [H]
     for projection, factors in ((query, own), (key, shared)):
         by_row = factors.repeat_interleave(size)
         projection.weight.mul_(by_row[:, None])
-        projection.bias.mul_(by_row)
+        if projection.bias is not None:
+            projection.bias.mul_(by_row)

@@ -112,8 +112,8 @@ def _written(tokenizer: Tokenizer, symbol: str) -> str | None:
     return next((text for text in choices if tokenizer.token_to_id(text) is not None), None)
 
 
-def write_numeric_tokenizer(directory: Path) -> None:
-    """Writes a tokenizer of the symbols alone, which transformers' AutoTokenizer reads as it reads Qwen2's own.
+def write_numeric_tokenizer(directory: Path, family: str = "qwen2") -> None:
+    """Writes a tokenizer of the symbols alone, which transformers' AutoTokenizer reads as it reads a family's own.
 
     It is a byte-pair tokenizer with Qwen2's splitting, since transformers builds that for every model of type qwen2;
     the pieces of "NaN" are in it because byte pairs are merged one at a time.
@@ -128,7 +128,7 @@ def write_numeric_tokenizer(directory: Path) -> None:
     tokenizer.add_special_tokens([END])
     write_text(directory / "tokenizer.json", tokenizer.to_str(pretty=True) + "\n")
     settings = {
-        "tokenizer_class": "Qwen2Tokenizer",
+        "tokenizer_class": "Qwen2Tokenizer" if family in ("qwen2", "qwen3") else "PreTrainedTokenizerFast",
         "add_prefix_space": False,
         "bos_token": None,
         "eos_token": END,
