@@ -18,6 +18,7 @@ import numpy as np
 
 MODULES = [
     "loracast.codec",
+    "loracast.statistics",
     "loracast.evaluation.baselines",
     "loracast.evaluation.breakdown",
     "loracast.evaluation.metrics",
@@ -26,6 +27,7 @@ MODULES = [
     "loracast.scenario",
     "loracast.series.calendar",
     "loracast.series.types",
+    "loracast.series.windows",
 ]
 KINDS = {"float64": jaxtyping.Float64, "int64": jaxtyping.Int64, "bool": jaxtyping.Bool}
 

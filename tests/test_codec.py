@@ -17,9 +17,9 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
 from loracast.codec import Codec, Scale
-from loracast.codec import percentile as percentile_of
 from loracast.errors import ConfigError, DataError
 from loracast.grammar import COMMA, MISSING, OTHER, SEMICOLON, SYMBOLS, Grammar, from_text, to_text
+from loracast.statistics import percentile as percentile_of
 
 HUGE = np.finfo(float).max
 EXTREMES = (0.0, -0.0, 1e308, -1e308, HUGE, -HUGE, 5e-324, -5e-324, 2.3e-308, 1.0, -1.0, 999.5, float("nan"))

@@ -12,9 +12,10 @@ import pytest
 from jaxtyping import TypeCheckError, jaxtyped
 from numpy.typing import NDArray
 
-from loracast.codec import Codec, Scale, percentile
+from loracast.codec import Codec, Scale
 from loracast.forecast import Forecast
 from loracast.series import Series
+from loracast.statistics import percentile
 from shapes import MODULES, stated_shapes
 
 Floats = NDArray[np.float64]

@@ -21,7 +21,7 @@ from scipy.stats import chisquare
 
 from loracast.codec import Codec, Scale
 from loracast.compute import choose
-from loracast.engine import train
+from loracast.engine import session, train
 from loracast.engine.batch import encode_batch
 from loracast.engine.loop import Interruption, JsonLines, cosine_schedule, read_record, trapezoid_schedule
 from loracast.engine.step import TrainingStep
@@ -640,7 +640,7 @@ def test_a_run_that_died_when_it_was_to_stop_stops_all_the_same(
     assert 3 < ended < 40
     asked_of_whole = sorted(set(asked))
 
-    saved, save = [], train.save_training
+    saved, save = [], session.save_training
 
     def save_and_die(path: Path, groups: Any, optimizer: Any, record: dict[str, Any]) -> None:
         save(path, groups, optimizer, record)
@@ -655,7 +655,7 @@ def test_a_run_that_died_when_it_was_to_stop_stops_all_the_same(
     early = moment == "before its checkpoint"
     dying = {"report": die} if early else {}
     with monkeypatch.context() as patch:
-        patch.setattr(train, "save_training", save if early else save_and_die)
+        patch.setattr(session, "save_training", save if early else save_and_die)
         with pytest.raises(Died):
             run(numeric_model, config, directory=tmp_path / "parts", stop=stop, **dying, **options)
     events: list[dict[str, Any]] = []
