@@ -21,10 +21,10 @@ from tables import caption, shown, table
 
 from loracast.evaluation.backtest import TUNED, ZERO_SHOT
 from loracast.evaluation.baselines import BASELINES
-from loracast.study.charts import Axis, Bars, Dots, Figure, Line, Mark, Panel, numbers
-from loracast.study.data_figures import KINDS
-from loracast.study.drawing import write_png
-from loracast.study.wording import duration, flops, percent
+from loracast.charts.marks import Axis, Bars, Dots, Figure, Line, Mark, Panel, numbers
+from loracast.report.data_figures import KINDS
+from loracast.charts.drawing import write_png
+from loracast.report.wording import duration, flops, percent
 
 DOCS = Path(__file__).parents[1] / "docs"
 BEST = "best baseline"

@@ -24,8 +24,8 @@ from harness import add_source, bare_parser, keep, note, origin, peak_memory, ro
 
 from loracast import Forecaster, TuneConfig, simulate
 from loracast.settings import TARGET_SETS
-from loracast.study.charts import Axis, Figure, Line, Panel, numbers
-from loracast.study.drawing import write_png
+from loracast.charts.marks import Axis, Figure, Line, Panel, numbers
+from loracast.charts.drawing import write_png
 
 OUTPUT = Path(__file__).parent / "results" / "stability.json"
 FIGURE = Path(__file__).parents[1] / "docs" / "figures" / "stability.png"

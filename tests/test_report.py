@@ -14,15 +14,15 @@ import plotly.graph_objects as go
 import pytest
 from matplotlib.image import imread
 
+from loracast.charts.drawing import to_matplotlib
+from loracast.charts.marks import Axis, Figure, Line, Panel, log_ticks
+from loracast.charts.palette import COLOURS
 from loracast.errors import ConfigError, DataError
 from loracast.evaluation.baselines import BASELINES
-from loracast.study import report
-from loracast.study.charts import Axis, Figure, Line, Panel, log_ticks
-from loracast.study.drawing import to_matplotlib
-from loracast.study.palette import COLOURS
-from loracast.study.reading import COLUMNS
-from loracast.study.report import write_report
-from loracast.study.wording import decimals_text, duration, flops, listed, number, percent
+from loracast.report.build import write_report
+from loracast.report.reading import COLUMNS
+from loracast.report.wording import decimals_text, duration, flops, listed, number, percent
+from loracast.report import build as report
 
 FORECASTERS = {"zero-shot": 0.07, "tuned": 0.015, "last-value": 0.46, "context-mean": 0.33, "best-period": 0.21}
 CONTEXT, HORIZON = 30, 20
@@ -665,7 +665,7 @@ def test_a_table_without_a_column_it_needs_is_refused(copy: Path):
 
 def test_a_cell_that_is_no_number_is_named(copy: Path):
     edit_table(copy, "context", mae=["0.1", "much"])
-    with pytest.raises(DataError, match=r"context\.csv, line 3: mae is no number: 'much'"):
+    with pytest.raises(DataError, match=r"context\.csv, line 3: mae is not a number: 'much'"):
         write_report(copy)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from loracast.study.report import write_report
+from loracast.report.build import write_report
 from test_report import write_study
 
 pytestmark = pytest.mark.slow

@@ -181,7 +181,7 @@ def test_a_study_goes_from_a_file_to_its_report(workplace: Path, tmp_path: Path,
 
     (folder / "report.html").unlink()
     drawn: list[Path] = []
-    monkeypatch.setattr("loracast.study.report.write_png", lambda figure, path: drawn.append(path))  # takes seconds
+    monkeypatch.setattr("loracast.report.build.write_png", lambda figure, path: drawn.append(path))  # takes seconds
     assert run("report", folder).ok() == f"report → {folder / 'report.html'}\n"
     assert (folder / "report.html").read_bytes() == page
     assert sorted(drawn) == sorted(figures)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from loracast.charts.fan import LEVELS
 from loracast.events import Extreme, FirstTime, Outcome, interval, judge, read_event, thresholds
 from loracast.forecast import Forecast, draw_fan, time_ticks
 
@@ -41,7 +42,7 @@ def draw_events(forecast: Forecast, found: Sequence[Outcome], row: int = 0) -> F
     figure = Figure(figsize=(max(5.4, 4.2 * wide), 2.9 + 3.1 * bool(mine)), layout="constrained")
     parts: Any = figure.subfigures(2, 1, height_ratios=(1, 1.05)) if mine else [figure]
     axes = parts[0].subplots(1, variables, squeeze=False)[0]
-    levels = forecast.quantiles([0.1, 0.25, 0.5, 0.75, 0.9])[row]  # [5, H, D]
+    levels = forecast.quantiles(LEVELS)[row]  # [5, H, D]
     for column, (axis, name) in enumerate(zip(axes, forecast.names)):
         draw_fan(axis, forecast, row, column, levels[:, :, column], None)
         axis.set_title(name, loc="left", fontsize="medium")

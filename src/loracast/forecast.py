@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from loracast.charts.fan import LEVELS, Fan
 from loracast.errors import ConfigError
 from loracast.events import Extreme, Outcome, Paths, outcomes, read_event
 from loracast.files import atomic_path, check_file
@@ -213,7 +214,7 @@ class Forecast:
         rows = min(most, len(self.contexts))
         figure = Figure(figsize=(4.2 * len(self.names), 2.2 * rows), layout="constrained")
         axes = figure.subplots(rows, len(self.names), squeeze=False)
-        levels = self.quantiles([0.1, 0.25, 0.5, 0.75, 0.9])  # [N, 5, H, D]
+        levels = self.quantiles(LEVELS)  # [N, 5, H, D]
         for row in range(rows):
             for column, name in enumerate(self.names):
                 draw_fan(axes[row, column], self, row, column, levels[row, :, :, column], truth)
@@ -243,20 +244,8 @@ def draw_fan(
     if past is None or future is None:
         past = np.arange(context.steps) + 1
         future = np.arange(levels.shape[1]) + 1 + context.steps
-    future = np.concatenate([past[-1:], future])  # [1 + H]
-    before = forecast.context_values(row)[:, column]  # [C]
-    last = before[-1:]
-    levels = np.concatenate([np.repeat(last[None], len(levels), 0), levels], 1)  # [5, 1 + H]
-    axis.axvline(past[-1], color="0.85", linewidth=0.8, zorder=0)
-    alone = np.isnan(before[:-2]) & np.isnan(before[2:])  # a value between two gaps has no line
-    marks = [index + 1 for index in np.flatnonzero(alone)]
-    axis.plot(past, before, color="0.35", linewidth=1, marker=".", markersize=3, markevery=marks, label="context")
-    axis.fill_between(future, levels[0], levels[4], color=colour, alpha=0.2, linewidth=0, label="80% of paths")
-    axis.fill_between(future, levels[1], levels[3], color=colour, alpha=0.35, linewidth=0, label="50% of paths")
-    axis.plot(future, levels[2], color=colour, linewidth=1.4, label="median")
-    if truth is not None:
-        followed = np.concatenate([last, truth[row][:, column]])
-        axis.plot(future, followed, color="black", linewidth=1, linestyle=(0, (1, 1.5)), label="truth")
+    followed = None if truth is None else (future, truth[row][:, column])
+    Fan.of(past, forecast.context_values(row)[:, column], future, levels, followed).draw(axis, colour)
     time_ticks(axis, past)
     axis.spines[["top", "right"]].set_visible(False)
 

@@ -63,6 +63,7 @@ def study(
     check_installed()
     if (data is None) == (rerun is None):
         raise ConfigError(["name a file of series to study, or a folder with --rerun, and not both"])
+    from loracast.report import write_report
     from loracast.study import rerun as run_again
     from loracast.study import run
 
@@ -81,7 +82,7 @@ def study(
                 return
             folder = run_again(rerun, output, **given)
     _show_result(folder)
-    say(f"report → {output / 'report.html'}")
+    say(f"report → {write_report(output)}")
 
 
 def report(directory: Path, /) -> None:
@@ -93,7 +94,7 @@ def report(directory: Path, /) -> None:
         Folder of the study.
     """
     from loracast.cli.console import say
-    from loracast.study.report import write_report
+    from loracast.report import write_report
 
     say(f"report → {write_report(directory)}")
 

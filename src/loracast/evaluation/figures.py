@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from loracast.charts.fan import LABELS, LEVELS
 from loracast.evaluation.backtest import Backtest
 from loracast.evaluation.baselines import BASELINES
 from loracast.evaluation.metrics import observed_mean
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COLOURS = ("tab:orange", "tab:blue", "tab:green")  # of forecasters
-FAN = ("80% of paths", "50% of paths", "median")  # as `draw_fan` labels them
 PLACES = ("the middle one", "one at three quarters", "the worst")  # of windows, by their error
 
 
@@ -54,7 +54,7 @@ def before_and_after(result: Backtest, most: int = 3) -> Figure:
         room = 0.2 * (high - low) or 1.0
         for index, forecast in enumerate(forecasts):
             axis, colour = figure.add_subplot(grid[row, index]), COLOURS[index % len(COLOURS)]
-            levels = forecast.quantiles([0.1, 0.25, 0.5, 0.75, 0.9])[window, :, :, variable]  # [5, H]
+            levels = forecast.quantiles(LEVELS)[window, :, :, variable]  # [5, H]
             draw_fan(axis, forecast, window, variable, levels, list(truth), colour)
             axis.set_ylim(0 if 0 <= low < room else low - room, high + room)  # the same for all forecasters
             axis.tick_params(labelleft=index == 0)
@@ -135,7 +135,7 @@ def _add_legend(figure: Figure, names: list[str], best: str) -> None:
     for name, axis in zip(names, figure.axes):
         drawn = dict(zip(*axis.get_legend_handles_labels()[::-1]))
         entries |= {label: drawn[label] for label in ("context", "truth")}
-        entries[f"{name}: median, 50% and 80%"] = tuple(drawn[label] for label in FAN)
+        entries[f"{name}: median, 50% and 80%"] = tuple(drawn[label] for label in LABELS)
     entries[f"{best} (best baseline)"] = figure.axes[-1].get_lines()[-1]
     figure.legend(
         *(list(entries.values()), list(entries)),

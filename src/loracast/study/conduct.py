@@ -1,4 +1,4 @@
-"""Running a study: from a file of series to its report, by one process or by many that share its folder."""
+"""Running a study: from a file of series to its tables, by one process or by many that share its folder."""
 
 from __future__ import annotations
 
@@ -20,7 +20,6 @@ from loracast.settings import ComputeKind, Device, Precision
 from loracast.study.context import Report, StudyContext, cut
 from loracast.study.folder import StudyFolder
 from loracast.study.protocol import Protocol, read_protocol
-from loracast.study.report import write_report
 from loracast.study.runs import perform, read_run
 from loracast.study.search import PRUNED
 from loracast.study.stages import check_lengths, plan, stages_until
@@ -121,8 +120,8 @@ def prepare(
 
 def conduct(
     study: StudyContext, until: str | None = None, on_stage: Callable[[str, str], None] = lambda stage, state: None
-) -> Path:
-    """Works through the stages and writes the report; returns its path.
+) -> None:
+    """Works through the stages, and writes the tables of what they found.
 
     Any number of processes may do so at once in one folder. Each takes the runs that no other is at.
 
@@ -141,7 +140,6 @@ def conduct(
         on_stage(stage.name, "ended")
     for name, frame in flop_tables(study, study.folder.record()["plan"]).items():
         study.folder.write_table(name, frame)
-    return write_report(study.folder.path)
 
 
 def reopen(directory: str | Path, output: str | Path, **options: Any) -> StudyContext:

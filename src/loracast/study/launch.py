@@ -50,7 +50,7 @@ def run(
     on_plan: OnPlan = lambda record: None,
     on_stage: OnStage = lambda stage, state: None,
 ) -> StudyFolder:
-    """Runs a study, or goes on with it where it was cut off, and writes its report.
+    """Runs a study, or goes on with it where it was cut off; `loracast.report.write_report` makes a page of its folder.
 
     Whatever stops it, the same call goes on with it, also in another program or on another machine, and any number of
     programs may do so at once: they divide the runs among them.
@@ -58,7 +58,7 @@ def run(
     Args:
         protocol: what is done: `course`, `laptop`, a YAML file of the same form, or its settings.
         data: series to study, or a file of them.
-        directory: the study's folder, for runs, ledger, tables, figures and report.html.
+        directory: the study's folder, for runs, ledger and tables.
         model: `bundled`, a Hugging Face directory or a repository of its hub.
         split: which series train, validate and test; drawn from the protocol's seed unless given.
         until: the last stage to do: data, baseline, default, search, context, final or test; all unless given.

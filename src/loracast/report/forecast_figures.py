@@ -8,14 +8,16 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from pandas import DataFrame
 
+from loracast.charts.fan import Fan
+from loracast.charts.marks import Axis, Bars, Box, Dots, Figure, Line, Mark, Panel, numbers
+from loracast.charts.palette import role_of
 from loracast.evaluation.baselines import BASELINES
 from loracast.evaluation.metrics import observed_mean
-from loracast.study.charts import Axis, Band, Bars, Box, Dots, Figure, Line, Mark, Panel, numbers
-from loracast.study.data_figures import in_order
-from loracast.study.palette import role_of
-from loracast.study.reading import Findings, Table
-from loracast.study.wording import listed, number, shortened
+from loracast.report.data_figures import in_order
+from loracast.report.reading import Findings, where
+from loracast.report.wording import listed, number, shortened
 
 FORECASTERS = ("zero-shot", "tuned", *BASELINES)
 FAINTEST = 1e-5  # errors below this share of the largest are drawn at it: a logarithmic axis has no zero
@@ -27,15 +29,15 @@ def fan_figures(study: Findings) -> list[Figure]:
     if not study.has("fans", "fan_values"):
         return []
     fans, values = study.tables["fans"], study.tables["fan_values"]
-    names = in_order(fans.column("forecaster"), FORECASTERS)
+    names = in_order(fans["forecaster"].tolist(), FORECASTERS)
     figures = []
     for index, variable in enumerate(study.variables):
         panels = []
-        for series in values.distinct("series"):
-            seen = values.where(series=series, variable=variable)
-            drawn = fans.where(series=series, variable=variable)
+        for series in values["series"].unique().tolist():
+            seen = values.pipe(where, series=series, variable=variable)
+            drawn = fans.pipe(where, series=series, variable=variable)
             if len(seen):
-                panels += [_fan(seen, drawn.where(forecaster=name), series, name) for name in names]
+                panels += [_fan(seen, drawn.pipe(where, forecaster=name), series, name) for name in names]
         if not panels:
             continue
         figures.append(
@@ -54,25 +56,22 @@ def fan_figures(study: Findings) -> list[Figure]:
     return figures
 
 
-def _fan(seen: Table, fan: Table, series: str, forecaster: str) -> Panel:
+def _fan(seen: DataFrame, fan: DataFrame, series: str, forecaster: str) -> Panel:
     """Context, truth and fan of one window and variable; all lines begin where the context ends."""
-    context, future = seen.where(part="context"), seen.where(part="future")
-    start, last = (context.column(name)[-1:] for name in ("step", "value"))
-    after, forecast = (numbers([*start, *part.column("step")]) for part in (future, fan))
-    role = role_of(forecaster)
-    levels = {level: numbers([*last, *fan.column(level)]) for level in ("q10", "q25", "q50", "q75", "q90")}
-    label = f"{forecaster}: median, 50% and 80% of paths"
-    marks = (
-        Band(forecast, levels["q10"], levels["q90"], role, label, alpha=0.18),
-        Band(forecast, levels["q25"], levels["q75"], role, label, alpha=0.3),
-        Line(numbers(context.column("step")), numbers(context.column("value")), "muted", "context", 1.3),
-        Line(forecast, levels["q50"], role, label, 1.8),
-        Line(after, numbers([*last, *future.column("value")]), "ink", "what happened", 1.4, dash="dot"),
+    context, future = seen.pipe(where, part="context"), seen.pipe(where, part="future")
+    columns = ["q10", "q25", "q50", "q75", "q90"]
+    shown = Fan.of(
+        context["step"].to_numpy(float),
+        context["value"].to_numpy(float),
+        fan["step"].to_numpy(float),
+        fan[columns].to_numpy(float).T,
+        (future["step"].to_numpy(float), future["value"].to_numpy(float)),
     )
-    truth = dict(zip(future.column("step"), future.column("value")))
-    errors = np.array([abs(row["q50"] - truth.get(row["step"], math.nan)) for row in fan.rows])
+    marks = shown.marks(role_of(forecaster), f"{forecaster}: median, 50% and 80% of paths")
+    truth = dict(zip(future["step"].tolist(), future["value"].tolist()))
+    errors = np.array([abs(row["q50"] - truth.get(row["step"], math.nan)) for row in fan.to_dict("records")])
     error = number(float(f"{observed_mean(errors, axis=0):.3g}"))
-    values = seen.numbers("value")[np.isfinite(seen.numbers("value"))]
+    values = seen["value"].to_numpy(float)[np.isfinite(seen["value"].to_numpy(float))]
     low, high = (values.min(), values.max()) if len(values) else (0.0, 1.0)
     room = 0.2 * (high - low) or 1.0
     limits = (0.0 if 0 <= low < room else float(low - room), float(high + room))
@@ -88,11 +87,11 @@ def steps_figure(study: Findings) -> Figure | None:
     panels = []
     for metric in ("mae", "crps"):
         for variable in study.variables:
-            rows = table.where(variable=variable)
+            rows = table.pipe(where, variable=variable)
             lines = []
-            for name in in_order(rows.column("forecaster"), FORECASTERS):
-                chosen = rows.where(forecaster=name)
-                places, heights = numbers(chosen.numbers("step")), numbers(chosen.numbers(metric))
+            for name in in_order(rows["forecaster"].tolist(), FORECASTERS):
+                chosen = rows.pipe(where, forecaster=name)
+                places, heights = numbers(chosen["step"]), numbers(chosen[metric])
                 lines.append(Line(places, heights, role_of(name), name, 1.8))
             title = f"{metric.upper()} of {shortened(variable)}"
             panels.append(Panel(title, Axis("step of the horizon"), Axis(log=True), tuple(lines)))
@@ -112,7 +111,7 @@ def error_figures(study: Findings) -> list[Figure]:
     if not study.has("test_series"):
         return []
     table = study.tables["test_series"]
-    variables = [variable for variable in study.variables if len(table.where(variable=variable))]
+    variables = [variable for variable in study.variables if len(table.pipe(where, variable=variable))]
     captions = {
         "distribution": (
             "Distribution of the errors",
@@ -137,18 +136,18 @@ def error_figures(study: Findings) -> list[Figure]:
         Figure(
             name=f"errors-{name}",
             title=title,
-            caption=caption + (edge if (table.numbers("mae") < _edge(table)).any() else ""),
+            caption=caption + (edge if (table["mae"].to_numpy(float) < _edge(table)).any() else ""),
             source="tables/test_series.csv",
-            panels=tuple(draw[name](table.where(variable=variable), variable) for variable in variables),
+            panels=tuple(draw[name](table.pipe(where, variable=variable), variable) for variable in variables),
             columns=min(max(2, len(variables)), 3),
         )
         for name, (title, caption) in captions.items()
     ]
 
 
-def _distribution(table: Table, variable: str) -> Panel:
+def _distribution(table: DataFrame, variable: str) -> Panel:
     lines = []
-    for name in in_order(table.column("forecaster"), FORECASTERS):
+    for name in in_order(table["forecaster"].tolist(), FORECASTERS):
         errors = np.sort([error for error in _visible(table, name).values() if math.isfinite(error)])
         steps = 100 * np.arange(len(errors) + 1) / max(1, len(errors))
         places, heights = np.repeat(errors, 2), np.repeat(steps, 2)[1:-1]  # a step up at each error
@@ -158,14 +157,14 @@ def _distribution(table: Table, variable: str) -> Panel:
     )
 
 
-def _boxes(table: Table, variable: str) -> Panel:
-    names = in_order(table.column("forecaster"), FORECASTERS)
+def _boxes(table: DataFrame, variable: str) -> Panel:
+    names = in_order(table["forecaster"].tolist(), FORECASTERS)
     boxes = [Box(place, numbers(_visible(table, name).values()), role_of(name)) for place, name in enumerate(names)]
     return Panel(shortened(variable), Axis("MAE of a series", log=True), Axis(ticks=tuple(names)), tuple(boxes))
 
 
-def _sorted(table: Table, variable: str) -> Panel:
-    names = in_order(table.column("forecaster"), FORECASTERS)
+def _sorted(table: DataFrame, variable: str) -> Panel:
+    names = in_order(table["forecaster"].tolist(), FORECASTERS)
     errors = {name: _visible(table, name) for name in names}
     medians = {name: np.median([*errors[name].values()]) for name in names}
     baselines = sorted((name for name in names if name not in SYMBOLS), key=lambda name: medians[name])
@@ -180,14 +179,14 @@ def _sorted(table: Table, variable: str) -> Panel:
     return Panel(shortened(variable), Axis("test series, sorted"), Axis("MAE of a series", log=True), tuple(dots))
 
 
-def _visible(table: Table, forecaster: str) -> dict[str, float]:
+def _visible(table: DataFrame, forecaster: str) -> dict[str, float]:
     """A forecaster's errors by series; those too small for a logarithmic axis are raised to its edge."""
-    rows, edge = table.where(forecaster=forecaster).rows, _edge(table)
+    rows, edge = table.pipe(where, forecaster=forecaster).to_dict("records"), _edge(table)
     return {row["series"]: max(row["mae"], edge) for row in rows}
 
 
-def _edge(table: Table) -> float:
-    return FAINTEST * float(np.nanmax(table.numbers("mae"), initial=0.0))
+def _edge(table: DataFrame) -> float:
+    return FAINTEST * float(np.nanmax(table["mae"].to_numpy(float), initial=0.0))
 
 
 def calibration_figure(study: Findings) -> Figure | None:
@@ -197,11 +196,14 @@ def calibration_figure(study: Findings) -> Figure | None:
     table = study.tables["calibration"]
     panels = []
     for variable in study.variables:
-        rows = table.where(variable=variable)
+        rows = table.pipe(where, variable=variable)
         marks: list[Mark] = [Line((0.0, 100.0), (0.0, 100.0), "muted", "exact", 1.2, dash="dash")]
-        for name in in_order(rows.column("forecaster"), FORECASTERS):
-            chosen = rows.where(forecaster=name)
-            places, heights = numbers(100 * chosen.numbers("nominal")), numbers(100 * chosen.numbers("coverage"))
+        for name in in_order(rows["forecaster"].tolist(), FORECASTERS):
+            chosen = rows.pipe(where, forecaster=name)
+            places, heights = (
+                numbers(100 * chosen["nominal"]),
+                numbers(100 * chosen["coverage"]),
+            )
             marks += [
                 Line(places, heights, role_of(name), name, 1.8),
                 Dots(places, heights, role_of(name), name, size=5),
@@ -225,12 +227,12 @@ def pit_figure(study: Findings) -> Figure | None:
         return None
     table = study.tables["pit"]
     panels = []
-    highest = max(1.0, float(np.nanmax(table.numbers("density"))))
+    highest = max(1.0, float(np.nanmax(table["density"].to_numpy(float))))
     for variable in study.variables:
-        rows = table.where(variable=variable)
-        for name in in_order(rows.column("forecaster"), FORECASTERS):
-            chosen = rows.where(forecaster=name)
-            places, heights = numbers(chosen.numbers("bin")), numbers(chosen.numbers("density"))
+        rows = table.pipe(where, variable=variable)
+        for name in in_order(rows["forecaster"].tolist(), FORECASTERS):
+            chosen = rows.pipe(where, forecaster=name)
+            places, heights = numbers(chosen["bin"]), numbers(chosen["density"])
             bars = Bars(places, heights, role_of(name), name, 0.94 / len(chosen))
             flat = Line((0.0, 1.0), (1.0, 1.0), "ink", "exact", 1.2, dash="dash")
             up = Axis("density", limits=(0, 1.05 * highest))

@@ -9,12 +9,13 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from pandas import DataFrame
 
+from loracast.charts.marks import Axis, Bars, Figure, Line, Panel, numbers
+from loracast.charts.palette import ordered_role
+from loracast.report.reading import Findings, distinct, where
+from loracast.report.wording import shortened
 from loracast.statistics import percentile
-from loracast.study.charts import Axis, Bars, Figure, Line, Panel, numbers
-from loracast.study.palette import ordered_role
-from loracast.study.reading import Findings, Table
-from loracast.study.wording import shortened
 
 SUBSETS = ("train", "validation", "test")
 KINDS = ("oscillating", "damped", "collapsing")
@@ -27,16 +28,16 @@ def series_figure(study: Findings) -> Figure | None:
     if not study.has("example_values"):
         return None
     values = study.tables["example_values"]
-    sizes = {name: _size(values.where(variable=name).numbers("value")) for name in study.variables}
+    sizes = {name: _size(values.pipe(where, variable=name)["value"].to_numpy(float)) for name in study.variables}
     relative = max(sizes.values()) > SAME_SCALE * min(sizes.values())
     panels, label = [], "step"
-    for series, subset in values.distinct("series", "subset")[:MOST_SERIES]:
-        rows = values.where(series=series, subset=subset)
+    for series, subset in values.pipe(distinct, "series", "subset")[:MOST_SERIES]:
+        rows = values.pipe(where, series=series, subset=subset)
         lines = []
         for index, name in enumerate(study.variables):
-            chosen = rows.where(variable=name)
+            chosen = rows.pipe(where, variable=name)
             label, places = _places(chosen)
-            heights = chosen.numbers("value") / (sizes[name] if relative else 1.0)
+            heights = chosen["value"].to_numpy(float) / (sizes[name] if relative else 1.0)
             lines.append(Line(numbers(places), numbers(heights), ordered_role(index), name))
         panels.append(Panel(f"{shortened(series)} ({subset})", Axis(label), Axis(), tuple(lines), height=180))
     scale = "Each variable is divided by the 99th percentile of its size, as they differ much. " if relative else ""
@@ -56,10 +57,12 @@ def dynamics_figure(study: Findings) -> Figure | None:
     if not study.has("dynamics"):
         return None
     table = study.tables["dynamics"]
-    panels = [_kinds(table), _histogram(table.numbers("period"), "Period of a series", "period")]
+    panels = [_kinds(table), _histogram(table["period"].to_numpy(float), "Period of a series", "period")]
     if len(study.variables) > 1:
         first, second = (shortened(name) for name in study.variables[:2])
-        panels.append(_histogram(table.numbers("lag_share"), f"Lag of {second} behind {first}", "share of a period"))
+        panels.append(
+            _histogram(table["lag_share"].to_numpy(float), f"Lag of {second} behind {first}", "share of a period")
+        )
     return Figure(
         name="dynamics",
         title="Kinds of dynamics, periods and lags",
@@ -73,13 +76,13 @@ def dynamics_figure(study: Findings) -> Figure | None:
     )
 
 
-def _kinds(table: Table) -> Panel:
-    subsets = in_order(table.column("subset"), SUBSETS)
-    parts = [table.where(subset=subset) for subset in subsets]
+def _kinds(table: DataFrame) -> Panel:
+    subsets = in_order(table["subset"].tolist(), SUBSETS)
+    parts = [table.pipe(where, subset=subset) for subset in subsets]
     below = np.zeros(len(subsets))
     bars = []
-    for index, kind in enumerate(in_order(table.column("kind"), KINDS)):
-        lengths = np.array([100 * len(part.where(kind=kind)) / len(part) for part in parts])
+    for index, kind in enumerate(in_order(table["kind"].tolist(), KINDS)):
+        lengths = np.array([100 * len(part.pipe(where, kind=kind)) / len(part) for part in parts])
         places = numbers(range(len(subsets)))
         bars.append(Bars(places, numbers(lengths), ordered_role(index), kind, starts=numbers(below), width=0.6))
         below = below + lengths
@@ -96,12 +99,12 @@ def _histogram(values: NDArray[np.float64], title: str, label: str) -> Panel | N
     return Panel(title, Axis(label), Axis("series"), (bars,))
 
 
-def _places(rows: Table) -> tuple[str, list[float]]:
+def _places(rows: DataFrame) -> tuple[str, list[float]]:
     """What the x axis is, and where the values stand on it: times where they are numbers, or else steps."""
     try:
-        return "time", [float(row["time"]) for row in rows.rows]
+        return "time", [float(row["time"]) for row in rows.to_dict("records")]
     except (KeyError, ValueError):
-        return "step", rows.column("step")
+        return "step", rows["step"].tolist()
 
 
 def _size(values: NDArray[np.float64]) -> float:

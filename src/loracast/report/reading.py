@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+import pandas as pd
+from pandas import DataFrame
 
 from loracast.errors import DataError
 
@@ -42,44 +42,23 @@ TEXTS = {"variable", "series", "subset", "kind", "text", "ids", "forecaster", "c
 SETTINGS = ("name", "protocol", "model", "data", "budget", "convention", "seed", "plan", "made")
 
 
-@dataclass(frozen=True)
-class Table:
-    """Rows of a table by column: text, or numbers of which those that are not there are NaN."""
+def where(table: DataFrame, **values: Any) -> DataFrame:
+    """The rows that have these values in the columns of these names."""
+    chosen = np.ones(len(table), bool)
+    for name, value in values.items():
+        chosen &= (table[name] == value).to_numpy(bool)
+    return table.loc[chosen]
 
-    rows: tuple[dict[str, Any], ...]
 
-    def __len__(self) -> int:
-        return len(self.rows)
+def distinct(table: DataFrame, *names: str) -> list[tuple[Any, ...]]:
+    """The values of several columns together, each once and in order of appearance."""
+    return list(table[list(names)].drop_duplicates().itertuples(index=False, name=None))
 
-    def has(self, column: str) -> bool:
-        return bool(self.rows) and column in self.rows[0]
 
-    def column(self, name: str) -> list[Any]:
-        return [row[name] for row in self.rows]
-
-    def numbers(self, name: str) -> NDArray[np.float64]:
-        return np.array(self.column(name), dtype=np.float64)
-
-    def distinct(self, *names: str) -> list[Any]:
-        """The values of a column, or tuples of the values of several, each once and in order of appearance."""
-        values = (tuple(row[name] for name in names) for row in self.rows)
-        return [value if len(names) > 1 else value[0] for value in dict.fromkeys(values)]
-
-    def where(self, **values: Any) -> Table:
-        """The rows that have these values."""
-        return Table(tuple(row for row in self.rows if all(row[name] == value for name, value in values.items())))
-
-    def sorted(self, key: Callable[[dict[str, Any]], Any]) -> Table:
-        return Table(tuple(sorted(self.rows, key=key)))
-
-    def least(self, column: str) -> dict[str, Any] | None:
-        """The first row with the lowest number in a column; None where no row has one."""
-        known = [row for row in self.rows if math.isfinite(row[column])]
-        return min(known, key=lambda row: row[column], default=None)
-
-    def adding(self, name: str, value: Callable[[dict[str, Any]], Any]) -> Table:
-        """The same with one more column."""
-        return Table(tuple({**row, name: value(row)} for row in self.rows))
+def least(table: DataFrame, column: str) -> int | None:
+    """The label of the first row with the lowest finite number in a column; None where no row has one."""
+    known = table[column][np.isfinite(table[column])]
+    return None if known.empty else known.idxmin()  # type: ignore[return-value]
 
 
 @dataclass(frozen=True)
@@ -98,7 +77,7 @@ class Findings:
 
     directory: Path
     settings: dict[str, Any]
-    tables: Mapping[str, Table]
+    tables: Mapping[str, DataFrame]
     curves: Mapping[str, Curve]
 
     @property
@@ -142,28 +121,30 @@ def _read_settings(path: Path) -> dict[str, Any]:
     return settings
 
 
-def _read_table(path: Path, needed: list[str]) -> Table:
+def _read_table(path: Path, needed: list[str]) -> DataFrame:
+    """A table with text as it is, and numbers of which those that are absent are NaN."""
     if not path.is_file():
-        return Table(())
-    with path.open(newline="", encoding="utf-8") as stream:
-        records = list(csv.DictReader(stream))
-    missing = [column for column in needed if records and column not in records[0]]
+        return DataFrame()
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    except pd.errors.EmptyDataError:
+        return DataFrame()
+    except (ValueError, pd.errors.ParserError) as error:
+        raise DataError(f"{path}: cannot be read ({error}); delete it and run this stage of the study again") from None
+    missing = [column for column in needed if len(table) and column not in table]
     if missing:
         raise DataError(f"{path}: has no column {', '.join(missing)}; delete it and run this stage of the study again")
-    return Table(tuple(_typed(record, path, line) for line, record in enumerate(records, 2)))
-
-
-def _typed(record: dict[str, str], path: Path, line: int) -> dict[str, Any]:
-    row: dict[str, Any] = dict(record)
-    for column, text in record.items():
-        if column not in TEXTS:
-            try:
-                row[column] = float(text) if text else math.nan
-            except (TypeError, ValueError):  # a row of other length has lists and None in it
-                raise DataError(
-                    f"{path}, line {line}: {column} is no number: {text!r}; delete it and run this stage again"
-                ) from None
-    return row
+    for name in table.columns.difference(TEXTS, sort=False):
+        numbers: Any = pd.to_numeric(table[name].replace("", "nan"), errors="coerce")
+        wrong = numbers.isna() & ~table[name].str.lower().isin(["", "nan"])
+        if wrong.any():
+            line = int(np.argmax(wrong)) + 2
+            raise DataError(
+                f"{path}, line {line}: {name} is not a number: {table[name].iloc[line - 2]!r}; delete the file and run "
+                "this stage again"
+            )
+        table[name] = numbers.astype(float)
+    return table
 
 
 def _read_curve(path: Path) -> Curve:

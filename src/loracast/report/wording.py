@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from loracast.study.charts import power_text
+from loracast.charts.marks import power_text
 
 NOTHING = "–"
 

@@ -10,12 +10,14 @@ from importlib.resources import files
 from string import Template
 from typing import Any
 
+from pandas import DataFrame
+
+from loracast.charts.drawing import plotly_text, to_plotly
+from loracast.charts.marks import Band, Bars, Dots, Figure, Labelled, Line
+from loracast.charts.palette import css_variables, light_to_dark
 from loracast.errors import ConfigError, install_advice
-from loracast.study.charts import Band, Bars, Dots, Figure, Labelled, Line
-from loracast.study.drawing import plotly_text, to_plotly
-from loracast.study.palette import css_variables, light_to_dark
-from loracast.study.reading import Table
-from loracast.study.wording import NOTHING
+from loracast.report.reading import least
+from loracast.report.wording import NOTHING
 
 SHAPES = {
     "circle": '<circle cx="13" cy="7" r="4" style="{style}"/>',
@@ -66,14 +68,14 @@ def listing(text: str) -> str:
     return f'<pre tabindex="0">{escape(text)}</pre>'
 
 
-def table(rows: Table, columns: Iterable[Column], source: str, best: str = "") -> str:
+def table(rows: DataFrame, columns: Iterable[Column], source: str, best: str = "") -> str:
     """A table that scrolls in its own box; the row with the lowest value of the column `best` is set in bold."""
-    shown = [column for column in columns if rows.has(column.name) and _filled(rows.column(column.name))]
-    lowest = rows.least(best) if best else None
+    shown = [column for column in columns if column.name in rows and _filled(rows[column.name].tolist())]
+    lowest = least(rows, best) if best else None
     lines = []
-    for row in rows.rows:
+    for label, row in zip(rows.index, rows.to_dict("records")):
         cells = "".join(_cell("td", column, _written(row[column.name], column)) for column in shown)
-        lines.append(f"<tr{_class('best', row is lowest)}>{cells}</tr>")
+        lines.append(f"<tr{_class('best', label == lowest)}>{cells}</tr>")
     head = "".join(_cell("th", column, column.heading) for column in shown)
     body = "\n".join(lines)
     return (
@@ -140,7 +142,7 @@ def whole_page(title: str, content: str, figures: Iterable[Figure]) -> str:
         from plotly.offline import get_plotlyjs
     except ImportError as error:
         raise ConfigError([f"the report needs plotly; {install_advice('study')}"]) from error
-    folder = files("loracast.study")
+    folder = files("loracast.report")
     style = (
         f":root {{ color-scheme: light dark; {css_variables(dark=False)} }}\n"
         f"@media screen and (prefers-color-scheme: dark) {{ :root {{ {css_variables(dark=True)} }} }}\n"

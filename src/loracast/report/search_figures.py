@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pandas import DataFrame
 
-from loracast.study.charts import Axis, Bars, Figure, Heat, Panel, numbers
-from loracast.study.reading import Findings, Table
-from loracast.study.wording import decimals_text, number
+from loracast.charts.marks import Axis, Bars, Figure, Heat, Panel, numbers
+from loracast.report.reading import Findings, distinct, where
+from loracast.report.wording import decimals_text, number
 
 WIDE_RANGE = 3.0  # from this ratio on, colours are logarithmic
 DIVERGED = "diverged"
@@ -56,15 +57,15 @@ def search_figures(study: Findings) -> list[Figure]:
     return [figure for figure in figures if figure]
 
 
-def _heat_figure(table: Table, *, column: str, name: str, title: str, label: str, caption: str) -> Figure | None:
-    if not np.isfinite(table.numbers(column)).any():
+def _heat_figure(table: DataFrame, *, column: str, name: str, title: str, label: str, caption: str) -> Figure | None:
+    if not np.isfinite(table[column].to_numpy(float)).any():
         return None
-    rates = sorted(table.distinct("learning_rate"))
-    ranks = sorted(table.distinct("rank"), reverse=True)
+    rates = sorted(table["learning_rate"].unique().tolist())
+    ranks = sorted(table["rank"].unique().tolist(), reverse=True)
     panels = []
-    for method, decimals in table.distinct("method", "decimals"):
-        rows = table.where(method=method, decimals=decimals).rows
-        low, high = _limits(table.where(decimals=decimals).numbers(column))
+    for method, decimals in table.pipe(distinct, "method", "decimals"):
+        rows = table.pipe(where, method=method, decimals=decimals).to_dict("records")
+        low, high = _limits(table.pipe(where, decimals=decimals)[column].to_numpy(float))
         cells = {(row["rank"], row["learning_rate"]): row for row in rows}
         empty = {column: math.nan, "stopped": ""}
         grid = [[cells.get((rank, rate), empty) for rate in rates] for rank in ranks]
@@ -103,21 +104,23 @@ def _cell_text(cell: dict[str, Any], column: str) -> str:
     return f"× {cell['steps']:.0f}" if cell["stopped"] in (PRUNED, DIVERGED) else ""
 
 
-def _pruned_figure(table: Table) -> Figure | None:
+def _pruned_figure(table: DataFrame) -> Figure | None:
     """A lying bar a run of every method that stopped some: the steps it was given."""
     panels = []
-    for method in table.distinct("method"):
-        rows = table.where(method=method).sorted(lambda row: (-row["steps"], row["nats"]))
-        stopped = np.array([row["stopped"] == PRUNED for row in rows.rows])
+    for method in table["method"].unique().tolist():
+        rows = table.pipe(where, method=method).sort_values(["steps", "nats"], ascending=[False, True], kind="stable")
+        stopped = np.array([row["stopped"] == PRUNED for row in rows.to_dict("records")])
         if not stopped.any():
             continue
         places = np.arange(len(rows))
-        planned = Bars(numbers(places), numbers(rows.numbers("planned_steps")), "grid", "planned", lying=True, alpha=1)
+        planned = Bars(numbers(places), numbers(rows["planned_steps"]), "grid", "planned", lying=True, alpha=1)
         bars = [planned]
         for chosen, role, label in ((~stopped, "tuned", "ran to the end"), (stopped, "search", "stopped early")):
-            lengths = numbers(rows.numbers("steps")[chosen])
+            lengths = numbers(rows["steps"].to_numpy(float)[chosen])
             bars.append(Bars(numbers(places[chosen]), lengths, role, label, width=0.6, lying=True))
-        ticks = tuple(f"{number(row['learning_rate'])} / {row['rank']:g} / {row['decimals']:g}" for row in rows.rows)
+        ticks = tuple(
+            f"{number(row['learning_rate'])} / {row['rank']:g} / {row['decimals']:g}" for row in rows.to_dict("records")
+        )
         height = 90 + 20 * len(ticks)
         title = f"{method_name(method)}: learning rate / rank / decimals"
         panels.append(Panel(title, Axis("optimiser steps"), Axis(ticks=ticks), tuple(bars), height))

@@ -22,8 +22,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import NullLocator
 
-from loracast.files import atomic_path
-from loracast.study.charts import (
+from loracast.charts.marks import (
     Axis,
     Band,
     Bars,
@@ -40,7 +39,8 @@ from loracast.study.charts import (
     log_ticks,
     numbers,
 )
-from loracast.study.palette import COLOURS, rgba
+from loracast.charts.palette import COLOURS, rgba
+from loracast.files import atomic_path
 
 SCALE = "viridis"
 SYMBOLS = {"circle": "o", "diamond": "D", "x": "X"}

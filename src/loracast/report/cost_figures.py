@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from loracast.study.charts import Axis, Bars, Dots, Figure, Line, Mark, Panel, numbers
-from loracast.study.reading import Findings
+from loracast.charts.marks import Axis, Bars, Dots, Figure, Line, Mark, Panel, numbers
+from loracast.report.reading import Findings, where
 
 PARTS = (("training", "first"), ("validation", "second"), ("forecasts", "third"))
 ROW_HEIGHT = 34  # pixels of a stage
@@ -33,15 +33,15 @@ def cost_figure(study: Findings) -> Figure | None:
 
 def _by_stage(study: Findings) -> list[Panel]:
     table = study.tables["stages"]
-    ticks = Axis(ticks=tuple(table.column("stage")))
+    ticks = Axis(ticks=tuple(table["stage"].tolist()))
     places = numbers(range(len(table)))
     height = 120 + ROW_HEIGHT * len(table)
     budget = float(study.settings["budget"])
     edge = Line((budget, budget), (-0.6, len(table) - 0.4), "ink", "budget of the study", 1.2, dash="dash")
-    predicted = Dots(numbers(table.numbers(f"predicted_{study.convention}")), places, "zero-shot", "predicted", size=12)
-    counted = Dots(numbers(table.numbers(study.convention)), places, "tuned", "counted", "diamond", size=9)
+    predicted = Dots(numbers(table[f"predicted_{study.convention}"]), places, "zero-shot", "predicted", size=12)
+    counted = Dots(numbers(table[study.convention]), places, "tuned", "counted", "diamond", size=9)
     marks: tuple[Mark, ...] = (edge, predicted, counted)
-    shares = Bars(places, numbers(100 * table.numbers("share")), "tuned", width=0.6, lying=True)
+    shares = Bars(places, numbers(100 * table["share"]), "tuned", width=0.6, lying=True)
     return [
         Panel("Predicted and counted", Axis("FLOPs", log=True), ticks, marks, height),
         Panel("Share of the budget", Axis("% of the budget"), ticks, (shares,), height),
@@ -51,8 +51,10 @@ def _by_stage(study: Findings) -> list[Panel]:
 def _by_part(study: Findings) -> Panel:
     """What the FLOPs of each stage went into; the parts are of one convention, so that only their shares are shown."""
     table = study.tables["flops"]
-    stages = table.distinct("stage")
-    spent = np.array([[table.where(stage=stage).numbers(part).sum() for stage in stages] for part, _ in PARTS])
+    stages = table["stage"].unique().tolist()
+    spent = np.array(
+        [[table.pipe(where, stage=stage)[part].to_numpy(float).sum() for stage in stages] for part, _ in PARTS]
+    )
     shares = 100 * spent / np.maximum(spent.sum(axis=0), 1.0)  # [parts, stages]
     below = np.cumsum(shares, axis=0) - shares
     places = numbers(range(len(stages)))

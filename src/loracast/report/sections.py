@@ -12,12 +12,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import yaml
+from pandas import DataFrame
 
-from loracast.study import page
-from loracast.study.charts import Figure
-from loracast.study.cost_figures import cost_figure
-from loracast.study.data_figures import KINDS, SUBSETS, dynamics_figure, in_order, series_figure
-from loracast.study.forecast_figures import (
+from loracast.charts.marks import Figure
+from loracast.report import page
+from loracast.report.cost_figures import cost_figure
+from loracast.report.data_figures import KINDS, SUBSETS, dynamics_figure, in_order, series_figure
+from loracast.report.forecast_figures import (
     FORECASTERS,
     calibration_figure,
     error_figures,
@@ -25,17 +26,17 @@ from loracast.study.forecast_figures import (
     pit_figure,
     steps_figure,
 )
-from loracast.study.page import Column
-from loracast.study.reading import Findings, Table
-from loracast.study.search_figures import method_name, search_figures
-from loracast.study.tuning_figures import (
+from loracast.report.page import Column
+from loracast.report.reading import Findings, least, where
+from loracast.report.search_figures import method_name, search_figures
+from loracast.report.tuning_figures import (
     baseline_figure,
     context_figure,
     curves_figure,
     default_figure,
     untouched_error,
 )
-from loracast.study.wording import decimals_text, duration, flops, listed, number, percent
+from loracast.report.wording import decimals_text, duration, flops, listed, number, percent
 
 Parts = list[str | Figure | None]
 
@@ -88,7 +89,7 @@ def data_section(study: Findings) -> Parts:
     words.append(f"with {listed(study.variables)}" if study.variables else "")
     text = f"{' '.join(words)}, from {data['source']}. "
     table = study.tables["dynamics"]
-    counts = {subset: len(table.where(subset=subset)) for subset in in_order(table.column("subset"), SUBSETS)}
+    counts = {subset: len(table.pipe(where, subset=subset)) for subset in in_order(table["subset"].tolist(), SUBSETS)}
     text += f"By subset: {listed([f'{count:,} {subset}' for subset, count in counts.items()])}. "
     parts: Parts = [page.paragraph(text + _dynamics(study, table))]
     if study.has("data"):
@@ -100,10 +101,10 @@ def data_section(study: Findings) -> Parts:
     return [*parts, series_figure(study), dynamics_figure(study), *_texts(study)]
 
 
-def _dynamics(study: Findings, table: Table) -> str:
-    shares = {kind: len(table.where(kind=kind)) / len(table) for kind in in_order(table.column("kind"), KINDS)}
+def _dynamics(study: Findings, table: DataFrame) -> str:
+    shares = {kind: len(table.pipe(where, kind=kind)) / len(table) for kind in in_order(table["kind"].tolist(), KINDS)}
     text = f"Of the series, {listed([f'{percent(share)} are {kind}' for kind, share in shares.items()])}. "
-    periods, lags = (values[np.isfinite(values)] for values in map(table.numbers, ("period", "lag_share")))
+    periods, lags = (table[name].dropna().to_numpy(float) for name in ("period", "lag_share"))
     if len(periods):
         text += f"The median period is {number(_rounded(np.median(periods)))}. "
     if len(study.variables) > 1 and len(lags):
@@ -122,8 +123,8 @@ def _texts(study: Findings) -> Parts:
     explanation += "vocabulary (its token ids). The table has more of them."
     parts: Parts = [page.heading("Series as text"), page.paragraph(explanation)]
     examples = study.tables["examples"]
-    for decimals in sorted(examples.distinct("decimals")):
-        row = examples.where(decimals=decimals).rows[0]
+    for decimals in sorted(examples["decimals"].unique().tolist()):
+        row = examples.pipe(where, decimals=decimals).to_dict("records")[0]
         parts.append(page.paragraph(f"Series {row['series']} ({row['subset']}), {decimals_text(decimals)}:"))
         parts.append(page.listing(_aligned(row["text"], row["ids"].split())))
     return [*parts, '<p class="source">Table: <code>tables/examples.csv</code></p>']
@@ -140,10 +141,12 @@ def _aligned(text: str, ids: list[str]) -> str:
 def baseline_section(study: Findings) -> Parts:
     table = study.tables["baseline"]
     text = "Before anything is tuned, on the validation windows: the model as it came, and forecasters without a model."
-    constrained, free = (table.where(constrained=sampling) for sampling in ("True", "False"))
+    constrained, free = (table.pipe(where, constrained=sampling) for sampling in ("True", "False"))
     if len(constrained) and len(free):
-        share = percent(constrained.numbers("valid_share").mean())
-        shares = [f"{percent(row['valid_share'])} at {decimals_text(row['decimals'])}" for row in free.rows]
+        share = percent(constrained["valid_share"].to_numpy(float).mean())
+        shares = [
+            f"{percent(row['valid_share'])} at {decimals_text(row['decimals'])}" for row in free.to_dict("records")
+        ]
         text += f" Of the untouched model's steps, {share} could be read as numbers with constrained sampling, and "
         text += f"with free sampling {listed(shares)}."
     columns = (
@@ -154,7 +157,7 @@ def baseline_section(study: Findings) -> Parts:
         *COSTS,
     )
     names = {"True": "constrained", "False": "free", "": ""}
-    named = table.adding("sampling", lambda row: names[row["constrained"]])
+    named = table.assign(sampling=table["constrained"].map(names.get))
     return [page.paragraph(text), page.table(named, columns, "tables/baseline.csv", "mae"), baseline_figure(study)]
 
 
@@ -164,7 +167,7 @@ def default_section(study: Findings) -> Parts:
 
 def _one_run(study: Findings, name: str, subject: str) -> Parts:
     table = study.tables[name]
-    row = table.rows[0]
+    row = table.to_dict("records")[0]
     before = untouched_error(study, row)
     text = f"{subject}: learning rate {number(row['learning_rate'])}, rank {row['rank']:g}, {row['targets']}, "
     text += f"{decimals_text(row['decimals'])}. The MAE on the validation windows is {number(row['mae'])}"
@@ -195,7 +198,7 @@ def search_section(study: Findings) -> Parts:
             f"Best by {method_name(row['method'])}: learning rate {number(row['learning_rate'])}, rank {row['rank']:g} "
             f"and {decimals_text(row['decimals'])}, with an MAE of {number(row['best_mae'])}, found for "
             f"{flops(row[study.convention])} FLOPs{_of_grid(row['share_of_grid'])}."
-            for row in table.rows
+            for row in table.to_dict("records")
         ]
         columns = (
             Column("named", "method"),
@@ -206,7 +209,7 @@ def search_section(study: Findings) -> Parts:
             *COSTS,
             Column("share_of_grid", "of the grid's FLOPs", percent),
         )
-        named = table.adding("named", lambda row: method_name(row["method"]))
+        named = table.assign(named=table["method"].map(method_name))
         parts += [
             page.paragraph(" ".join(sentences)),
             page.table(named, columns, "tables/search_methods.csv", "best_mae"),
@@ -231,7 +234,8 @@ def search_section(study: Findings) -> Parts:
 def context_section(study: Findings) -> Parts:
     table = study.tables["context"]
     text = "The chosen settings again, tuned on shorter and longer windows. "
-    if (row := table.least("mae")) is not None:
+    if (best := least(table, "mae")) is not None:
+        row = table.loc[best]
         text += f"Windows of {number(row['tokens'])} tokens ({number(row['window_steps'])} steps) had the lowest MAE "
         text += f"on the validation windows, {number(row['mae'])}."
     columns = (
@@ -257,9 +261,9 @@ def test_section(study: Findings) -> Parts:
     text = "No setting was chosen by the test series. Every forecaster saw the same contexts; in bold, the lowest MAE."
     columns = (Column("forecaster", "forecaster"), *SCORES, *COSTS)
     parts: Parts = [page.paragraph(text)]
-    order = in_order(table.column("forecaster"), FORECASTERS)
-    for variable in in_order(table.column("variable"), first):
-        rows = table.where(variable=variable).sorted(lambda row: order.index(row["forecaster"]))
+    order = in_order(table["forecaster"].tolist(), FORECASTERS)
+    for variable in in_order(table["variable"].tolist(), first):
+        rows = table.pipe(where, variable=variable).sort_values("forecaster", key=lambda names: names.map(order.index))
         heading = "All variables (their mean)" if variable == "all" else f"Variable {variable}"
         parts += [page.heading(heading), page.table(rows, columns, "tables/test.csv", "mae")]
     parts += [*fan_figures(study), steps_figure(study), *error_figures(study)]
@@ -305,7 +309,7 @@ def making_section(study: Findings) -> Parts:
         "torch": made.get("torch"),
         **made.get("packages", {}),
     }
-    rows = Table(
+    rows = DataFrame(
         tuple(
             {"name": name, "value": f"{fact:,}" if isinstance(fact, int) else str(fact)}
             for name, fact in facts.items()
@@ -326,7 +330,7 @@ def making_section(study: Findings) -> Parts:
 def spent(study: Findings) -> float | None:
     """FLOPs of all runs in the study's convention; None where none has been counted."""
     table = study.tables.get("flops", study.tables.get("stages"))
-    return None if table is None else float(table.numbers(study.convention).sum())
+    return None if table is None else float(table[study.convention].to_numpy(float).sum())
 
 
 def spent_sentence(study: Findings) -> str:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+from loracast.charts.drawing import write_png
+from loracast.charts.marks import Figure
+from loracast.charts.palette import role_of
 from loracast.files import write_text
-from loracast.study import page
-from loracast.study.charts import Figure
-from loracast.study.drawing import write_png
-from loracast.study.palette import role_of
-from loracast.study.reading import Findings, read_findings
-from loracast.study.sections import MAKING, SECTIONS, change, spent, spent_sentence
-from loracast.study.wording import flops, number, percent
+from loracast.report import page
+from loracast.report.reading import Findings, read_findings, where
+from loracast.report.sections import MAKING, SECTIONS, change, spent, spent_sentence
+from loracast.report.wording import flops, number, percent
 
 GLOSSARY = {
     "MAE": "is the mean absolute error of the forecast's median, in the units of the data: the mean over the steps of "
@@ -73,7 +73,9 @@ def _errors(study: Findings) -> dict[str, float]:
     """The test's overall mean absolute error of each forecaster, NaN where nothing could be scored."""
     if not study.has("test"):
         return {}
-    return {row["forecaster"]: row["mae"] for row in study.tables["test"].where(variable="all").rows}
+    return {
+        row["forecaster"]: row["mae"] for row in study.tables["test"].pipe(where, variable="all").to_dict("records")
+    }
 
 
 def _best_baseline(errors: dict[str, float]) -> str | None:
@@ -86,7 +88,7 @@ def _headline(study: Findings) -> str:
     if not all(name in errors for name in TUNED):
         return "The test of this study is still to come."
     before, after = (errors[name] for name in TUNED)
-    windows = study.tables["test"].numbers("n_windows").max()
+    windows = study.tables["test"]["n_windows"].to_numpy(float).max()
     text = "" if after < before else "Tuning did not help. "
     text += f"On {number(windows)} test windows, the tuned model has a mean absolute error of {number(after)}, against "
     text += f"{number(before)} zero-shot ({change(before, after)})"

@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pandas import DataFrame
 
-from loracast.study.charts import Axis, Bars, Dots, Figure, Line, Panel, numbers
-from loracast.study.palette import ordered_role, role_of
-from loracast.study.reading import Curve, Findings, Table
-from loracast.study.search_figures import METHODS, method_name
-from loracast.study.wording import decimals_text, shortened
+from loracast.charts.marks import Axis, Bars, Dots, Figure, Line, Panel, numbers
+from loracast.charts.palette import ordered_role, role_of
+from loracast.report.reading import Curve, Findings, distinct, where
+from loracast.report.search_figures import METHODS, method_name
+from loracast.report.wording import decimals_text, shortened
 
 ROW_HEIGHT = 38  # pixels of a forecaster
 BAR = 0.38  # width of a lying bar
@@ -32,7 +33,7 @@ def baseline_figure(study: Findings) -> Figure | None:
     if not study.has("baseline"):
         return None
     table = study.tables["baseline"]
-    model = Table(tuple(row for row in table.rows if math.isfinite(row["decimals"])))
+    model = table.loc[np.isfinite(table["decimals"])]
     panels = [_lying(table, "mae", "Error", "MAE")]
     if len(model):
         panels.append(_lying(model, "valid_share", "Well-formed text", "% of steps that can be read", 100))
@@ -52,7 +53,7 @@ def default_figure(study: Findings) -> Figure | None:
     """default and its run's log: loss by step, and the error before and after."""
     if not study.has("default"):
         return None
-    row = study.tables["default"].rows[0]
+    row = study.tables["default"].to_dict("records")[0]
     heights = numbers([untouched_error(study, row), row["mae"]])
     bars = (
         Bars((0.0,), heights[:1], "zero-shot", width=0.6),
@@ -78,16 +79,16 @@ def context_figure(study: Findings) -> Figure | None:
     """context: error and cost by the length of the window."""
     if not study.has("context"):
         return None
-    table = study.tables["context"].sorted(lambda row: row["tokens"])
-    tokens = numbers(table.numbers("tokens"))
+    table = study.tables["context"].sort_values("tokens", kind="stable")
+    tokens = numbers(table["tokens"])
     panels = []
     for column, label, role, log in (
         ("mae", "MAE", "tuned", False),
         ("crps", "CRPS", "tuned", False),
         (study.convention, "FLOPs of the run", "zero-shot", True),
     ):
-        heights = numbers(table.numbers(column))
-        names = tuple(f"{row['run']}: {row['window_steps']:.0f} steps" for row in table.rows)
+        heights = numbers(table[column])
+        names = tuple(f"{row['run']}: {row['window_steps']:.0f} steps" for row in table.to_dict("records"))
         marks = (Line(tokens, heights, role), Dots(tokens, heights, role, size=8, names=names))
         known = [height for height in heights if math.isfinite(height)]
         limits = (0.0, 1.15 * max(known)) if known and not log else None
@@ -114,7 +115,7 @@ def curves_figure(study: Findings) -> Figure | None:
             validation += _validation(study.curves[run], role, run, dash)
     faint = []
     if study.has("search"):
-        for method, run in study.tables["search"].distinct("method", "run"):
+        for method, run in study.tables["search"].pipe(distinct, "method", "run"):
             if run in study.curves:
                 role = ordered_role(list(METHODS).index(method) if method in METHODS else 2)
                 curve = study.curves[run]
@@ -147,15 +148,16 @@ def untouched_error(study: Findings, row: dict[str, Any]) -> float:
     if not study.has("baseline"):
         return math.nan
     same = {"forecaster": "zero-shot", "decimals": row["decimals"], "constrained": "True"}
-    return next((found["mae"] for found in study.tables["baseline"].where(**same).rows), math.nan)
+    return next((found["mae"] for found in study.tables["baseline"].pipe(where, **same).to_dict("records")), math.nan)
 
 
-def _lying(table: Table, column: str, title: str, label: str, factor: float = 1.0) -> Panel:
+def _lying(table: DataFrame, column: str, title: str, label: str, factor: float = 1.0) -> Panel:
     """Lying bars: one a forecaster and number of decimals, two where it was sampled both ways."""
-    names = table.distinct("forecaster", "decimals")
+    names = table.pipe(distinct, "forecaster", "decimals")
+    written = [str(name) for name in names]  # NaN, of baselines, equals itself only so
     bars = []
-    for row in table.rows:
-        place = names.index((row["forecaster"], row["decimals"]))
+    for row in table.to_dict("records"):
+        place = written.index(str((row["forecaster"], row["decimals"])))
         shift, alpha, key = SAMPLING[row["constrained"]]
         lengths = numbers([factor * row[column]])
         bars.append(Bars((place + shift,), lengths, role_of(row["forecaster"]), key, BAR, lying=True, alpha=alpha))
@@ -172,7 +174,7 @@ def _main_runs(study: Findings) -> dict[str, tuple[str, str]]:
     runs = {}
     for stage in ("default", "context", "final"):
         if study.has(stage):
-            for index, run in enumerate(study.tables[stage].column("run")):
+            for index, run in enumerate(study.tables[stage]["run"].tolist()):
                 runs[run] = (stage, DASHES[index % len(DASHES)])
     return runs
 

@@ -1,0 +1,1 @@
+"""Figures as plain marks, drawn from one definition to PNG and to a page."""
