@@ -19,10 +19,10 @@ from loracast.charts.marks import Axis, Figure, Line, Panel, log_ticks
 from loracast.charts.palette import COLOURS
 from loracast.errors import ConfigError, DataError
 from loracast.evaluation.baselines import BASELINES
+from loracast.report import build as report
 from loracast.report.build import write_report
 from loracast.report.reading import COLUMNS
 from loracast.report.wording import decimals_text, duration, flops, listed, number, percent
-from loracast.report import build as report
 
 FORECASTERS = {"zero-shot": 0.07, "tuned": 0.015, "last-value": 0.46, "context-mean": 0.33, "best-period": 0.21}
 CONTEXT, HORIZON = 30, 20

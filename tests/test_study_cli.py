@@ -114,7 +114,7 @@ def _threads() -> Iterator[None]:
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leaves the report out, which takes longer to draw than so small a study to compute."""
-    monkeypatch.setattr("loracast.study.conduct.write_report", lambda directory: directory / "report.html")
+    monkeypatch.setattr("loracast.report.write_report", lambda directory: directory / "report.html")
 
 
 @pytest.fixture(scope="module")
@@ -137,7 +137,7 @@ def finished(workplace: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A whole study, without its report. To be read only."""
     folder = tmp_path_factory.mktemp("finished") / "study"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("loracast.study.conduct.write_report", lambda directory: directory / "report.html")
+        patch.setattr("loracast.report.write_report", lambda directory: directory / "report.html")
         assert call_main(*words_of(workplace, folder)) == 0
     return folder
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+from markupsafe import Markup
+
 from loracast.charts.drawing import write_png
 from loracast.charts.marks import Figure
 from loracast.charts.palette import role_of
@@ -48,7 +50,7 @@ def write_report(directory: str | Path) -> Path:
                 pieces.append(piece)
             written.append(page.section(part.name, part.title, pieces))
     making = page.section(MAKING.name, MAKING.title, [piece for piece in MAKING.write(study) if isinstance(piece, str)])
-    content = "\n".join([*_opening(study), *written, making])
+    content = Markup("\n").join([*_opening(study), *written, making])
     text = page.whole_page(f"Study {study.settings['name']}", content, figures)
     for figure in figures:
         write_png(figure, study.directory / "figures" / f"{figure.name}.png")

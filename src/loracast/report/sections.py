@@ -127,7 +127,7 @@ def _texts(study: Findings) -> Parts:
         row = examples.pipe(where, decimals=decimals).to_dict("records")[0]
         parts.append(page.paragraph(f"Series {row['series']} ({row['subset']}), {decimals_text(decimals)}:"))
         parts.append(page.listing(_aligned(row["text"], row["ids"].split())))
-    return [*parts, '<p class="source">Table: <code>tables/examples.csv</code></p>']
+    return [*parts, page.source("tables/examples.csv")]
 
 
 def _aligned(text: str, ids: list[str]) -> str:
