@@ -152,7 +152,7 @@ def test_a_backtest_is_repeatable_and_depends_on_its_seed(base: Forecaster, resu
 
 
 def test_what_cannot_be_tested_is_refused(base: Forecaster):
-    with pytest.raises(DataError, match="no series to forecast"):
+    with pytest.raises(DataError, match="series to forecast is empty"):
         backtest({"mine": base}, [], 8, 4)
     with pytest.raises(DataError, match="'alone' has 1 variables, series 's0' has 2"):
         backtest({"mine": base}, [*waves(), Series(np.arange(20.0), ("hare",), "alone")], 8, 4)

@@ -164,7 +164,7 @@ def test_a_folder_with_an_earlier_run_is_refused_before_anything_is_computed(
 def test_what_fit_cannot_use_is_refused(base: Forecaster, tuned: tuple[Forecaster, Path], tmp_path: Path):
     with pytest.raises(ModelError, match="has an adapter already; fit the untouched base"):
         tuned[0].fit(waves(), tune=TUNE)
-    with pytest.raises(DataError, match="no series to train on"):
+    with pytest.raises(DataError, match="series to tune on is empty"):
         base.fit([], tune=TUNE)
     one = Series(np.arange(20.0), ("hare",), "alone")
     with pytest.raises(DataError, match="'alone' has 1 variables, series '0' has 2"):
@@ -333,7 +333,7 @@ def test_the_end_of_a_series_is_its_context(base: Forecaster, tuned: tuple[Forec
 @pytest.mark.parametrize(
     ("series", "options", "message"),
     [
-        ([], {}, "no series to forecast"),
+        ([], {}, "series to forecast is empty"),
         ([wave("a"), wave("b"), wave("a")], {}, "id 'a' is used more than once"),
         ([wave("a")], {"context": 21}, "'a' has 20 steps, fewer than the context of 21"),
         ([wave("a"), Series(np.arange(5.0), ("x",), "b")], {}, "'b' has 1 variables, series 'a' has 2"),

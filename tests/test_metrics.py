@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from loracast.errors import DataError
-from loracast.evaluation.metrics import METRICS, QUANTILES, Scores, score, seasonal_scale
+from loracast.evaluation.metric_list import QUANTILES
+from loracast.evaluation.metrics import AVERAGED as METRICS
+from loracast.evaluation.metrics import Scores, score, seasonal_scale
 
 NAN = float("nan")
 COVERAGES = {"coverage_50": (0.25, 0.75), "coverage_80": (0.1, 0.9), "coverage_95": (0.025, 0.975)}
@@ -462,3 +464,33 @@ def test_a_context_that_never_moves_or_holds_no_season_has_no_scale():
     ).row()
     assert row["mase"] is None
     assert row["mae"] == 1
+
+
+def test_a_new_metric_is_one_entry(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    """In the scores, on the console and in a study's columns."""
+    from types import SimpleNamespace
+
+    import pandas as pd
+
+    from loracast.cli.console import show_scores
+    from loracast.evaluation import metric_list, metrics
+
+    bias = metric_list.Metric(
+        *("bias", "Bias", "mean error of the median", "data", "near"),
+        of_values=lambda values: values.forecast - values.outcome,
+        console=True,
+        study=True,
+    )
+    for module in (metric_list, metrics):
+        monkeypatch.setattr(module, "METRICS", (*metric_list.METRICS, bias))
+    monkeypatch.setattr(metrics, "AVERAGED", (*metrics.AVERAGED, "bias"))
+    truth = np.zeros((1, 3, 1))
+    found = score(np.full((1, 4, 3, 1), 2.5), truth, seed_unit=np.ones((1, 1)), names=["x"], series=["a"])
+    assert found.row()["bias"] == 2.5
+    assert metric_list.study_columns()["bias"][0] == "Bias"
+    table = pd.DataFrame([{"forecaster": "mine", "variable": "all", **found.row()}])
+    result: Any = SimpleNamespace(table=lambda: table)
+    show_scores(result)
+    said = capsys.readouterr().out
+    assert "Bias: mean error of the median" in said
+    assert "2.500" in said

@@ -44,38 +44,23 @@ def shown_warnings() -> Iterator[None]:
             complain("warning", warning.message)
 
 
-SCORES = {  # columns of the table: key, title
-    "mae": "MAE",
-    "mae_one_path": "one path",
-    "mase": "MASE",
-    "smape": "sMAPE",
-    "crps": "CRPS",
-    "wql": "WQL",
-    "coverage_80": "in 80%",
-    "r2": "R²",
-}
-EXPLAINED = (
-    "MAE: mean absolute error of the median, in the data's units; one path: of single paths; MASE: MAE over the mean "
-    "change from one season to the next in the context; sMAPE: error relative to their sizes, 0 to 2; CRPS, WQL: "
-    "error of the whole distribution, absolute and relative. All of these are better when lower. "
-    "in 80%: share of the truth within the central 80% of paths, best near 80%. R²: 1 is perfect, 0 as the mean."
-)
-
-
 def show_scores(result: Backtest) -> None:
     """Prints the scores of a backtest, a row a forecaster and variable; errors are means over series."""
+    from loracast.evaluation.metric_list import METRICS, explanation
+
+    shown = [one for one in METRICS if one.console]
     table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
-    for title in ("forecaster", "variable", *SCORES.values()):
+    for title in ("forecaster", "variable", *(one.title for one in shown)):
         table.add_column(title, justify="left" if title in ("forecaster", "variable") else "right", no_wrap=True)
     before = None
     for row in result.table().to_dict("records"):
         name = row["forecaster"]
-        cells = [_share(row[key]) if "cover" in key else significant(row[key]) for key in SCORES]
+        cells = [_share(row[one.name]) if one.unit == "share" else significant(row[one.name]) for one in shown]
         style = "bold" if name == "tuned" else None
         table.add_row(escape(name) if name != before else "", escape(row["variable"]), *cells, style=style)
         before = name
     wide(table)
-    say(EXPLAINED)
+    say(explanation())
 
 
 def wide(table: Table) -> None:

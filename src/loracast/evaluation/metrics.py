@@ -25,17 +25,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from loracast.errors import DataError
+from loracast.evaluation.metric_list import METRICS, FloatArray, Values, Windows
 
-FloatArray = NDArray[np.float64]
 Samples: TypeAlias = Annotated[FloatArray, "N S H D"]
 Truth: TypeAlias = Annotated[FloatArray, "N H D"]
 ByVariable: TypeAlias = Annotated[FloatArray, "D"]
 
-METRICS = ("mae", "mae_one_path", "mse", "rmse", "smape", "mase", "sql", "crps", "energy", "coverage_50", "coverage_80",
-           "coverage_95", "mae_seed_units", "mae_one_path_seed_units", "mse_seed_units", "rmse_seed_units",
-           "crps_seed_units")  # fmt: skip
-QUANTILES = np.arange(1, 10) / 10  # that the quantile losses are means over
-LEVELS = (50, 80, 95)  # percent, of the central intervals whose coverage is told
+AVERAGED = tuple(one.name for one in METRICS if one.help and not one.pooled)  # means and medians over series
+POOLED = tuple(one.name for one in METRICS if one.pooled)
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,9 +41,8 @@ class Scores:
 
     names: tuple[str, ...]
     series: tuple[str, ...]
-    by_series: dict[str, FloatArray]  # each of METRICS: [G, D], NaN where nothing could be scored
-    r2: ByVariable
-    wql: ByVariable
+    by_series: dict[str, FloatArray]  # each of AVERAGED: [G, D], NaN where nothing could be scored
+    pooled: dict[str, FloatArray]  # each of POOLED: [D]
     scored_windows: Annotated[NDArray[np.bool_], "N D"]  # at least one value was scored
     valid_share: ByVariable
     n_unscored: Annotated[NDArray[np.int64], "D"]
@@ -54,7 +50,7 @@ class Scores:
     def row(self) -> dict[str, Any]:
         """One flat row, ready for JSON; what is not defined is None.
 
-        Keys: each of METRICS as the mean over series, the same with `_median` as the median over series, `r2`, `wql`,
+        Keys: each of AVERAGED as the mean over series, with `_median` as the median over series, those of POOLED,
         `valid_share` (share of sample steps that parsed), `n_series` and `n_windows` (those with at least one scored
         value), `n_scaled` (series with a MASE), `n_unscored` (observed values without one valid sample: in no figure,
         so read it beside them), and `by_variable`, the same keys for each variable's name.
@@ -80,15 +76,14 @@ class Scores:
 
     def _summary(self, variables: list[int]) -> dict[str, Any]:
         means, medians = {}, {}
-        for metric in METRICS:
+        for metric in AVERAGED:
             values = observed_mean(self.by_series[metric][:, variables], axis=1)  # [G]
             means[metric] = _json_number(observed_mean(values, axis=0))
             medians[f"{metric}_median"] = _json_number(_observed_median(values))
         scored_series = ~np.isnan(self.by_series["mae"][:, variables]).all(axis=1)  # [G]
         return {
             **means,
-            "r2": _json_number(observed_mean(self.r2[variables], axis=0)),
-            "wql": _json_number(observed_mean(self.wql[variables], axis=0)),
+            **{name: _json_number(observed_mean(found[variables], axis=0)) for name, found in self.pooled.items()},
             **medians,
             "valid_share": _json_number(observed_mean(self.valid_share[variables], axis=0)),
             "n_series": int(scored_series.sum()),
@@ -152,34 +147,24 @@ def score(
     error, values = score_values(samples, truth, point)  # [N, H, D], and each metric [N, H, D]
     scored = ~np.isnan(error)  # [N, H, D]
 
-    windows = {metric: observed_mean(value, axis=1) for metric, value in values.items()}  # each [N, D]
-    windows["energy"] = _energy(samples, truth)
+    means = {metric: observed_mean(value, axis=1) for metric, value in values.items()}  # each [N, D]
     unit = np.where(seed_unit > 0, seed_unit, np.nan)  # [N, D]
     given = np.full(seed_unit.shape, np.nan) if scale is None else np.asarray(scale, dtype=np.float64)
-    given = np.where(given > 0, given, np.nan)  # [N, D]
-    windows |= {
-        "mase": windows["mae"] / given,
-        "sql": windows["quantile_loss"] / given,
-        "mae_seed_units": windows["mae"] / unit,
-        "mae_one_path_seed_units": windows["mae_one_path"] / unit,
-        "mse_seed_units": windows["mse"] / unit**2,
-        "crps_seed_units": windows["crps"] / unit,
-    }
+    windows = Windows(means, samples, truth, unit, np.where(given > 0, given, np.nan))
+    by_window = means | {one.name: one.of_windows(windows) for one in METRICS if one.of_windows}
     ids = tuple(dict.fromkeys(series))
     members = [np.flatnonzero([window_id == one for window_id in series]) for one in ids]
     by_series = {
         metric: np.stack([observed_mean(window[rows], axis=0) for rows in members])  # [G, D]
-        for metric, window in windows.items()
-        if metric != "quantile_loss"
+        for metric, window in by_window.items()
     }
-    by_series |= {f"rmse{suffix}": np.sqrt(by_series[f"mse{suffix}"]) for suffix in ("", "_seed_units")}
-
+    by_series |= {one.name: one.of_series(by_series) for one in METRICS if one.of_series}
+    loss = values["quantile_loss"]
     return Scores(
         names=tuple(names),
         series=ids,
-        by_series=by_series,
-        r2=_pooled_r2(error, truth, scored),
-        wql=_pooled_wql(values["quantile_loss"], truth),
+        by_series={name: by_series[name] for name in AVERAGED},
+        pooled={one.name: one.pooled(error, loss, truth) for one in METRICS if one.pooled},
         scored_windows=np.any(scored, axis=1),
         valid_share=np.mean(~np.isnan(samples), axis=(0, 1, 2)),
         n_unscored=np.sum(~np.isnan(truth) & ~scored, axis=(0, 1)),
@@ -201,75 +186,30 @@ def score_values(
 
     Arguments as of `score`, which are not checked here.
     """
-    from scoringrules import crps_ensemble  # half a second, and only evaluation needs it
-
     scored = ~np.isnan(truth) & ~np.isnan(samples).all(axis=1)  # [N, H, D]
     ensembles = np.sort(np.moveaxis(samples, 1, -1)[scored], axis=-1)  # [V, S], ascending, NaN last
     outcomes = truth[scored]  # [V]
     counts = (~np.isnan(ensembles)).sum(axis=-1)  # [V], from 1 to S
-    error, crps, one_path, smape, loss = (np.full(outcomes.shape, np.nan) for _ in range(5))  # [V] each
-    covered = np.full((len(LEVELS), *outcomes.shape), np.nan)  # [L, V]
-    ends = [[(100 + sign * level) / 200 for level in LEVELS] for sign in (-1, 1)]  # [2, L]
+    measured = [one for one in METRICS if one.of_values]
+    found = {one.name: np.full(outcomes.shape, np.nan) for one in measured}  # [V] each
+    error = np.full(outcomes.shape, np.nan)
     # Values with the same number of valid samples make one dense array: a single turn unless something did not parse.
     for count in np.unique(counts):
         rows = counts == count
         ensemble, outcome = ensembles[rows, :count], outcomes[rows]  # [R, count], [R]
         forecast = np.median(ensemble, axis=-1) if point == "median" else np.mean(ensemble, axis=-1)
         error[rows] = forecast - outcome
-        one_path[rows] = np.abs(ensemble - outcome[:, None]).mean(-1)
-        size = np.abs(forecast) + np.abs(outcome)
-        smape[rows] = 2 * np.abs(forecast - outcome) / np.where(size > 0, size, 1)
-        above = outcome - np.quantile(ensemble, QUANTILES, axis=-1)  # [9, R]
-        levels = QUANTILES[:, None]
-        loss[rows] = 2 * np.maximum(levels * above, (levels - 1) * above).mean(0)
-        crps[rows] = crps_ensemble(outcome, ensemble, estimator="qd", sorted_ensemble=True, backend="numpy")
-        if samples.shape[1] > 1:
-            low, high = np.quantile(ensemble, ends, axis=-1)  # [L, R] each
-            covered[:, rows] = (low <= outcome) & (outcome <= high)
+        values = Values(ensemble, outcome, forecast, samples.shape[1] == 1)
+        for one in measured:
+            assert one.of_values is not None
+            found[one.name][rows] = one.of_values(values)
 
     def placed(values: FloatArray) -> FloatArray:
         array = np.full(truth.shape, np.nan)
         array[scored] = values
         return array
 
-    metrics = {"mae": np.abs(error), "mae_one_path": one_path, "mse": error**2, "smape": smape, "crps": crps}
-    metrics["quantile_loss"] = loss
-    metrics |= {f"coverage_{level}": within for level, within in zip(LEVELS, covered)}
-    return placed(error), {metric: placed(value) for metric, value in metrics.items()}
-
-
-def _energy(samples: Samples, truth: Truth) -> Annotated[FloatArray, "N D"]:
-    """Samples [N, S, H, D], truth [N, H, D] -> the energy scores [N, D] of whole paths; NaN where there is none."""
-    from scoringrules import es_ensemble
-
-    energy = np.full((truth.shape[0], truth.shape[2]), np.nan)
-    for window, variable in np.ndindex(energy.shape):  # one at a time, because its pairs of paths take [S, S, H]
-        steps = ~np.isnan(truth[window, :, variable])  # [H]
-        paths = samples[window, ..., variable][:, steps]  # [S, observed steps]
-        whole = paths[~np.isnan(paths).any(axis=1)]
-        if whole.size:
-            energy[window, variable] = es_ensemble(truth[window, steps, variable], whole, backend="numpy")
-    return energy
-
-
-def _pooled_r2(error: Truth, truth: Truth, scored: Annotated[NDArray[np.bool_], "N H D"]) -> ByVariable:
-    """1 - SSE / SST of the scored values by variable: three arrays [N, H, D] -> [D]; NaN for a constant truth."""
-    r2 = np.full(truth.shape[-1], np.nan)
-    for variable in range(len(r2)):
-        rows = scored[..., variable]
-        outcomes = truth[..., variable][rows]
-        # Compared, not subtracted from their mean: rounding gives the mean of equal values a distance from them.
-        if outcomes.size and outcomes.min() < outcomes.max():
-            total = np.sum((outcomes - outcomes.mean()) ** 2)
-            r2[variable] = 1.0 - np.sum(error[..., variable][rows] ** 2) / total
-    return r2
-
-
-def _pooled_wql(loss: Truth, truth: Truth) -> ByVariable:
-    """Quantile losses and truth [N, H, D] -> the sum of the losses over that of |truth| where scored, [D]."""
-    size = np.where(np.isnan(loss), np.nan, np.abs(truth))
-    total = np.nansum(size, axis=(0, 1))  # [D]
-    return np.divide(np.nansum(loss, axis=(0, 1)), total, out=np.full(total.shape, np.nan), where=total > 0)
+    return placed(error), {metric: placed(value) for metric, value in found.items()}
 
 
 def seasonal_scale(

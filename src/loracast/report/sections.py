@@ -15,6 +15,7 @@ import yaml
 from pandas import DataFrame
 
 from loracast.charts.marks import Figure
+from loracast.evaluation.metric_list import study_columns
 from loracast.report import page
 from loracast.report.cost_figures import cost_figure
 from loracast.report.data_figures import KINDS, SUBSETS, dynamics_figure, in_order, series_figure
@@ -43,15 +44,10 @@ Parts = list[str | Figure | None]
 COSTS = (Column("hardware", "FLOPs, hardware", flops), Column("course", "FLOPs, course", flops))
 SECONDS = Column("seconds", "time", duration)
 SCORES = (
-    Column("mae", "MAE", number),
-    Column("mae_median", "MAE, median series", number),
-    Column("mae_seed_units", "MAE, seed units", number),
-    Column("mae_seed_units_median", "seed units, median series", number),
-    Column("mse", "MSE", number),
-    Column("rmse", "RMSE", number),
-    Column("r2", "R²", number),
-    Column("crps", "CRPS", number),
-    Column("coverage_80", "80% coverage", percent),
+    *(
+        Column(name, title, percent if one.unit == "share" else number)
+        for name, (title, one) in study_columns().items()
+    ),
     Column("valid_share", "well-formed", percent),
     Column("n_unscored", "values without a forecast", number),
     Column("n_series", "series", number),

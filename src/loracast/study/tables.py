@@ -18,6 +18,7 @@ from loracast.evaluation import breakdown
 from loracast.evaluation.backtest import TUNED, ZERO_SHOT
 from loracast.evaluation.baselines import BASELINES
 from loracast.evaluation.dynamics import describe, summarise
+from loracast.evaluation.metric_list import study_columns
 from loracast.evaluation.metrics import score
 from loracast.grammar import to_text
 from loracast.series import Window
@@ -27,10 +28,7 @@ from loracast.study.runs import PATHS
 
 SHOWN_SERIES = 12  # in the example figure
 EXAMPLE_SERIES = 2  # as text
-SCORES = (
-    "mae", "mae_median", "mse", "rmse", "r2", "crps", "coverage_80", "mae_seed_units", "mae_seed_units_median",
-    "valid_share", "n_unscored", "n_series", "n_windows",
-)  # fmt: skip
+SCORES = (*study_columns(), "valid_share", "n_unscored", "n_series", "n_windows")
 
 TUNED_RUN = (
     "run", "learning_rate", "rank", "targets", "decimals", "tokens", "batch", "window_steps", "steps", "planned_steps",
