@@ -19,11 +19,11 @@ import pandas as pd
 from accuracy import BEYOND, OUTPUT, SHORT_HORIZON
 from tables import caption, shown, table
 
+from loracast.charts.drawing import write_png
+from loracast.charts.marks import Axis, Bars, Dots, Figure, Line, Mark, Panel, numbers
 from loracast.evaluation.backtest import TUNED, ZERO_SHOT
 from loracast.evaluation.baselines import BASELINES
-from loracast.charts.marks import Axis, Bars, Dots, Figure, Line, Mark, Panel, numbers
 from loracast.report.data_figures import KINDS
-from loracast.charts.drawing import write_png
 from loracast.report.wording import duration, flops, percent
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -259,7 +259,7 @@ def cells_table(cells: Cells) -> str:
                 f"{shown(best['mae'])} ({best['forecaster']})",
                 found[TUNED]["crps"],
                 _cells(found[TUNED], {"coverage_80": COLUMNS["coverage_80"]})[0],
-                flops(tuning["flops"]["hardware"]["total"]),
+                flops(tuning["flops"]["executed"]["total"]),
                 duration(tuning["seconds"]),
             ]
         )

@@ -257,7 +257,7 @@ def floors(model: str, flops_a_second: float) -> dict[str, float]:
     length = (TUNE.context + TUNE.horizon) * base.codec.grammar(2).step_tokens
 
     def products(cost: Any, pairs: float) -> float:
-        terms = {name: flops.hardware for name, flops in cost.terms.items()}
+        terms = {name: flops.executed for name, flops in cost.terms.items()}
         attention = terms.pop("scores") + terms.pop("weighted sum")
         return (sum(terms.values()) + pairs * attention) / flops_a_second
 

@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             "mae": rounded(error.mean()),
             "mae_median": rounded(float(np.median(error.mean((1, 2))))),
             "same_near_paths": bool(np.array_equal(forecast.samples[:, :, :NEAR], first)),
-            "flops": forecast.flops.hardware,
+            "flops": forecast.flops.executed,
             "seconds": rounded(time.perf_counter() - began),
         }
         note(f"{horizon}: {row}")

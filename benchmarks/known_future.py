@@ -75,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         # without the season, as many steps as the FLOPs of the other arm allow
         config = tune if flops is None else replace(tune, steps=100 * tune.steps, flops=flops)
         tuned = base.fit(arm["train"], tune=config, validation=arm["validation"])
-        spent = tuned.record["flops"]["hardware"]
+        spent = tuned.record["flops"]["executed"]
         flops = spent["total"] if flops is None else flops
         found = tuned.record["result"]
         result["forecasters"] |= {

@@ -290,7 +290,7 @@ def floor_seconds(config: ModelConfig, case: Case, prompt: int, peaks: dict[str,
 
     def products(of: Cost, attention: float) -> float:
         kept = {"scores": attention, "weighted sum": attention}
-        return sum(flops.hardware * kept.get(term, 1) for term, flops in of.terms.items()) / rate
+        return sum(flops.executed * kept.get(term, 1) for term, flops in of.terms.items()) / rate
 
     body = sum(inputs * outputs for inputs, outputs in config.projections().values()) * config.num_hidden_layers
     token_bytes = 2 * 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim

@@ -93,7 +93,7 @@ def record(output: Path, head: dict[str, Any], seeds: int) -> None:
         events: list[dict[str, Any]] = []
         forecaster.fit(series[:TRAINING], tune=tune, validation=series[TRAINING:], report=events.append)
         measured = [event for event in events if event["event"] == "validation" and event["step"]]
-        forecasts = forecaster.forecast_flops(contexts, LENGTH // 2, SAMPLES, tune.lora).hardware
+        forecasts = forecaster.forecast_flops(contexts, LENGTH // 2, SAMPLES, tune.lora).executed
         runs.append(
             {
                 "seed": seed, "learning_rate": rate, "rank": rank, "decimals": decimals,

@@ -23,9 +23,9 @@ from accuracy import SEEDS, SIZES, SYSTEM, read_recipe
 from harness import add_source, bare_parser, keep, note, origin, peak_memory, rounded, workplace
 
 from loracast import Forecaster, TuneConfig, simulate
-from loracast.settings import TARGET_SETS
-from loracast.charts.marks import Axis, Figure, Line, Panel, numbers
 from loracast.charts.drawing import write_png
+from loracast.charts.marks import Axis, Figure, Line, Panel, numbers
+from loracast.settings import TARGET_SETS
 
 OUTPUT = Path(__file__).parent / "results" / "stability.json"
 FIGURE = Path(__file__).parents[1] / "docs" / "figures" / "stability.png"

@@ -253,8 +253,8 @@ def floor_ms(config: ModelConfig, case: Case, rows: int, tflops: float) -> float
     memory, norms, the optimiser and the softmax left out.
     """
     cost = PassCost(config, rows, case.tune.lora).training(case.batch, TOKENS)
-    skipped = sum(cost.terms[term].hardware for term in ("scores", "weighted sum")) // 2
-    return rounded(1000 * (cost.total.hardware - skipped) / (tflops * 1e12))
+    skipped = sum(cost.terms[term].executed for term in ("scores", "weighted sum")) // 2
+    return rounded(1000 * (cost.total.executed - skipped) / (tflops * 1e12))
 
 
 def compare(first: dict[str, dict[str, Any]]) -> dict[str, Any]:

@@ -33,7 +33,7 @@ def main() -> None:
     )
     tuned = untouched.fit(training, tune=settings, progress=True)  # a new forecaster; the base stays as it is
     tuned.save(ADAPTER)  # peft.PeftModel loads this folder, too
-    print(f"the adapter took {tuned.record['flops']['hardware']['total']:.1e} FLOPs and is in {ADAPTER}")
+    print(f"the adapter took {tuned.record['flops']['executed']['total']:.1e} FLOPs and is in {ADAPTER}")
 
     again = loracast.Forecaster.from_pretrained(adapter=ADAPTER)
     compared = loracast.backtest(

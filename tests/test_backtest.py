@@ -72,7 +72,7 @@ def test_rows_have_every_metric_overall_and_by_variable(result: Backtest):
             assert part.keys() >= METRICS
             assert {name for name in METRICS if part[name] is None} == (COVERAGES if point else set())
         assert row["mae"] == pytest.approx(np.mean([part["mae"] for part in row["by_variable"].values()]))
-        assert row["flops"].keys() == {"hardware", "course"}
+        assert row["flops"].keys() == {"executed", "published"}
         assert [flops == 0 for flops in row["flops"].values()] == [free, free]
 
 
@@ -165,12 +165,12 @@ def test_a_ledger_is_asked_before_each_forecaster_s_work_and_charged(
 ):
     forecasters, sample = {"zero-shot": base, "tuned": other}, SampleConfig(samples=5, seed=2)
     one, two = (forecast.flops for forecast in result.forecasts.values())
-    ledger = Ledger((one + two).hardware)
+    ledger = Ledger((one + two).executed)
     backtest(forecasters, waves(), 8, 4, sample=sample, ledger=ledger)
     assert ledger.spent == {"forecasts": one + two}
-    assert one.course > two.course > 0  # which reads and writes fewer digits
-    tight, told = Ledger((one + two).course - 1, "course"), set()
-    with pytest.raises(BudgetError, match=r"forecasts would take .* FLOPs \(course\)"):
+    assert one.published > two.published > 0  # which reads and writes fewer digits
+    tight, told = Ledger((one + two).published - 1, "published"), set()
+    with pytest.raises(BudgetError, match=r"forecasts would take .* FLOPs \(published\)"):
         backtest(
             forecasters,
             waves(),

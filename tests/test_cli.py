@@ -395,7 +395,7 @@ def test_inspect_shows_an_adapter(workplace: Path, tmp_path: Path, run: Run, ref
     assert shown["context"] == f"{record['tune']['context']} steps"
     assert shown["horizon"] == f"{record['tune']['horizon']} steps"
     assert shown["parameters"] == f"{record['result']['trainable_parameters']:,}"
-    assert f"{record['flops']['hardware']['total']:.3e} (hardware)" in shown["FLOPs"]
+    assert f"{record['flops']['executed']['total']:.3e} (executed)" in shown["FLOPs"]
     assert shown["tuned on"].startswith(f"{record['result']['data']['series']} series")
     assert record["made"]["date"] in shown["made"]
     verdict = record["validation_forecasts"]
@@ -462,7 +462,7 @@ def test_costs_are_told_term_by_term(tmp_path: Path, run: Run, vocabulary: str):
     rank = LoraConfig(3, targets=("k", "down"))
     cost = PassCost(config, 15 if vocabulary == "numeric" else config.vocab_size, rank)
     works = cost.training(5, 70), cost.decode(2, 7, 31, 11)
-    columns = [(work, convention) for work in works for convention in ("hardware", "course")]
+    columns = [(work, convention) for work in works for convention in ("executed", "published")]
     assert tuple(rows) == (*TERMS, "total")
     for column, (work, convention) in enumerate(columns):
         total = work.total.of(convention)
@@ -472,7 +472,7 @@ def test_costs_are_told_term_by_term(tmp_path: Path, run: Run, vocabulary: str):
             assert share == pytest.approx(100 * flops.of(convention) / total, abs=0.051)
 
 
-@pytest.mark.parametrize("convention", ["hardware", "course"])
+@pytest.mark.parametrize("convention", ["executed", "published"])
 def test_a_budget_is_told_in_steps_and_forecasts(tmp_path: Path, run: Run, convention: Any):
     config = write_shape(tmp_path / "shape")
     cost = PassCost(config, 15, LoraConfig(8))
@@ -567,7 +567,16 @@ OPTIONS = {
     "demo": ("--output", "--series", "--samples"),
     "simulate": ("SYSTEM", "--output", "-o", "--n", "--seed", "predator-prey"),
     "inspect": ("MODEL", "--rank", "--targets"),
-    "flops": ("MODEL", "--rank", "--tokens", "--vocabulary", "--prompt-tokens", "--budget", "--convention", "course"),
+    "flops": (
+        "MODEL",
+        "--rank",
+        "--tokens",
+        "--vocabulary",
+        "--prompt-tokens",
+        "--budget",
+        "--convention",
+        "published",
+    ),
     "finetune": ("DATA", "--output", "--rank", "--steps", "--batch", "--context", "--model", "--resume", "Ctrl-C"),
     "forecast": ("DATA", "--horizon", "--adapter", "--samples", "--event", "--output"),
     "evaluate": ("DATA", "--split", "--subset", "--adapter", "--context", "--samples"),

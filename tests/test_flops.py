@@ -1,4 +1,4 @@
-"""What passes cost: `hardware` against torch's own counter, `course` against a twin that computes number by number.
+"""What passes cost: `executed` against torch's own counter, `published` against a twin that computes number by number.
 
 The counter has no formula for the attention kernel that CPUs run; it is given the one that it has for the same
 algorithm on GPUs (five products in the backward pass). With the plain matrix products of the math backend it needs no
@@ -90,14 +90,14 @@ def counted_training(network: Transformer) -> int:
     return flops.get_total_flops()
 
 
-# -- hardware ----------------------------------------------------------------------------------------------------
+# -- executed ----------------------------------------------------------------------------------------------------
 
 
 @every_config
 @pytest.mark.parametrize("rows", [15, None])
 def test_forward(config, rows):
     network = Transformer(config, rows)
-    expected = PassCost(config, rows or config.vocab_size).forward(SEQUENCES, LENGTH).total.hardware
+    expected = PassCost(config, rows or config.vocab_size).forward(SEQUENCES, LENGTH).total.executed
     with torch.no_grad():
         with counter() as flops:
             network(some_ids())
@@ -125,7 +125,7 @@ def counted_terms(flops: FlopCounterMode) -> dict[str, int]:
 
 
 def told_terms(cost: Cost) -> dict[str, int]:
-    terms = {term: flops.hardware for term, flops in cost.terms.items() if flops.hardware}
+    terms = {term: flops.executed for term, flops in cost.terms.items() if flops.executed}
     assert terms["scores"] == terms["weighted sum"]
     return {"adapters": 0, "attention": terms.pop("scores") + terms.pop("weighted sum"), **terms}
 
@@ -145,20 +145,20 @@ def test_forward_with_an_adapter_and_the_head_of_one_token():
     network = attach(Transformer(TINY), lora)
     with torch.no_grad(), counter() as flops:
         network.logits(network.hidden(some_ids())[:, -1])
-    assert flops.get_total_flops() == PassCost(TINY, 40, lora).forward(SEQUENCES, LENGTH, head_tokens=1).total.hardware
+    assert flops.get_total_flops() == PassCost(TINY, 40, lora).forward(SEQUENCES, LENGTH, head_tokens=1).total.executed
 
 
 @every_config
 def test_training_from_scratch(config):
     cost = PassCost(config, 15, frozen=False)
-    assert counted_training(Transformer(config, 15)) == cost.training(SEQUENCES, LENGTH).total.hardware
+    assert counted_training(Transformer(config, 15)) == cost.training(SEQUENCES, LENGTH).total.executed
 
 
 @every_config
 def test_training_an_adapter(config):
     lora = LoraConfig(rank=4)
     counted = counted_training(attach(Transformer(config, 15), lora))
-    assert counted == PassCost(config, 15, lora).training(SEQUENCES, LENGTH).total.hardware
+    assert counted == PassCost(config, 15, lora).training(SEQUENCES, LENGTH).total.executed
 
 
 @pytest.mark.parametrize("config", [TINY, CONFIGS["one layer"]], ids=["three layers", "one layer"])
@@ -167,7 +167,7 @@ def test_training_an_adapter(config):
 def test_training_goes_no_lower_than_the_first_adapter(config, targets, rows):
     lora = LoraConfig(rank=4, targets=tuple(targets))
     network = attach(Transformer(config, rows), lora)
-    assert counted_training(network) == PassCost.of(network, lora).training(SEQUENCES, LENGTH).total.hardware
+    assert counted_training(network) == PassCost.of(network, lora).training(SEQUENCES, LENGTH).total.executed
 
 
 @pytest.mark.parametrize("targets", ["qv", "o", ["gate"]], ids=" ".join)
@@ -179,7 +179,7 @@ def test_attention_and_matrices_of_training_are_told_apart(targets):
     by_operation = flops.get_flop_counts()["Global"]
     attention = sum(count for operation, count in by_operation.items() if "attention" in str(operation))
     terms = PassCost.of(network, lora).training(SEQUENCES, LENGTH).terms
-    assert terms["scores"].hardware + terms["weighted sum"].hardware == attention > 0
+    assert terms["scores"].executed + terms["weighted sum"].executed == attention > 0
 
 
 def test_plain_attention_recomputes_no_scores():
@@ -191,15 +191,15 @@ def test_plain_attention_recomputes_no_scores():
         loss.backward()
     scores = 2 * SEQUENCES * LENGTH**2 * TINY.num_attention_heads * TINY.head_dim * TINY.num_hidden_layers
     counted = flops.get_total_flops() + backward.get_total_flops()
-    assert counted + scores == PassCost(TINY, 15, frozen=False).training(SEQUENCES, LENGTH).total.hardware
+    assert counted + scores == PassCost(TINY, 15, frozen=False).training(SEQUENCES, LENGTH).total.executed
 
 
 def test_a_frozen_weight_costs_four_flops_a_token_and_a_trained_one_six():
     config = replace(TINY, num_hidden_layers=100)
     weights = 15 * config.hidden_size + 100 * sum(i * o for i, o in config.projections().values())
     lora = LoraConfig(rank=1, targets=("q",))
-    assert PassCost(config, 15, lora).training(1, 1).total.hardware / weights == pytest.approx(4, rel=0.02)
-    assert PassCost(config, 15, frozen=False).training(1, 1).total.hardware / weights == pytest.approx(6, rel=0.02)
+    assert PassCost(config, 15, lora).training(1, 1).total.executed / weights == pytest.approx(4, rel=0.02)
+    assert PassCost(config, 15, frozen=False).training(1, 1).total.executed / weights == pytest.approx(6, rel=0.02)
 
 
 @pytest.mark.parametrize("config", [TINY, CONFIGS["one group, wide heads"]], ids=["grouped", "one group"])
@@ -217,7 +217,7 @@ def test_decoding(config, new):
                 hidden = network.hidden(drawn, cache)[:, -1]
     cost = PassCost(config, 15, lora).decode(series, samples, prompt, new)
     assert counted_terms(flops) == told_terms(cost)
-    assert flops.get_total_flops() == cost.total.hardware
+    assert flops.get_total_flops() == cost.total.executed
 
 
 def test_sampling(make_numeric):
@@ -230,7 +230,7 @@ def test_sampling(make_numeric):
     with counter() as flops:
         sample_paths(model, prompts, ["a", "b"], grammar, horizon, SampleConfig(samples=samples))
     cost = PassCost.of(model.network).decode(2, samples, len(prompts[0]), horizon * grammar.step_tokens)
-    expected = cost.total.hardware
+    expected = cost.total.executed
     assert 0.99 * expected <= flops.get_total_flops() <= expected
 
 
@@ -247,7 +247,7 @@ def test_sampling_what_is_given(make_numeric):
         paths = sample_paths(
             model, [prompt], ["a"], codec.grammar(2), horizon, SampleConfig(samples=samples), given=given
         )
-    expected = PassCost.of(model.network).forecasts([len(prompt)], paths.tokens.tolist()).total.hardware
+    expected = PassCost.of(model.network).forecasts([len(prompt)], paths.tokens.tolist()).total.executed
     assert flops.get_total_flops() == pytest.approx(expected, rel=0.015)
     assert (paths.tokens == horizon * 8).all()
 
@@ -263,12 +263,12 @@ def test_sampling_numbers_of_any_length(qwen2_directory, constrained):
             model, [prompt], ["a"], codec.grammar(1), 20, SampleConfig(samples=samples), constrained=constrained
         )
     cost = PassCost(model.network.config, len(model.rows) if constrained else model.network.config.vocab_size)
-    assert flops.get_total_flops() == cost.forecasts([len(prompt)], paths.tokens.tolist()).total.hardware
+    assert flops.get_total_flops() == cost.forecasts([len(prompt)], paths.tokens.tolist()).total.executed
     assert paths.tokens.tolist() == [[paths.tokens.max()] * samples]
     assert not constrained or paths.tokens.max() < 20 * codec.grammar(1).step_tokens
 
 
-# -- course ------------------------------------------------------------------------------------------------------
+# -- published ------------------------------------------------------------------------------------------------------
 
 
 class Operations:
@@ -477,8 +477,8 @@ def small_network(config: ModelConfig, targets: tuple[str, ...] | None) -> tuple
     return network, lora
 
 
-def course(cost: Cost) -> dict[str, int]:
-    return {term: flops.course for term, flops in cost.terms.items() if flops.course}
+def published(cost: Cost) -> dict[str, int]:
+    return {term: flops.published for term, flops in cost.terms.items() if flops.published}
 
 
 def empty(config: ModelConfig) -> list[tuple[Matrix, Matrix]]:
@@ -497,10 +497,10 @@ def test_course_counts_what_the_twin_computes(config, targets, head_tokens):
             expected = network(torch.tensor(ids))[:, -head_tokens:]
         torch.testing.assert_close(torch.tensor(logits), expected, atol=1e-4, rtol=1e-4)
     cost = PassCost.of(network, lora)
-    assert course(cost.forward(2, 5, head_tokens=head_tokens)) == twin.operations.by_term
+    assert published(cost.forward(2, 5, head_tokens=head_tokens)) == twin.operations.by_term
     if head_tokens == 5:
         assert cost.forward(2, 5).terms == cost.forward(2, 5, head_tokens=5).terms
-        assert course(cost.training(2, 5)) == {term: 3 * flops for term, flops in twin.operations.by_term.items()}
+        assert published(cost.training(2, 5)) == {term: 3 * flops for term, flops in twin.operations.by_term.items()}
 
 
 @pytest.mark.parametrize("config", SMALL_CONFIGS.values(), ids=SMALL_CONFIGS.keys())
@@ -524,13 +524,13 @@ def test_course_counts_decoding_with_kept_keys_step_by_step(config, targets, new
                 logits = twin.logits([written[step]], cache, 1)
                 torch.testing.assert_close(torch.tensor(logits[0]), whole[3 + step], atol=1e-4, rtol=1e-4)
     cost = PassCost.of(network, lora).decode(len(prompts), samples, 3, new)
-    assert course(cost) == twin.operations.by_term
+    assert published(cost) == twin.operations.by_term
 
 
 @pytest.mark.parametrize(("length", "flops"), [(512, 6.778e12), (768, 1.0379e13)])
 def test_course_gives_the_figures_that_are_known_of_qwen(length, flops):
     cost = PassCost(QWEN, QWEN.vocab_size, LoraConfig(rank=8, targets=("q", "v"))).training(4, length)
-    assert cost.total.course == pytest.approx(flops, rel=0.001)
+    assert cost.total.published == pytest.approx(flops, rel=0.001)
 
 
 # -- both --------------------------------------------------------------------------------------------------------
@@ -543,8 +543,8 @@ def test_every_cost_has_every_term_and_they_add_up(lora, frozen):
     costs = [cost.forward(2, 7), cost.training(2, 7), cost.decode(2, 3, 5, 4)]
     for one in (*costs, costs[0] + costs[1], 3 * costs[2]):
         assert tuple(one.terms) == TERMS
-        assert one.total.hardware == sum(flops.hardware for flops in one.terms.values()) > 0
-        assert one.total.course == sum(flops.course for flops in one.terms.values()) > 0
+        assert one.total.executed == sum(flops.executed for flops in one.terms.values()) > 0
+        assert one.total.published == sum(flops.published for flops in one.terms.values()) > 0
         assert one.terms["embedding"] == Flops()
     assert (costs[0] + costs[1]).total == costs[0].total + costs[1].total
     assert (3 * costs[2]).total == costs[2].total * 3
@@ -575,15 +575,15 @@ def test_costs_grow_with_everything_that_is_computed():
     one = cost.decode(1, 2, 5, 4).total
     for more in ((2, 2, 5, 4), (1, 3, 5, 4), (1, 2, 6, 4), (1, 2, 5, 5)):
         total = cost.decode(*more).total
-        assert total.hardware > one.hardware
-        assert total.course > one.course
-    for shorter, longer in pairwise(cost.forward(1, length).total.course for length in range(1, 6)):
+        assert total.executed > one.executed
+        assert total.published > one.published
+    for shorter, longer in pairwise(cost.forward(1, length).total.published for length in range(1, 6)):
         assert longer > shorter
 
 
 def test_flops_are_counted_in_both_conventions_side_by_side():
-    flops = Flops(hardware=3, course=5)
-    assert (flops.of("hardware"), flops.of("course")) == (3, 5)
+    flops = Flops(executed=3, published=5)
+    assert (flops.of("executed"), flops.of("published")) == (3, 5)
     assert flops + 2 * flops - flops * 1 == Flops(6, 10)
     assert Flops.sum([]) == Flops()
-    assert Flops.sum([flops, Flops(course=1)]) == Flops(3, 6)
+    assert Flops.sum([flops, Flops(published=1)]) == Flops(3, 6)

@@ -111,7 +111,7 @@ def test_the_record_says_how_the_adapter_came_about(tuned: tuple[Forecaster, Pat
     assert Codec(**record["codec"]) == CODEC
     assert TuneConfig(**record["tune"]) == TUNE
     assert record["variables"] == ["hare", "lynx"]
-    for flops in (record["flops"]["hardware"], record["flops"]["course"]):
+    for flops in (record["flops"]["executed"], record["flops"]["published"]):
         assert flops.keys() == {"training", "validation", "total"}
         assert flops["total"] == flops["training"] + flops["validation"] > 0
     assert record["made"]["precision"] == "float32"
@@ -213,8 +213,8 @@ def test_a_forecast_has_its_shapes_and_stays_within_the_codecs_range(base: Forec
     assert forecast.samples.max() <= 2 * 29
     assert forecast.median().shape == forecast.mean().shape == (3, 7, 2)
     assert forecast.quantiles([0.1, 0.5, 0.6, 0.9]).shape == (3, 4, 7, 2)
-    assert forecast.flops.hardware > 0
-    assert forecast.flops.course > 0
+    assert forecast.flops.executed > 0
+    assert forecast.flops.published > 0
     assert base.predict(waves(3)[1], 7, sample=SampleConfig(1)).samples.shape == (1, 1, 7, 2)
 
 
@@ -280,7 +280,7 @@ def test_numbers_that_turn_out_short_cost_less_than_was_asked_for(numeric_direct
     most, ledger = base.forecast_flops([wave().values], 5, 3), Ledger()
     spent = base.predict(wave(), 5, sample=SampleConfig(3), ledger=ledger).flops
     assert ledger.spent == {"forecasts": spent}
-    for convention in ("hardware", "course"):
+    for convention in ("executed", "published"):
         assert 0 < spent.of(convention) < most.of(convention)
         base.predict(wave(), 5, sample=SampleConfig(3), ledger=Ledger(most.of(convention), convention))
         with pytest.raises(BudgetError, match="forecasts would take"):
@@ -291,12 +291,12 @@ def test_an_adapter_is_part_of_what_a_forecast_costs(base: Forecaster, tuned: tu
     with pytest.warns(UnseenWarning, match="20 steps is longer than the 8 that the adapter was tuned on"):
         adapted = tuned[0].predict(wave(), 5, sample=SampleConfig(3), context=20).flops
     plain = base.predict(wave(), 5, sample=SampleConfig(3), context=20).flops
-    assert adapted.hardware > plain.hardware
-    assert adapted.course > plain.course
+    assert adapted.executed > plain.executed
+    assert adapted.published > plain.published
     assert base.forecast_flops([wave().values], 5, 3, TUNE.lora) == adapted  # which is known before it is tuned
 
 
-@pytest.mark.parametrize("convention", ["hardware", "course"])
+@pytest.mark.parametrize("convention", ["executed", "published"])
 def test_a_ledger_that_does_not_hold_the_work_keeps_it_from_beginning(
     base: Forecaster, tuned: tuple[Forecaster, Path], convention: Any, monkeypatch: pytest.MonkeyPatch
 ):

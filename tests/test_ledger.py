@@ -14,17 +14,17 @@ from typing import Any
 import pytest
 
 from loracast.errors import BudgetError, DataError
-from loracast.flops import Convention, Flops
+from loracast.flops import Convention, Flops, column_name, renamed
 from loracast.ledger import Ledger, SharedLedger
 
 SPAWN = get_context("spawn")  # nothing is inherited, as with processes that were started by hand
 HUGE = 2**60  # whole numbers of this size have no exact float beside them
 
-both_conventions = pytest.mark.parametrize("convention", ["hardware", "course"])
+both_conventions = pytest.mark.parametrize("convention", ["executed", "published"])
 
 
 def flops(convention: Convention, counted: int, other: int) -> Flops:
-    return Flops(counted, other) if convention == "hardware" else Flops(other, counted)
+    return Flops(counted, other) if convention == "executed" else Flops(other, counted)
 
 
 # -- one run -----------------------------------------------------------------------------------------------------
@@ -75,15 +75,15 @@ def test_ledgers_do_not_share_what_they_spent():
 
 
 def test_what_a_ledger_stores_is_taken_up_again():
-    ledger = Ledger(1e17, "course")
+    ledger = Ledger(1e17, "published")
     ledger.charge("training", Flops(HUGE // 100 + 1, HUGE // 50 + 1))
     ledger.charge("forecasts", Flops(3, 4))
     stored = ledger.to_dict()
     assert stored == {
-        "hardware": {"training": HUGE // 100 + 1, "forecasts": 3, "total": HUGE // 100 + 4},
-        "course": {"training": HUGE // 50 + 1, "forecasts": 4, "total": HUGE // 50 + 5},
+        "executed": {"training": HUGE // 100 + 1, "forecasts": 3, "total": HUGE // 100 + 4},
+        "published": {"training": HUGE // 50 + 1, "forecasts": 4, "total": HUGE // 50 + 5},
     }
-    other = Ledger(1e17, "course")
+    other = Ledger(1e17, "published")
     other.charge("training", Flops(9, 9))  # by work that is now forgotten, since the stored state came before it
     other.restore(json.loads(json.dumps(stored)))
     assert other == ledger
@@ -96,7 +96,7 @@ def test_a_ledger_that_spent_nothing_is_stored_too():
     ledger = Ledger()
     ledger.restore(json.loads(json.dumps(Ledger().to_dict())))
     assert ledger == Ledger()
-    assert Ledger().to_dict() == {"hardware": {"total": 0}, "course": {"total": 0}}
+    assert Ledger().to_dict() == {"executed": {"total": 0}, "published": {"total": 0}}
 
 
 # -- runs side by side -------------------------------------------------------------------------------------------
@@ -180,7 +180,7 @@ def test_a_run_that_died_and_opens_again_keeps_one_reservation(tmp_path: Path):
         "[]",
         '"a"',
         '{"run": "b"}',
-        '{"run": "b", "reserved": {"hardware": 1, "cuorse": 2}, "spent": {}, "closed": true}',
+        '{"run": "b", "reserved": {"executed": 1, "cuorse": 2}, "spent": {}, "closed": true}',
         '{"run": "b", "reserved": {}, "spent": {"training": 3}, "closed": true}',
         '{"run": "b", "reserved": {}, "spent": 3, "closed": true}',
     ],
@@ -244,7 +244,7 @@ def test_many_processes_at_once_never_pass_the_budget(tmp_path: Path):
     total = sum(spent.values())
     assert 1000 - 100 < total <= 1000
     assert shared.spent == Flops(total, 2 * total)
-    assert {entry.run: entry.committed.hardware for entry in shared.entries()} == spent
+    assert {entry.run: entry.committed.executed for entry in shared.entries()} == spent
     assert min(seen) >= 0
     assert seen == sorted(seen, reverse=True)
 
@@ -277,3 +277,21 @@ def test_a_process_that_is_killed_leaves_its_reservation_and_nothing_else(tmp_pa
     shared.close("dying", again)
     assert shared.spent == Flops(55)
     assert shared.left == 45
+
+
+def test_files_of_before_are_read_by_the_names_of_now(tmp_path: Path):
+    ledger = Ledger()
+    ledger.restore({"hardware": {"training": 3, "total": 3}, "course": {"training": 5, "total": 5}})
+    assert ledger.total == Flops(3, 5)
+    (tmp_path / "a.json").write_text(
+        '{"run": "a", "reserved": {"hardware": 1, "course": 2}, "spent": {"x": {"hardware": 1, "course": 2}}, '
+        '"closed": true}'
+    )
+    assert SharedLedger(tmp_path).spent == Flops(1, 2)
+    stored = {"convention": "hardware", "made": {"hardware": "2 cores"}, "plan": [{"hardware": 1, "course": 2}]}
+    assert renamed(stored) == {
+        **{"convention": "executed", "made": {"hardware": "2 cores"}, "plan": [{"executed": 1, "published": 2}]}
+    }
+    assert [column_name(name) for name in ("hardware", "predicted_course", "mae")] == [
+        *("executed", "predicted_published", "mae")
+    ]

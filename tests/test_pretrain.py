@@ -133,11 +133,11 @@ def test_what_is_written_says_how_it_was_made(finished: Path):
             "clipping": clipping.of(convention),
             "total": (training + validation + clipping).of(convention),
         }
-        for convention in ("hardware", "course")
+        for convention in ("executed", "published")
     }
     events = [event for event in log_of(finished) if event["event"] == "train"]
     spent = 20 * cost.training(12, 47).total + cost.forward(16, 47).total + 2 * clip_cost(model_config(TINY), 4, 48)
-    assert events[1]["flops"] == spent.hardware
+    assert events[1]["flops"] == spent.executed
     assert all(event["largest_score"] > 0 for event in events)
     assert made["validation_loss"] == log_of(finished)[-1]["loss"]
 

@@ -300,12 +300,12 @@ class Recorder(Listener):
 class StandIn:
     """Of a study's bench: a plan, and the runs that have ended, of which the test decides."""
 
-    def __init__(self, convention: str = "hardware"):
+    def __init__(self, convention: str = "executed"):
         self.plan = [
-            {"stage": "data", "runs": 0, "hardware": 0, "course": 0},
-            {"stage": "baseline", "runs": 2, "hardware": 20, "course": 40},
-            {"stage": "search", "runs": 3, "hardware": 60, "course": 90},
-            {"stage": "final", "runs": 1, "hardware": 100, "course": 150},
+            {"stage": "data", "runs": 0, "executed": 0, "published": 0},
+            {"stage": "baseline", "runs": 2, "executed": 20, "published": 40},
+            {"stage": "search", "runs": 3, "executed": 60, "published": 90},
+            {"stage": "final", "runs": 1, "executed": 100, "published": 150},
         ]
         self.done: Counter[str] = Counter()
         self.protocol = SimpleNamespace(convention=convention)
@@ -325,7 +325,7 @@ def test_a_study_is_one_bar_by_the_flops_of_its_plan():
     assert seen.shares[-1] == pytest.approx(20 / 180)
     shown("search-0", {"event": "run", "stage": "search", "most": 20})
     train = {"event": "train", "step": 3, "steps": 9, "loss": 1.0, "tokens_per_second": 10}
-    shown("search-0", {**train, "flops": 15, "flops_course": 29})
+    shown("search-0", {**train, "flops": 15, "flops_published": 29})
     assert seen.shares[-1] == pytest.approx(35 / 180)
     assert seen.notes[-1] == "run 3 of 6 · search-0 · step 3 of 9 · loss 1.000 · 10 tok/s"
     shown("search-0", {"event": "forecast", "share": 0.5})
@@ -340,11 +340,11 @@ def test_a_study_is_one_bar_by_the_flops_of_its_plan():
 
 
 def test_a_study_counts_in_its_own_convention_and_up_to_its_last_stage():
-    bench, seen = StandIn("course"), Recorder()
+    bench, seen = StandIn("published"), Recorder()
     bench.done["baseline"] = 1
     shown = StudyProgress(bench, seen, until="search")
     assert seen.shares == [pytest.approx(20 / 130)]
     shown("search-0", {"event": "run", "stage": "search", "most": 30})
-    shown("search-0", {"event": "validation", "loss": 1.0, "flops": 15, "flops_course": 29})
+    shown("search-0", {"event": "validation", "loss": 1.0, "flops": 15, "flops_published": 29})
     assert seen.shares[-1] == pytest.approx(49 / 130)
     assert seen.notes[-1].startswith("run 2 of 5")

@@ -30,40 +30,40 @@ def problems_of(source: Any, **changes: Any) -> list[str]:
 
 
 def test_two_protocols_ship():
-    assert sorted(path.stem for path in SHIPPED.glob("*.yaml")) == ["course", "laptop"]
+    assert sorted(path.stem for path in SHIPPED.glob("*.yaml")) == ["laptop", "published"]
 
 
 def test_course_is_the_published_experiment():
-    course = read_protocol("course")
-    assert (course.convention, course.budget, course.seed, course.layout) == ("course", 1e17, 0, "auto")
-    assert (course.forecasts.context, course.forecasts.horizon) == (50, 50)
-    assert course.baseline == (2, 3)
-    default = with_changes(course.tuning, course.default)
+    published = read_protocol("published")
+    assert (published.convention, published.budget, published.seed, published.layout) == ("published", 1e17, 0, "auto")
+    assert (published.forecasts.context, published.forecasts.horizon) == (50, 50)
+    assert published.baseline == (2, 3)
+    default = with_changes(published.tuning, published.default)
     assert (default.rank, default.learning_rate, default.decimals) == (8, 1e-4, 2)
     assert default.lora.targets == ("q", "v")
     assert default.lora.alpha == 16
-    assert course.search.method == "both"
-    assert {1e-5, 5e-5, 1e-4} < set(course.search.learning_rate)
-    assert max(course.search.learning_rate) > 1e-4  # the best of the published ones lies at their edge
-    assert course.search.rank == (2, 4, 8)
-    assert course.search.decimals == (2, 3)
-    assert course.context["tokens"] == [128, 512, 768]
-    assert course.search.rungs == (10, 30)
+    assert published.search.method == "both"
+    assert {1e-5, 5e-5, 1e-4} < set(published.search.learning_rate)
+    assert max(published.search.learning_rate) > 1e-4  # the best of the published ones lies at their edge
+    assert published.search.rank == (2, 4, 8)
+    assert published.search.decimals == (2, 3)
+    assert published.context["tokens"] == [128, 512, 768]
+    assert published.search.rungs == (10, 30)
 
 
 def test_laptop_is_a_small_one_that_differs_in_nothing_else():
-    laptop, course = read_protocol("laptop"), read_protocol("course")
-    assert (laptop.convention, laptop.budget) == ("hardware", 1e15)
-    assert laptop.context["tokens"] == course.context["tokens"]
+    laptop, published = read_protocol("laptop"), read_protocol("published")
+    assert (laptop.convention, laptop.budget) == ("executed", 1e15)
+    assert laptop.context["tokens"] == published.context["tokens"]
     assert (laptop.forecasts.context, laptop.forecasts.horizon) == (50, 50)
-    assert laptop.data == course.data
+    assert laptop.data == published.data
     for part in ("validation_series", "validation_samples", "test_samples"):
-        assert getattr(laptop.forecasts, part) < getattr(course.forecasts, part)
-    assert laptop.search.steps < course.search.steps
+        assert getattr(laptop.forecasts, part) < getattr(published.forecasts, part)
+    assert laptop.search.steps < published.search.steps
     assert laptop.search.rungs == (5, 15)
 
 
-@pytest.mark.parametrize("name", ["course", "laptop"])
+@pytest.mark.parametrize("name", ["published", "laptop"])
 def test_every_stage_of_a_shipped_protocol_validates_at_its_rungs_and_its_end(name: str):
     protocol = read_protocol(name)
     for changes in (protocol.default, protocol.context, protocol.final, {"steps": protocol.search.steps}):
@@ -74,7 +74,7 @@ def test_every_stage_of_a_shipped_protocol_validates_at_its_rungs_and_its_end(na
     assert len(protocol.search.rungs) > 1
 
 
-@pytest.mark.parametrize("name", ["course", "laptop"])
+@pytest.mark.parametrize("name", ["published", "laptop"])
 def test_a_protocol_survives_the_record_of_a_study(name: str):
     protocol = read_protocol(name)
     assert read_protocol(protocol.to_dict()) == protocol
@@ -108,7 +108,7 @@ def test_changes_of_the_top_level_go_first(tmp_path: Path):
     path = tmp_path / "mine.yaml"
     path.write_text("budget: 1.0e+12\nseed: 3\n")
     assert read_protocol(path, budget=5e9) == replace(read_protocol(path), budget=5e9)
-    assert read_protocol("laptop", seed=7, convention="course").seed == 7
+    assert read_protocol("laptop", seed=7, convention="published").seed == 7
     assert read_protocol({"budget": -1.0}, budget=1.0).budget == 1
 
 
@@ -156,7 +156,7 @@ def test_a_stage_changes_what_it_names():
         ({"budget": 0}, ("budget", "greater than 0", "not 0")),
         ({"budget": float("inf")}, ("budget", "finite")),
         ({"seed": -1}, ("seed", "not -1")),
-        ({"convention": "imperial"}, ("convention", "'course'", "'hardware'", "'imperial'")),
+        ({"convention": "imperial"}, ("convention", "'published'", "'executed'", "'imperial'")),
         ({"layout": "roman"}, ("layout", "'roman'")),
         ({"forecasts": {"horizon": 2.5}}, ("forecasts.horizon", "2.5")),
         ({"forecasts": []}, ("forecasts", "[]")),
@@ -278,6 +278,6 @@ def test_bytes_that_are_no_text_are_refused(tmp_path: Path):
 def test_a_name_that_nothing_has_is_answered_with_those_there_are(tmp_path: Path):
     (problem,) = problems_of("corse")
     assert "corse cannot be read" in problem
-    assert "name a YAML file or one of: course, laptop" in problem
+    assert "name a YAML file or one of: laptop, published" in problem
     (problem,) = problems_of(tmp_path)
-    assert "one of: course, laptop" in problem
+    assert "one of: laptop, published" in problem

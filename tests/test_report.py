@@ -68,9 +68,9 @@ def _write_settings(directory: Path, variables: tuple[str, ...], series: int) ->
         "data": {"source": "data.h5", "fingerprint": "91bc", "series": series, "steps": CONTEXT + HORIZON,
                  "variables": list(variables)},
         "budget": 1e15,
-        "convention": "hardware",
+        "convention": "executed",
         "seed": 0,
-        "plan": [{"stage": "default", "runs": 1, "course": 1.2e14, "hardware": 1.1e14}],
+        "plan": [{"stage": "default", "runs": 1, "published": 1.2e14, "executed": 1.1e14}],
         "made": {"date": "2026-01-02T03:04:05Z", "hardware": "2 cores", "python": "3.11.7", "torch": "2.13.0",
                  "packages": {"numpy": "2.4.6"}},
     }  # fmt: skip
@@ -120,12 +120,12 @@ def write_log(directory: Path, run: str, steps: int, start: float, end: float, r
 
 def _write_tuning(directory: Path, random: np.random.Generator) -> None:
     scores = {"crps": 0.05, "coverage_80": 0.71}
-    cost = {"hardware": 1.1e14, "course": 1.4e14, "seconds": 83.0}
+    cost = {"executed": 1.1e14, "published": 1.4e14, "seconds": 83.0}
     write_table(directory, "baseline", [
         {"forecaster": "zero-shot", "decimals": decimals, "constrained": constrained,
          "mae": 0.07 + 0.01 * (decimals == 2), "mae_median": 0.05, "mae_seed_units": 0.26, "mae_seed_units_median": 0.2,
          **scores,
-         "valid_share": 1.0 if constrained else 0.93, "n_unscored": 0, "hardware": 2e12, "course": 3e12}
+         "valid_share": 1.0 if constrained else 0.93, "n_unscored": 0, "executed": 2e12, "published": 3e12}
         for decimals in (2, 3) for constrained in (True, False)
     ] + [{"forecaster": name, "mae": FORECASTERS[name], "crps": FORECASTERS[name]} for name in BASELINES])  # fmt: skip
     run = {"learning_rate": 0.003, "rank": 8, "targets": "all-linear", "decimals": 3, "steps": 60, "best_step": 50,
@@ -134,7 +134,7 @@ def _write_tuning(directory: Path, random: np.random.Generator) -> None:
     write_table(directory, "final", [{"run": "final", **run, "mae": 0.015, "steps": 120, "best_step": 100}])
     write_table(directory, "context", [
         {"run": f"context-{tokens}", "tokens": tokens, "window_steps": tokens // 8, "mae": 0.03 - tokens / 4e4,
-         **scores, **cost, "hardware": tokens * 3e11} for tokens in (200, 400)
+         **scores, **cost, "executed": tokens * 3e11} for tokens in (200, 400)
     ])  # fmt: skip
     write_log(directory, "default", 60, 0.61, 0.31, random)
     write_log(directory, "final", 120, 0.61, 0.27, random)
@@ -151,11 +151,11 @@ def _write_tuning(directory: Path, random: np.random.Generator) -> None:
             write_log(directory, name, steps, 0.61, 0.2 * nats, random)
             rows.append({"method": method, "run": name, "learning_rate": rate, "rank": rank, "decimals": decimals,
                          "steps": steps, "planned_steps": 40, "stopped": "pruned" if pruned else "", "nats": nats,
-                         "mae": "" if pruned else 0.015 * nats**2, **cost, "hardware": steps * 4e11})  # fmt: skip
+                         "mae": "" if pruned else 0.015 * nats**2, **cost, "executed": steps * 4e11})  # fmt: skip
     write_table(directory, "search", rows)
     write_table(directory, "search_methods", [
         {"method": method, "runs": 12, "pruned": 9 * (method == "halving"), "best_mae": 0.021, "learning_rate": 0.003,
-         "rank": 16, "decimals": 3, "hardware": 1.9e14 * share, "course": 2.2e14 * share, "share_of_grid": share}
+         "rank": 16, "decimals": 3, "executed": 1.9e14 * share, "published": 2.2e14 * share, "share_of_grid": share}
         for method, share in (("grid", 1.0), ("halving", 0.44))
     ])  # fmt: skip
 
@@ -166,7 +166,7 @@ def _write_test(directory: Path, variables: tuple[str, ...], test: list[str], ra
          "crps": 0.7 * error, "coverage_80": "" if name in BASELINES else 0.72, "mae_seed_units": 4 * error,
          "mae_seed_units_median": 3 * error, "mae_median": 0.8 * error, "valid_share": 1.0, "n_unscored": 0,
          "n_series": len(test), "n_windows": len(test),
-         "hardware": 0 if name in BASELINES else 3.1e12, "course": 0 if name in BASELINES else 3.7e12}
+         "executed": 0 if name in BASELINES else 3.1e12, "published": 0 if name in BASELINES else 3.7e12}
         for variable in ("all", *variables) for name, error in FORECASTERS.items()
     ])  # fmt: skip
     write_table(directory, "test_series", [
@@ -210,12 +210,13 @@ def _write_test(directory: Path, variables: tuple[str, ...], test: list[str], ra
 def _write_costs(directory: Path) -> None:
     stages = {"baseline": 4e12, "default": 1.1e14, "search": 3e14, "context": 1.8e14, "final": 1.9e14, "test": 9e12}
     write_table(directory, "stages", [
-        {"stage": stage, "runs": 3, "predicted_hardware": 1.1 * cost, "predicted_course": 1.3 * cost, "hardware": cost,
-         "course": 1.2 * cost, "share": cost / 1e15, "seconds": cost / 1e12} for stage, cost in stages.items()
+        {"stage": stage, "runs": 3, "predicted_executed": 1.1 * cost, "predicted_published": 1.3 * cost,
+         "executed": cost, "published": 1.2 * cost, "share": cost / 1e15, "seconds": cost / 1e12}
+        for stage, cost in stages.items()
     ])  # fmt: skip
     write_table(directory, "flops", [
         {"stage": stage, "run": stage, "training": 0.8 * cost, "validation": 0.15 * cost, "forecasts": 0.05 * cost,
-         "hardware": cost, "course": 1.2 * cost, "share": cost / 1e15} for stage, cost in stages.items()
+         "executed": cost, "published": 1.2 * cost, "share": cost / 1e15} for stage, cost in stages.items()
     ])  # fmt: skip
 
 
@@ -316,7 +317,7 @@ def test_the_headline_says_what_was_found_and_what_it_cost(page: Page):
         "On 6 test windows, the tuned model has a mean absolute error of 0.015, against 0.07 zero-shot (78.6% lower) "
         "and 0.21 for the best baseline, best-period." in page.text
     )
-    assert "The study spent 7.93·10¹⁴ FLOPs, 79.3% of its budget of 10¹⁵ (hardware convention)." in page.text
+    assert "The study spent 7.93·10¹⁴ FLOPs, 79.3% of its budget of 10¹⁵ (executed convention)." in page.text
     assert "not finished" not in page.text
 
 
@@ -394,7 +395,7 @@ def test_there_is_a_place_on_the_page_for_every_panel(page: Page):
         ("steps", "best-period", "y", "test_steps", "mae", 1, {"forecaster": "best-period", "variable": "prey"}),
         ("calibration", "tuned", "y", "calibration", "coverage", 100, {"forecaster": "tuned", "variable": "prey"}),
         ("pit", "zero-shot", "y", "pit", "density", 1, {"forecaster": "zero-shot", "variable": "prey"}),
-        ("flops", "counted", "x", "stages", "hardware", 1, {}),
+        ("flops", "counted", "x", "stages", "executed", 1, {}),
         ("search-stopped", "planned", "x", "search", "planned_steps", 1, {"method": "halving"}),
         ("series", "predator", "y", "example_values", "value", 1, {"series": "000", "variable": "predator"}),
     ],
@@ -579,7 +580,7 @@ def test_a_study_that_is_not_finished_leaves_out_what_is_to_come(copy: Path, no_
 
 def test_a_stage_that_the_protocol_leaves_out_is_not_to_come(copy: Path, no_pictures: None, edit_json: Any):
     (copy / "tables" / "context.csv").write_text("\n")  # as pandas writes a table without rows and columns
-    edit_json(copy / "study.json", plan=[{"stage": "context", "runs": 0, "course": 0, "hardware": 0}])
+    edit_json(copy / "study.json", plan=[{"stage": "context", "runs": 0, "published": 0, "executed": 0}])
     write_report(copy)
     page = read_page(copy)
     assert "not finished" not in page.text

@@ -61,9 +61,9 @@ def test_a_ledger_says_what_is_spent_of_what():
     ledger = Ledger(1e12)
     ledger.charge("training", Flops(2 * 10**11, 3 * 10**11))
     ledger.charge("forecasts", Flops(10**11, 10**11))
-    said = "Ledger(3.000e+11 FLOPs (hardware) of a budget of 1.000e+12, training 2.000e+11, forecasts 1.000e+11)"
+    said = "Ledger(3.000e+11 FLOPs (executed) of a budget of 1.000e+12, training 2.000e+11, forecasts 1.000e+11)"
     assert repr(ledger) == said
-    assert repr(Ledger(convention="course")) == "Ledger(0.000e+00 FLOPs (course) of no budget)"
+    assert repr(Ledger(convention="published")) == "Ledger(0.000e+00 FLOPs (published) of no budget)"
 
 
 def test_a_codec_says_what_is_not_the_default():

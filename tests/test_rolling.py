@@ -253,9 +253,9 @@ def test_a_budget_has_to_hold_the_most_that_a_rolled_forecast_may_cost(base: For
     read, plans = base._reach(2).read([wave()], 21)
     most = base._most_flops([read[0].values], plans, 3, PassCost.of(base.model.network))
     assert (spent == most) == (base.codec.layout == "fixed")
-    base.predict(wave(), 21, sample=SAMPLES, ledger=Ledger(most.hardware))
+    base.predict(wave(), 21, sample=SAMPLES, ledger=Ledger(most.executed))
     with pytest.raises(BudgetError, match="forecasts would take"):
-        base.predict(wave(), 21, sample=SAMPLES, ledger=Ledger(most.hardware - 1))
+        base.predict(wave(), 21, sample=SAMPLES, ledger=Ledger(most.executed - 1))
 
 
 # -- variables ---------------------------------------------------------------------------------------------------------

@@ -107,4 +107,4 @@ def test_its_cost_is_what_is_computed(network: Transformer):
         clip_scores(network, IDS, LIMIT)
     # the counter does not see the attention of a CPU
     unseen = 2 * 2 * 3 * 20**2 * CONFIG.num_attention_heads * CONFIG.head_dim * CONFIG.num_hidden_layers
-    assert clip_cost(CONFIG, 3, 20).hardware == counter.get_total_flops() + unseen
+    assert clip_cost(CONFIG, 3, 20).executed == counter.get_total_flops() + unseen

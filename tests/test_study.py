@@ -47,7 +47,7 @@ FORK.set_forkserver_preload(["loracast.study.conduct", "scipy.signal", "pyarrow.
 SERIES, STEPS = 12, 40
 PLACE: dict[str, Any] = {"device": "cpu", "precision": "float32"}
 TINY: dict[str, Any] = {
-    "convention": "hardware",
+    "convention": "executed",
     "budget": 4.8e9,
     "layout": "fixed",
     "data": {"train": 0.5, "validation": 0.25, "test": 0.25},
@@ -233,21 +233,21 @@ def test_flops_add_up_to_the_ledger(study: Study):
         spent = ledger[row["run"]]["spent"]
         assert ledger[row["run"]]["closed"]
         for purpose in ("training", "validation", "forecasts"):
-            assert row[purpose] == spent.get(purpose, {"hardware": 0})["hardware"]
-        for convention in ("hardware", "course"):
+            assert row[purpose] == spent.get(purpose, {"executed": 0})["executed"]
+        for convention in ("executed", "published"):
             total = sum(part[convention] for part in spent.values())
             assert row[convention] == total
             assert study.result(row["run"])["flops"][convention]["total"] == total
-        assert row["share"] == pytest.approx(row["hardware"] / TINY["budget"], rel=1e-12)
-    assert (flops["hardware"] == flops[["training", "validation", "forecasts"]].sum(axis=1)).all()
+        assert row["share"] == pytest.approx(row["executed"] / TINY["budget"], rel=1e-12)
+    assert (flops["executed"] == flops[["training", "validation", "forecasts"]].sum(axis=1)).all()
     for stage in stages.to_dict("records"):
         of_stage = flops[flops["stage"] == stage["stage"]]
-        assert (stage["hardware"], stage["course"]) == (of_stage["hardware"].sum(), of_stage["course"].sum())
-    assert Flops(int(flops["hardware"].sum()), int(flops["course"].sum())) == study.bench.ledger.spent
+        assert (stage["executed"], stage["published"]) == (of_stage["executed"].sum(), of_stage["published"].sum())
+    assert Flops(int(flops["executed"].sum()), int(flops["published"].sum())) == study.bench.ledger.spent
     assert list(flops["stage"].unique()) == [name for name in STAGE_NAMES if name != "data"]
 
 
-@pytest.mark.parametrize("convention", ["hardware", "course"])
+@pytest.mark.parametrize("convention", ["executed", "published"])
 def test_the_plan_is_what_was_counted(study: Study, convention: str):
     planned, counted = study.planned(), study.table("stages").set_index("stage")[convention]
     assert planned["data"][convention] == 0
@@ -261,8 +261,8 @@ def test_the_plan_is_what_was_counted(study: Study, convention: str):
     assert methods["halving"] < methods["grid"]
     for stage in ("context", "test"):  # at most, for nobody knew yet which settings would be best
         assert 0.9 * planned[stage][convention] <= counted[stage] <= planned[stage][convention]
-    assert sum(stage["hardware"] for stage in planned.values()) <= TINY["budget"]
-    assert planned["final"]["hardware"] < counted["final"]  # which takes what the search did not need
+    assert sum(stage["executed"] for stage in planned.values()) <= TINY["budget"]
+    assert planned["final"]["executed"] < counted["final"]  # which takes what the search did not need
 
 
 def test_a_study_without_choices_costs_what_was_planned(model: Path, tmp_path: Path):
@@ -271,7 +271,7 @@ def test_a_study_without_choices_costs_what_was_planned(model: Path, tmp_path: P
     conducted(bench)
     study = Study(tmp_path / "study", model, bench)
     stages = study.table("stages").set_index("stage")
-    for convention in ("hardware", "course"):
+    for convention in ("executed", "published"):
         for stage in ("default", "search", "context", "final", "test"):
             assert stages.loc[stage, convention] == stages.loc[stage, f"predicted_{convention}"]
             assert stages.loc[stage, convention] == study.planned()[stage][convention]
@@ -285,8 +285,8 @@ def test_each_run_costs_what_was_reserved_for_it(study: Study):
         cost = run.cost(study.bench)
         spent = Flops.sum(Flops(**part) for part in entry["spent"].values())
         if name in FREE or result.get("stopped") == "pruned":
-            assert spent.hardware <= cost.hardware
-            assert spent.course <= cost.course
+            assert spent.executed <= cost.executed
+            assert spent.published <= cost.published
         else:
             assert spent == cost, name
         assert cost == run.most(study.bench)
@@ -294,15 +294,15 @@ def test_each_run_costs_what_was_reserved_for_it(study: Study):
 
 def test_the_final_run_takes_all_that_the_budget_leaves(study: Study):
     bench, final = study.bench, study.table("final").iloc[0]
-    assert bench.ledger.spent.hardware <= TINY["budget"]
+    assert bench.ledger.spent.executed <= TINY["budget"]
     assert final["stopped"] == "budget" or final["steps"] == final["planned_steps"] < TINY["final"]["steps"]
     run = read_run(study.run("final"))
     assert isinstance(run, TuningRun)
     assert run.tuning.steps == final["steps"]
-    before = study.table("flops").query("stage not in ('final', 'test')")["hardware"].sum()
-    kept = Flops.sum(TestStage().estimate(bench)).hardware
-    assert before + kept + run.cost(bench).hardware <= TINY["budget"]
-    assert before + kept + run.cost(bench, run.tuning.steps + 1).hardware > TINY["budget"]
+    before = study.table("flops").query("stage not in ('final', 'test')")["executed"].sum()
+    kept = Flops.sum(TestStage().estimate(bench)).executed
+    assert before + kept + run.cost(bench).executed <= TINY["budget"]
+    assert before + kept + run.cost(bench, run.tuning.steps + 1).executed > TINY["budget"]
 
 
 def test_each_log_ends_with_what_the_ledger_was_charged(study: Study):
@@ -311,7 +311,7 @@ def test_each_log_ends_with_what_the_ledger_was_charged(study: Study):
                           ("baseline", "test")}  # fmt: skip
     for name, events in found.items():
         spent = ledger_files(study.folder)[name]["spent"]
-        for key, convention in (("flops", "hardware"), ("flops_course", "course")):
+        for key, convention in (("flops", "executed"), ("flops_published", "published")):
             assert events[-1][key] == spent["training"][convention] + spent["validation"][convention]
             totals = [event[key] for event in events]
             assert totals == sorted(totals)
@@ -409,7 +409,7 @@ def test_the_test_table_is_a_backtest(study: Study):
             for name in SCORES:
                 found, wanted = table.loc[(row["forecaster"], variable), name], scores[name]
                 assert (math.isnan(found) and wanted is None) or found == pytest.approx(wanted, rel=1e-12), name
-        assert table.loc[(row["forecaster"], "all"), "hardware"] == row["flops"]["hardware"]
+        assert table.loc[(row["forecaster"], "all"), "executed"] == row["flops"]["executed"]
     by_series = study.table("test_series").query("forecaster == 'tuned' and variable == 'prey'").set_index("series")
     for record in result.scores[TUNED].per_series():
         wanted = record["by_variable"]["prey"]["mae"]
@@ -423,7 +423,7 @@ def test_the_untouched_model_is_judged_at_each_decimals(study: Study):
         sample = SampleConfig(samples=2, seed=0)
         result = backtest({ZERO_SHOT: base}, study.bench.judged("validation"), 20, 20, sample=sample)
         assert table.loc[decimals, "mae"] == pytest.approx(result.rows[0]["mae"], rel=1e-12)
-        assert table.loc[decimals, "hardware"] == result.rows[0]["flops"]["hardware"]
+        assert table.loc[decimals, "executed"] == result.rows[0]["flops"]["executed"]
 
 
 # -- which settings are best --------------------------------------------------------------------------------------
@@ -489,7 +489,7 @@ def test_halving_stops_the_worse_runs_early(study: Study):
             pruned += 1
             assert result["stopped"] == table.loc[run.name, "stopped"] == "pruned"
             assert result["scores"] is None
-            assert "forecasts" not in result["flops"]["hardware"]
+            assert "forecasts" not in result["flops"]["executed"]
             assert math.isnan(table.loc[run.name, "mae"])
         else:
             assert result["scores"]["mae"] == table.loc[run.name, "mae"]
@@ -534,9 +534,9 @@ def test_the_methods_are_compared_by_their_best_run(study: Study):
         assert found["best_mae"] == best["mae"] == runs["mae"].min()
         assert found["runs"] == 6
         assert found["pruned"] == (runs["stopped"] == "pruned").sum()
-        for convention in ("hardware", "course"):
+        for convention in ("executed", "published"):
             assert found[convention] == runs[convention].sum()
-        assert found["share_of_grid"] == found["hardware"] / methods.loc["grid", "hardware"]
+        assert found["share_of_grid"] == found["executed"] / methods.loc["grid", "executed"]
     same = search.merge(search, on=["learning_rate", "rank", "decimals"])
     same = same.query("method_x == 'grid' and method_y == 'halving' and stopped_y != 'pruned'")
     assert len(same)
@@ -550,12 +550,12 @@ def test_a_search_goes_on_where_a_run_diverges(model: Path, tmp_path: Path):
     diverged = search[search["learning_rate"] == 1e30]
     assert list(diverged["stopped"]) == ["diverged"] * 2  # of the grid and of the halving
     assert diverged["mae"].isna().all()
-    assert (diverged["hardware"] > 0).all()
+    assert (diverged["executed"] > 0).all()
     assert search[search["learning_rate"] == 1e-2]["mae"].notna().all()
     for name in diverged["run"]:
         spent = ledger_files(tmp_path / "study")[name]["spent"]
         events = log(tmp_path / "study", name)
-        assert events[-1]["flops"] == spent["training"]["hardware"] + spent["validation"]["hardware"]
+        assert events[-1]["flops"] == spent["training"]["executed"] + spent["validation"]["executed"]
     methods = pd.read_csv(tmp_path / "study" / "tables" / "search_methods.csv")
     assert (methods["learning_rate"] == 1e-2).all()
 
@@ -642,10 +642,10 @@ def test_the_largest_stages_are_named_first(model: Path, tmp_path: Path):
 
 def test_a_budget_that_just_holds_the_plan_is_taken(model: Path, tmp_path: Path):
     bench = assemble(few_series(), tmp_path / "study", read_protocol(TINY), model=str(model), **PLACE)
-    needed = Flops.sum(flops for stage in STAGES for flops in stage.estimate(bench)).hardware
+    needed = Flops.sum(flops for stage in STAGES for flops in stage.estimate(bench)).executed
     costs = plan(assembled(bench, tmp_path / "study", model, budget=float(needed)))
-    assert sum(stage["hardware"] for stage in costs) == needed
-    assert {stage["stage"]: stage["hardware"] for stage in costs}["final"] == FinalStage().estimate(bench)[0].hardware
+    assert sum(stage["executed"] for stage in costs) == needed
+    assert {stage["stage"]: stage["executed"] for stage in costs}["final"] == FinalStage().estimate(bench)[0].executed
     with pytest.raises(BudgetError):
         plan(assembled(bench, tmp_path / "study", model, budget=float(needed - 1)))
 
@@ -716,10 +716,10 @@ def test_a_place_under_a_file_is_refused(model: Path, tmp_path: Path):
 
 
 def test_an_only_series_is_cut_in_three_and_numbers_may_have_points(model: Path, tmp_path: Path):
-    """Parts of unequal lengths, a layout whose texts differ in length, no context stage, convention `course`."""
+    """Parts of unequal lengths, a layout whose texts differ in length, no context stage, convention `published`."""
     series = simulate("lotka-volterra", 1, steps=200)
     protocol = tiny(
-        layout="auto", convention="course", budget=3e9, search=ONE_SETTING, context={"tokens": []}, baseline=[1],
+        layout="auto", convention="published", budget=3e9, search=ONE_SETTING, context={"tokens": []}, baseline=[1],
         final={"steps": 6},
     )  # fmt: skip
     bench = prepared(tmp_path / "study", model, protocol, series=series)
@@ -728,13 +728,13 @@ def test_an_only_series_is_cut_in_three_and_numbers_may_have_points(model: Path,
     assert np.array_equal(np.concatenate([one.values for one in bench.series]), series[0].values)
     conducted(bench)
     study = Study(tmp_path / "study", model, bench)
-    assert bench.ledger.spent.course <= 3e9
+    assert bench.ledger.spent.published <= 3e9
     for name, entry in ledger_files(study.folder).items():
         spent = Flops.sum(Flops(**part) for part in entry["spent"].values())
         run = read_run(study.run(name))
-        assert spent.course <= run.most(bench).course
+        assert spent.published <= run.most(bench).published
         if isinstance(run, TuningRun):
-            assert spent.course == pytest.approx(run.cost(bench).course, rel=0.1)  # an estimate
+            assert spent.published == pytest.approx(run.cost(bench).published, rel=0.1)  # an estimate
     assert list(study.table("final")["steps"]) == [6]
     assert study.table("test").query("variable == 'all'")["n_windows"].unique() == [1]
     assert study.table("search_methods")["share_of_grid"].tolist() == [1.0]
@@ -793,10 +793,10 @@ def test_a_run_is_done_once_more(study: Study, tmp_path: Path):
 
 
 def test_figures_that_only_one_run_has_are_not_compared():
-    flops = {"hardware": {"total": 7}}
+    flops = {"executed": {"total": 7}}
     judged = {"scores": {"mae": 1.0, "crps": None}, "validation_loss": {"tuned": 2.0}, "flops": flops}
-    assert compare(judged, {"scores": None, "flops": flops}) == [("FLOPs (hardware)", 7, 7)]
-    assert [name for name, *_ in compare(judged, judged)] == ["MAE", "validation loss", "FLOPs (hardware)"]
+    assert compare(judged, {"scores": None, "flops": flops}) == [("FLOPs (executed)", 7, 7)]
+    assert [name for name, *_ in compare(judged, judged)] == ["MAE", "validation loss", "FLOPs (executed)"]
 
 
 def test_a_folder_that_is_no_study_cannot_be_done_once_more(tmp_path: Path):
@@ -972,7 +972,7 @@ def test_two_processes_share_the_runs_of_a_study(study: Study, tmp_path: Path):
         assert found[name] == wanted[name]
     grids = [[line for line in text["search"].splitlines() if line.startswith("grid")] for text in (found, wanted)]
     assert grids[0] == grids[1]
-    assert SharedLedger(folder / "ledger").spent.hardware <= TINY["budget"]
+    assert SharedLedger(folder / "ledger").spent.executed <= TINY["budget"]
     for name, events in logs(folder).items():
         steps = [event["step"] for event in events if event["event"] == "train"]
         result = json.loads((folder / "runs" / name / "result.json").read_text())

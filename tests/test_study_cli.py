@@ -27,7 +27,7 @@ from loracast.study import launch, worker
 from loracast.systems import simulate
 
 TINY: dict[str, Any] = {
-    "convention": "hardware",
+    "convention": "executed",
     "budget": 3e9,
     "layout": "fixed",
     "data": {"train": 0.5, "validation": 0.25, "test": 0.25},
@@ -156,10 +156,10 @@ def test_a_study_goes_from_a_file_to_its_report(workplace: Path, tmp_path: Path,
     said = run(*words_of(workplace, folder, "--budget", "2.5e9")).ok()
     for stage in STAGES:
         assert f"{stage}: ended" in said
-    assert "budget 2.500e+09 FLOPs, hardware convention" in " ".join(said.split())
+    assert "budget 2.500e+09 FLOPs, executed convention" in " ".join(said.split())
     spent = SharedLedger(folder / "ledger").spent
-    assert f"spent {spent.hardware:.4e} FLOPs (hardware), {spent.course:.4e} (course)" in said
-    assert f"{spent.hardware / 2.5e9:.2%} of the budget (hardware)" in said
+    assert f"spent {spent.executed:.4e} FLOPs (executed), {spent.published:.4e} (published)" in said
+    assert f"{spent.executed / 2.5e9:.2%} of the budget (executed)" in said
     test = pd.read_csv(folder / "tables" / "test.csv").query("variable == 'all'")
     for row in test.to_dict("records"):
         assert f"{row['forecaster']}: MAE {row['mae']:.4f}, CRPS {row['crps']:.4f}" in said
@@ -219,8 +219,8 @@ def test_a_split_is_read_from_its_file(workplace: Path, tmp_path: Path, run: Run
     [
         (("--device", "cpu"), "laptop", 1e15),
         (("--device", "cpu", "--model", "bundled", "--budget", "2e14"), "laptop", 2e14),
-        (("--device", "cpu", "--model", "Qwen/Qwen2.5-0.5B-Instruct"), "course", 1e17),
-        (("--device", "cpu", "--protocol", "course"), "course", 1e17),
+        (("--device", "cpu", "--model", "Qwen/Qwen2.5-0.5B-Instruct"), "published", 1e17),
+        (("--device", "cpu", "--protocol", "published"), "published", 1e17),
     ],
 )
 def test_a_protocol_is_chosen_by_model_and_machine(
@@ -290,7 +290,7 @@ def test_figures_that_differ_are_told(finished: Path, tmp_path: Path, run: Run):
         (("{data}", "--processes", "0"), ("processes must be at least 1, not 0",)),
         (("{data}", "--until", "dinner"), ("dinner", "until")),
         (("{data}", "--log", "diary"), ("diary", "log")),
-        (("{data}", "--protocol", "corse"), ("corse cannot be read", "course, laptop")),
+        (("{data}", "--protocol", "corse"), ("corse cannot be read", "laptop, published")),
         (("{data}", "--budget", "-5"), ("budget", "not -5")),
         (("{data}", "--split", "nowhere.json"), ("nowhere.json",)),
         (("{data}x",), ("data.h5x",)),

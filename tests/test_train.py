@@ -259,14 +259,14 @@ def test_the_decimal_layout_trains_and_resumes_within_its_budget(numeric_model: 
     assert result.record["validation_loss"]["tuned"] < 0.9 * result.record["validation_loss"]["untouched"]
     for share in (0.3, 0.5, 0.9):  # windows differ in length, so a plan is an estimate; the budget is not
         directory = tmp_path / str(share)
-        ledger, whole = Ledger(share * free.total.hardware), Ledger(share * free.total.hardware)
+        ledger, whole = Ledger(share * free.total.executed), Ledger(share * free.total.executed)
         undisturbed = run(numeric_model, config, ledger=whole, **options)
         with pytest.raises(Interrupted):
             run(numeric_model, config, ledger=ledger, directory=directory, report=stop_at(5), **options)
         result = run(numeric_model, config, ledger=ledger, directory=directory, resume=True, **options)
         assert_same_tensors(undisturbed.state, result.state)
         assert ledger.spent == whole.spent
-        assert 0.8 * ledger.budget < ledger.total.hardware <= ledger.budget  # type: ignore[operator]
+        assert 0.8 * ledger.budget < ledger.total.executed <= ledger.budget  # type: ignore[operator]
         assert log_of(directory)[-1] == {**log_of(directory)[-1], "event": "validation", "step": result.record["steps"]}
 
 
@@ -425,7 +425,7 @@ def test_a_full_disk_is_an_error_that_names_the_log(tmp_path: Path):
 # -- budgets -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("convention", ["hardware", "course"])
+@pytest.mark.parametrize("convention", ["executed", "published"])
 @pytest.mark.parametrize(("steps", "validations"), [(1, 2), (3, 2), (4, 2), (5, 3), (8, 3)])
 def test_a_budget_is_spent_to_the_flop(
     numeric_model: LanguageModel, steps: int, validations: int, convention: Convention
@@ -451,7 +451,7 @@ def test_a_budget_is_spent_to_the_flop(
         assert total <= budget + left_over
         if left_over == 0:
             assert total == budget
-        assert (events[-1]["flops"], events[-1]["flops_course"]) == (ledger.total.hardware, ledger.total.course)
+        assert (events[-1]["flops"], events[-1]["flops_published"]) == (ledger.total.executed, ledger.total.published)
         assert events[-1]["event"] == "validation"
         assert events[-1]["step"] == planned
 
@@ -459,7 +459,7 @@ def test_a_budget_is_spent_to_the_flop(
 def test_a_resumed_run_needs_no_second_budget(numeric_model: LanguageModel, tmp_path: Path):
     free = Ledger()
     expected = run(numeric_model, ledger=free)
-    ledger = Ledger(free.total.hardware)
+    ledger = Ledger(free.total.executed)
     with pytest.raises(Interrupted):
         run(numeric_model, ledger=ledger, directory=tmp_path, report=stop_at(CONFIG.steps - 1))
     result = run(numeric_model, ledger=ledger, directory=tmp_path, resume=True)  # hardly anything is left of it
@@ -476,13 +476,13 @@ def test_a_resumed_run_needs_no_second_budget(numeric_model: LanguageModel, tmp_
     spent=st.integers(0, 10**15),
     fitting=st.integers(0, 70),
     delta=st.integers(-1, 1),
-    convention=st.sampled_from(["hardware", "course"]),
+    convention=st.sampled_from(["executed", "published"]),
 )
 def test_the_planned_steps_are_the_most_that_fit(
     asked, every, step, validation, reserve, spent, fitting, delta, convention
 ):
     def flops(counted: int) -> Flops:
-        return Flops(counted, 10**20) if convention == "hardware" else Flops(10**20, counted)
+        return Flops(counted, 10**20) if convention == "executed" else Flops(10**20, counted)
 
     def total(steps: int) -> int:
         """Of a run of so many steps, from its start to its end."""
@@ -513,7 +513,7 @@ def test_what_tuning_will_cost_is_known_before(numeric_model: LanguageModel):
         run(numeric_model, codec=codec, ledger=ledger)
         costs = tuning_costs(numeric_model, waves(), held_out, codec, CONFIG)
         assert costs.of(CONFIG, 0) + costs.validation == 2 * costs.validation
-        for convention in ("hardware", "course"):
+        for convention in ("executed", "published"):
             told = costs.of(CONFIG, CONFIG.steps).of(convention)
             assert told == pytest.approx(ledger.total.of(convention), rel=tolerance, abs=0)
 
@@ -524,14 +524,14 @@ def test_a_budget_that_is_too_small_is_refused_before_anything_is_computed(
     monkeypatch.setattr(Transformer, "hidden", lambda *_: pytest.fail("the model was run"))
     ledger = Ledger(1e6)
     with pytest.raises(
-        BudgetError, match=r"1\.000e\+06 FLOPs \(hardware\) do not allow one step .* raise --flops or lower"
+        BudgetError, match=r"1\.000e\+06 FLOPs \(executed\) do not allow one step .* raise --flops or lower"
     ):
         run(numeric_model, ledger=ledger, directory=tmp_path / "a")
     assert ledger.spent == {}
     assert not (tmp_path / "a").exists()
 
 
-@pytest.mark.parametrize("convention", ["hardware", "course"])
+@pytest.mark.parametrize("convention", ["executed", "published"])
 def test_fit_keeps_to_its_budget_with_its_forecasts(numeric_model: LanguageModel, convention: Convention):
     base, config = Forecaster(numeric_model, FIXED), replace(CONFIG, validation_series=2, learning_rate=0.005)
     flops = base.fit(waves(), tune=config).record["flops"]
@@ -544,7 +544,7 @@ def test_fit_keeps_to_its_budget_with_its_forecasts(numeric_model: LanguageModel
     less = base.fit(waves(), tune=config, ledger=Ledger(total - 1.0, convention))
     assert less.record["result"]["steps"] == config.steps - 1
     assert less.record["flops"][convention]["total"] < total
-    if convention == "hardware":  # in which the settings name a budget
+    if convention == "executed":  # in which the settings name a budget
         assert base.fit(waves(), tune=replace(config, flops=float(total))).record["flops"] == flops
         less = base.fit(waves(), tune=replace(config, flops=total - 1.0))
         assert less.record["result"]["steps"] == config.steps - 1
@@ -582,7 +582,7 @@ def test_patience_ends_a_run_that_gets_no_better(
     validations = [event for event in events if event["event"] == "validation"]
     assert [event["loss"] for event in validations] == losses[: steps + 1]  # none is made twice
     assert result.record["validation_nats_per_value"] == validations[best]["nats"]
-    assert events[-1]["flops"] == ledger.total.hardware
+    assert events[-1]["flops"] == ledger.total.executed
     step = PassCost.of(numeric_model.network, CONFIG.lora).training(CONFIG.batch, STEP_TOKENS - 1).total
     assert ledger.spent["training"] == steps * step
 

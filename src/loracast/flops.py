@@ -1,10 +1,10 @@
 """What a pass costs in floating-point operations, term by term and in two conventions.
 
-- `hardware`: 2·m·n·k for every matrix product that is executed and nothing else, so that the cost is what
+- `executed`: 2·m·n·k for every matrix product that is executed and nothing else, so that the cost is what
   `torch.utils.flop_counter` counts. Frozen weights get no gradient; heads of a group share keys and values. Attention
   is counted over all pairs of tokens, as the counter does, although a causal kernel skips about half of them; the few
   columns that a CPU's backward pass adds to its scores in bfloat16 are left out.
-- `course`: what the equations say, whoever executes them. Each addition, multiplication and division is 1; an
+- `published`: what the equations say, whoever executes them. Each addition, multiplication and division is 1; an
   exponential, logarithm, root or sine is 10; an (m×n)(n×p) product is m·p·(2n-1). Grouped attention counts as full
   multi-head attention, and the backward pass as twice the forward pass.
 
@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from loracast.model.config import CACHE_BLOCK, ModelConfig
 from loracast.settings import LoraConfig
@@ -26,14 +26,37 @@ from loracast.settings import LoraConfig
 if TYPE_CHECKING:  # costs are told without loading torch
     from loracast.model.transformer import Transformer
 
-Convention = Literal["hardware", "course"]
+Convention = Literal["executed", "published"]
+FORMERLY = {"hardware": "executed", "course": "published"}  # as files of before name the conventions
 
 TERMS = (
     "embedding", "norms", "projections", "rotary", "scores", "mask", "softmax", "weighted sum", "output", "gate", "up",
     "activation", "down", "residuals", "adapters", "head",
 )  # fmt: skip
 TERM_OF = {"q": "projections", "k": "projections", "v": "projections", "o": "output"}  # others are called as they are
-TRANSCENDENTAL = 10  # an exponential, logarithm, root or sine under `course`
+TRANSCENDENTAL = 10  # an exponential, logarithm, root or sine under `published`
+
+
+def column_name(name: str) -> str:
+    """A column of a table of costs, by the names that conventions have now."""
+    before, _, convention = name.rpartition("predicted_")
+    return f"{name[: len(name) - len(convention)]}{FORMERLY.get(convention, convention)}" if not before else name
+
+
+def renamed(stored: Any) -> Any:
+    """What a file holds, with the names that conventions have now: as keys of numbers, and as a `convention`."""
+    if isinstance(stored, list):
+        return [renamed(value) for value in stored]
+    if not isinstance(stored, dict):
+        return stored
+    found = {}
+    for name, value in stored.items():
+        if name == "convention" and isinstance(value, str):
+            value = FORMERLY.get(value, value)
+        if not isinstance(value, str):  # "hardware" is also where a machine's name stands
+            name = FORMERLY.get(name, name)
+        found[name] = renamed(value)
+    return found
 
 
 @dataclass(frozen=True)
@@ -42,25 +65,25 @@ class Flops:
 
     Examples:
         >>> loracast.Flops(100, 120) + 2 * loracast.Flops(10, 15)
-        Flops(hardware=120, course=150)
+        Flops(executed=120, published=150)
     """
 
-    hardware: int = 0
-    course: int = 0
+    executed: int = 0
+    published: int = 0
 
     def __add__(self, other: Flops) -> Flops:
-        return Flops(self.hardware + other.hardware, self.course + other.course)
+        return Flops(self.executed + other.executed, self.published + other.published)
 
     def __sub__(self, other: Flops) -> Flops:
-        return Flops(self.hardware - other.hardware, self.course - other.course)
+        return Flops(self.executed - other.executed, self.published - other.published)
 
     def __mul__(self, times: int) -> Flops:
-        return Flops(self.hardware * times, self.course * times)
+        return Flops(self.executed * times, self.published * times)
 
     __rmul__ = __mul__
 
     def of(self, convention: Convention) -> int:
-        return self.hardware if convention == "hardware" else self.course
+        return self.executed if convention == "executed" else self.published
 
     @staticmethod
     def sum(parts: Iterable[Flops]) -> Flops:
@@ -93,7 +116,7 @@ class PassCost:
     Args:
         rows: rows of the head that are computed: the numeric symbols, or the whole vocabulary.
         lora: the adapter, if there is one.
-        frozen: whether the base is frozen, so that its weights get no gradients (`hardware`).
+        frozen: whether the base is frozen, so that its weights get no gradients (`executed`).
     """
 
     config: ModelConfig
@@ -110,26 +133,26 @@ class PassCost:
         """A forward pass over `sequences` of `length` tokens, the head on `head_tokens` of each (all unless given)."""
         tokens, pairs = sequences * length, sequences * length * length
         head_tokens = sequences * (length if head_tokens is None else head_tokens)
-        hardware = self._hardware(tokens, pairs, head_tokens)
-        course = self._course(tokens, pairs, head_tokens)
-        course["mask"] = pairs * self.config.num_attention_heads * self.config.num_hidden_layers
-        return _cost(hardware, course)
+        executed = self._executed(tokens, pairs, head_tokens)
+        published = self._published(tokens, pairs, head_tokens)
+        published["mask"] = pairs * self.config.num_attention_heads * self.config.num_hidden_layers
+        return _cost(executed, published)
 
     def training(self, sequences: int, length: int) -> Cost:
         """A forward and backward pass.
 
-        `hardware`: a frozen weight costs 4 and not 6 FLOPs a token, and the backward pass of attention recomputes the
+        `executed`: a frozen weight costs 4 and not 6 FLOPs a token, and the backward pass of attention recomputes the
         scores: of its five products three are of scores and two of weighted sums.
         """
         tokens, pairs = sequences * length, sequences * length * length
-        forward = self._hardware(tokens, pairs, tokens)
+        forward = self._executed(tokens, pairs, tokens)
         backward: dict[str, int] = dict.fromkeys(forward, 1 if self.frozen else 2)
         backward |= {"scores": 3, "weighted sum": 2, "adapters": 2}
-        hardware = {term: forward[term] * (1 + backward[term]) for term in forward}
+        executed = {term: forward[term] * (1 + backward[term]) for term in forward}
         for term, spared in self._below_the_adapters(tokens, pairs).items():
-            hardware[term] -= spared
-        course = {term: 3 * flops.course for term, flops in self.forward(sequences, length).terms.items()}
-        return _cost(hardware, course)
+            executed[term] -= spared
+        published = {term: 3 * flops.published for term, flops in self.forward(sequences, length).terms.items()}
+        return _cost(executed, published)
 
     def decode(self, series: int, samples: int, prompt: int, new: int) -> Cost:
         """Prefill `series` prompts once, then decode `new` tokens of `samples` paths of each with a cache."""
@@ -143,14 +166,14 @@ class PassCost:
         """Decode `new` tokens of `paths` that continue prompts of one length.
 
         A path's last token is drawn and not fed. Tokens that a grammar forces are counted like drawn ones, although
-        the head is left out for them. `hardware`: each path's own keys are read in whole blocks.
+        the head is left out for them. `executed`: each path's own keys are read in whole blocks.
         """
         fed = new - 1
         in_blocks = sum(prompt + CACHE_BLOCK * (step // CACHE_BLOCK + 1) for step in range(fed))
         exact = fed * (prompt + 1) + fed * (fed - 1) // 2
-        hardware = self._hardware(paths * fed, paths * in_blocks, paths * new)
-        course = self._course(paths * fed, paths * exact, paths * new)
-        return _cost(hardware, course)
+        executed = self._executed(paths * fed, paths * in_blocks, paths * new)
+        published = self._published(paths * fed, paths * exact, paths * new)
+        return _cost(executed, published)
 
     def forecasts(self, prompts: Sequence[int], tokens: Sequence[Sequence[int]]) -> Cost:
         """Prefill of series with prompts of these lengths, and decoding of so many tokens in each path of each."""
@@ -159,9 +182,9 @@ class PassCost:
         parts += [self.continuation(paths, prompt, new) for (prompt, new), paths in lengths.items()]
         return Cost({term: Flops.sum(part.terms[term] for part in parts) for term in TERMS})
 
-    # -- hardware ------------------------------------------------------------------------------------------------
+    # -- executed ------------------------------------------------------------------------------------------------
 
-    def _hardware(self, tokens: int, pairs: int, head_tokens: int) -> dict[str, int]:
+    def _executed(self, tokens: int, pairs: int, head_tokens: int) -> dict[str, int]:
         """The products of a forward pass; `pairs` of a query and a key in each layer and head."""
         config, layers = self.config, self.config.num_hidden_layers
         terms: dict[str, int] = dict.fromkeys(("projections", "output", "gate", "up", "down"), 0)
@@ -177,7 +200,7 @@ class PassCost:
 
     def _below_the_adapters(self, tokens: int, pairs: int) -> dict[str, int]:
         """Backward FLOPs that a frozen base is spared: no gradient goes below the first layer's first adapter."""
-        spared = dict.fromkeys(self._hardware(0, 0, 0), 0)
+        spared = dict.fromkeys(self._executed(0, 0, 0), 0)
         if not self.frozen:
             return spared
         targets, rank = (self.lora.targets, self.lora.rank) if self.lora else ((), 0)
@@ -194,9 +217,9 @@ class PassCost:
                 spared["weighted sum"] += 2 * self._attention_product(pairs)
         return spared
 
-    # -- course --------------------------------------------------------------------------------------------------
+    # -- published --------------------------------------------------------------------------------------------------
 
-    def _course(self, tokens: int, pairs: int, head_tokens: int) -> dict[str, int]:
+    def _published(self, tokens: int, pairs: int, head_tokens: int) -> dict[str, int]:
         """All terms of a forward pass but the mask, which a single new token does not need."""
         config = self.config
         layers, heads, size = config.num_hidden_layers, config.num_attention_heads, config.head_dim
@@ -237,9 +260,9 @@ class PassCost:
 
 
 def _product(rows: int, inner: int, columns: int) -> int:
-    """`course`: (rows × inner)(inner × columns)."""
+    """`published`: (rows × inner)(inner × columns)."""
     return rows * columns * (2 * inner - 1)
 
 
-def _cost(hardware: dict[str, int], course: dict[str, int]) -> Cost:
-    return Cost({term: Flops(hardware.get(term, 0), course.get(term, 0)) for term in TERMS})
+def _cost(executed: dict[str, int], published: dict[str, int]) -> Cost:
+    return Cost({term: Flops(executed.get(term, 0), published.get(term, 0)) for term in TERMS})

@@ -204,7 +204,7 @@ class Forecaster(FrameMethods):
                 lambda share: display(JUDGEMENT, share),
             )
         if verdict:
-            spent = {"flops": ledger.total.hardware, "flops_course": ledger.total.course}
+            spent = {"flops": ledger.total.executed, "flops_published": ledger.total.published}
             report({"event": "verdict", "step": result.record["steps"], **verdict, **spent})
         tuned.record = adapter_record(
             *(self.model, material.codec, material.training, [window.series for window in material.held_out]),

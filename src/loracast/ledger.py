@@ -14,7 +14,7 @@ from filelock import FileLock
 
 from loracast.errors import BudgetError, DataError
 from loracast.files import write_json
-from loracast.flops import Convention, Flops
+from loracast.flops import Convention, Flops, renamed
 
 
 @dataclass
@@ -33,11 +33,11 @@ class Ledger:
         400
         >>> ledger.charge("forecasts", loracast.Flops(500, 600))
         Traceback (most recent call last):
-        loracast.errors.BudgetError: forecasts would take 5.000e+02 FLOPs (hardware), but 6.000e+02 of 1.000e+03 are ...
+        loracast.errors.BudgetError: forecasts would take 5.000e+02 FLOPs (executed), but 6.000e+02 of 1.000e+03 are ...
     """
 
     budget: float | None = None
-    convention: Convention = "hardware"
+    convention: Convention = "executed"
     spent: dict[str, Flops] = field(default_factory=dict)
 
     def __repr__(self) -> str:
@@ -76,13 +76,14 @@ class Ledger:
         return {
             convention: {purpose: flops.of(convention) for purpose, flops in self.spent.items()}
             | {"total": self.total.of(convention)}
-            for convention in ("hardware", "course")
+            for convention in ("executed", "published")
         }
 
     def restore(self, stored: dict[str, dict[str, int]]) -> None:
         """Takes up what `to_dict` gave."""
-        hardware, course = stored["hardware"], stored["course"]
-        self.spent = {name: Flops(hardware[name], course[name]) for name in hardware if name != "total"}
+        stored = renamed(stored)
+        executed, published = stored["executed"], stored["published"]
+        self.spent = {name: Flops(executed[name], published[name]) for name in executed if name != "total"}
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,7 @@ class SharedLedger:
 
     directory: Path
     budget: float | None = None
-    convention: Convention = "hardware"
+    convention: Convention = "executed"
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -161,7 +162,7 @@ class SharedLedger:
     @staticmethod
     def _read(path: Path) -> Entry:
         try:
-            stored: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            stored: dict[str, Any] = renamed(json.loads(path.read_text(encoding="utf-8")))
             spent = {purpose: Flops(**flops) for purpose, flops in stored["spent"].items()}
             return Entry(stored["run"], Flops(**stored["reserved"]), spent, stored["closed"])
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

@@ -170,7 +170,7 @@ class TuneConfig(CommonTuning):
     """Sample paths of each of those forecasts."""
 
     flops: float | None = None
-    """FLOP budget of training and validation together (hardware convention). Training ends before passing it."""
+    """FLOP budget of training and validation together (executed convention). Training ends before passing it."""
 
     seed: int = 0
     """Seed of the adapter's start, the windows with their sizes, noise and gaps, and dropout."""

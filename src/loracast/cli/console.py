@@ -87,13 +87,13 @@ def _share(value: float | None) -> str:
 def plan_table(plan: list[dict[str, Any]], budget: float, convention: str) -> Table:
     """What the stages of a study cost at most, in both conventions, and their shares of the budget in its own."""
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for title in ("stage, at most", "runs", "hardware", "course", "of the budget"):
+    for title in ("stage, at most", "runs", "executed", "published", "of the budget"):
         table.add_column(title, justify="left" if "stage" in title else "right")
-    total: dict[str, Any] = {name: sum(stage[name] for stage in plan) for name in ("runs", "hardware", "course")}
+    total: dict[str, Any] = {name: sum(stage[name] for stage in plan) for name in ("runs", "executed", "published")}
     total["stage"] = "total"
     for stage in (*plan, total):
         share = stage[convention] / budget
-        cells = [f"{stage['runs']}", f"{stage['hardware']:.3e}", f"{stage['course']:.3e}", f"{share:.2%}"]
+        cells = [f"{stage['runs']}", f"{stage['executed']:.3e}", f"{stage['published']:.3e}", f"{share:.2%}"]
         style = "bold" if stage is total else None
         table.add_row(stage["stage"], *(cells if stage["runs"] else ["–"] * len(cells)), style=style)
     table.caption = f"budget {budget:.3e} FLOPs, {convention} convention; the final run may take what the search saves"

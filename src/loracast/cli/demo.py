@@ -137,7 +137,7 @@ def _replacing(output: Path) -> Iterator[Path]:
 def _summary(errors: dict[str, float], record: dict, held_out: int, seconds: float) -> str:
     rows = "\n".join(f"| {name} | {error:.4f} |" for name, error in errors.items())
     result, tune, made = record["result"], record["tune"], record["made"]
-    flops = record["flops"]["hardware"]["total"]
+    flops = record["flops"]["executed"]["total"]
     return f"""# loracast demo
 
 Predator and prey (Rosenzweig–MacArthur): {tune["horizon"]} steps forecast from {tune["context"]}, on {held_out}
@@ -148,7 +148,7 @@ simulated series that were not tuned on. Mean absolute error, mean over series a
 {rows}
 
 LoRA of rank {tune["rank"]} on {tune["targets"]}: {result["trainable_parameters"]:,} trainable parameters,
-{result["steps"]} steps of {tune["batch"]} windows, {flops:.2e} FLOPs (hardware convention),
+{result["steps"]} steps of {tune["batch"]} windows, {flops:.2e} FLOPs (executed convention),
 {seconds:.0f} s in all on {made["hardware"]} in {made["precision"]}, seed {tune["seed"]}.
 
 - `adapter/`: the adapter in PEFT's format, its record and its log

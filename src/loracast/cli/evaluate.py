@@ -95,4 +95,4 @@ def evaluate(
     say(f"{len(series)} series, {windows}, {context} → {horizon} steps")
     show_scores(result)
     spent = Flops.sum(forecast.flops for forecast in result.forecasts.values())
-    say(f"{spent.hardware:.3e} FLOPs (hardware), {spent.course:.3e} (course) → {output / 'metrics.json'}")
+    say(f"{spent.executed:.3e} FLOPs (executed), {spent.published:.3e} (published) → {output / 'metrics.json'}")

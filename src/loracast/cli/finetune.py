@@ -94,10 +94,10 @@ def finetune(
             raise Interrupted(f"continue with --resume from {output / CHECKPOINT}") from None
         raise
     result, verdict = tuned.record["result"], tuned.record["validation_forecasts"]
-    losses, flops = result["validation_loss"], tuned.record["flops"]["hardware"]["total"]
+    losses, flops = result["validation_loss"], tuned.record["flops"]["executed"]["total"]
     say(
         f"validation loss {losses['untouched']:.4f} → {losses['tuned']:.4f} (best at step {result['best_step']} of "
-        f"{result['steps']}) · {flops:.3e} FLOPs (hardware) · {result['seconds']:.0f} s"
+        f"{result['steps']}) · {flops:.3e} FLOPs (executed) · {result['seconds']:.0f} s"
     )
     if verdict:
         say(

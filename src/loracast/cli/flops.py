@@ -31,7 +31,7 @@ def flops(
     prompt_tokens: int = TuneConfig.context * STEP_TOKENS,
     new_tokens: int = TuneConfig.horizon * STEP_TOKENS,
     budget: float | None = None,
-    convention: Convention = "hardware",
+    convention: Convention = "executed",
     protocol: str | None = None,
     data: Path | None = None,
     split: Path | None = None,
@@ -71,10 +71,10 @@ def flops(
     budget
         Also tell how many training steps, or how many such forecasts, so many FLOPs allow.
     convention
-        What counts for the budget: hardware, the matrix products that are executed; course, every operation that the
+        What counts for the budget: executed, the matrix products that are executed; published, every operation that the
         equations name, whoever executes them. A study's is that of its protocol.
     protocol
-        Tell the plan of a study instead: course, laptop, or a YAML file of the same form. Loads the model.
+        Tell the plan of a study instead: published, laptop, or a YAML file of the same form. Loads the model.
     data
         Series of that study: .csv, .tsv, .xlsx, .parquet or .h5.
     split
@@ -157,7 +157,7 @@ def _table(training: Cost, forecast: Cost) -> Table:
     columns = [
         ({term: flops.of(convention) for term, flops in cost.terms.items()}, cost.total.of(convention))
         for cost in (training, forecast)
-        for convention in ("hardware", "course")
+        for convention in ("executed", "published")
     ]
     for term in TERMS:
         table.add_row(term, *(_cell(terms[term], total) for terms, total in columns))

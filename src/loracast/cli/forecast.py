@@ -115,7 +115,7 @@ def forecast(
             figure.savefig(temporary, dpi=150)
         say(f"picture → {picture}")
     if verbose:
-        say(f"{result.flops.hardware:.3e} FLOPs (hardware), {result.flops.course:.3e} (course)")
+        say(f"{result.flops.executed:.3e} FLOPs (executed), {result.flops.published:.3e} (published)")
 
 
 def _show_forecast(result: Forecast) -> None:

@@ -101,6 +101,7 @@ def inspect(model: str = "bundled", /, *, rank: int | None = None, targets: str 
 def _adapter_rows(directory: Path) -> dict[str, Any]:
     """What is worth knowing of an adapter; of one that loracast did not make, what its tensors say."""
     from loracast.files import RECORD
+    from loracast.flops import renamed
     from loracast.model.checkpoint import read_codec, recorded_base
     from loracast.model.config import read_json
     from loracast.model.lora import read_adapter
@@ -119,7 +120,7 @@ def _adapter_rows(directory: Path) -> dict[str, Any]:
     if not record:
         return rows | {"record": "none (no loracast.json: this adapter was not tuned by loracast)"}
     tune, result, verdict = record["tune"], record["result"], record["validation_forecasts"]
-    losses, flops, made = result["validation_loss"], record["flops"], record["made"]
+    losses, flops, made = result["validation_loss"], renamed(record["flops"]), record["made"]
     stopped = f", ended early: {result['stopped']}" if result["stopped"] else ""
     rows |= {
         "variables": ", ".join(record["variables"]),
@@ -137,7 +138,7 @@ def _adapter_rows(directory: Path) -> dict[str, Any]:
             f"{verdict['untouched_mae']:.4g} untouched, {verdict['tuned_mae']:.4g} tuned, on {verdict['windows']} "
             f"windows: {judged}"
         )
-    totals = [f"{flops[convention]['total']:.3e} ({convention})" for convention in ("hardware", "course")]
+    totals = [f"{flops[convention]['total']:.3e} ({convention})" for convention in ("executed", "published")]
     return rows | {
         "FLOPs": ", ".join(totals),
         "seed": tune["seed"],

@@ -52,5 +52,5 @@ def pretrain(
         record = run(config, output, device=device, resume=resume, report=report)["pretraining"]
     say(
         f"validation loss {record['validation_loss']:.4f} · {record['tokens']:.3e} tokens · "
-        f"{record['flops']['hardware']['total']:.3e} FLOPs (hardware) · {record['seconds']:.0f} s → {output}"
+        f"{record['flops']['executed']['total']:.3e} FLOPs (executed) · {record['seconds']:.0f} s → {output}"
     )

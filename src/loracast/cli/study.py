@@ -42,8 +42,8 @@ def study(
     output
         Folder for runs, ledger, tables, figures and report.html.
     protocol
-        course (the published settings), laptop (two processor cores), or a YAML file of the same form. Unless given,
-        laptop for the bundled model on a processor, else course.
+        published (the published settings), laptop (two processor cores), or a YAML file of the same form. Unless given,
+        laptop for the bundled model on a processor, else published.
     budget
         FLOPs that the whole study may spend; the protocol's own unless given.
     split
@@ -115,7 +115,7 @@ def _choices(
     chosen = model.model or "bundled"
     if protocol is None:
         on_processor = not on_gpu(choose_device(model.device))
-        protocol = "laptop" if chosen == "bundled" and on_processor else "course"
+        protocol = "laptop" if chosen == "bundled" and on_processor else "published"
     settings = read_protocol(protocol, **({} if budget is None else {"budget": budget}))
     series = columns.read(data)
     subsets = read_split(split, len(series)) if split else None
@@ -163,7 +163,7 @@ def _show_result(folder: StudyFolder) -> None:
     record, spent = folder.record(), SharedLedger(folder.ledger).spent
     share = spent.of(record["convention"]) / record["budget"]
     say(
-        f"spent {spent.hardware:.4e} FLOPs (hardware), {spent.course:.4e} (course): {share:.2%} of the budget "
+        f"spent {spent.executed:.4e} FLOPs (executed), {spent.published:.4e} (published): {share:.2%} of the budget "
         f"({record['convention']})"
     )
     if folder.has_table("test"):

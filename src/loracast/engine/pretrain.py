@@ -193,7 +193,7 @@ class Pretraining:
         }
 
     def spent(self) -> dict[str, int]:
-        return {"flops": self.ledger.total.hardware}
+        return {"flops": self.ledger.total.executed}
 
     def record(self, stopped: str | None, seconds: float) -> dict[str, Any]:
         return {

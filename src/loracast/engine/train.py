@@ -214,7 +214,7 @@ class Tuning:
         return {"adapter": adapter_state(self.network), "best": self.best_state}, known
 
     def spent(self) -> dict[str, int]:
-        return {"flops": self.ledger.total.hardware, "flops_course": self.ledger.total.course}
+        return {"flops": self.ledger.total.executed, "flops_published": self.ledger.total.published}
 
     def record(self, stopped: str | None, seconds: float) -> dict[str, Any]:
         progress, layers = self.progress, [layer for _, layer in adapter_layers(self.network)]
@@ -276,12 +276,12 @@ def tune(
         tuning.resume(checkpoint)
     else:
         tuning.begin()
-    planned_flops = tuning.costs.of(config, tuning.steps).hardware
-    display.plan({TUNING: planned_flops, JUDGEMENT: reserve.hardware})
+    planned_flops = tuning.costs.of(config, tuning.steps).executed
+    display.plan({TUNING: planned_flops, JUDGEMENT: reserve.executed})
 
     def show() -> None:
         if tuning.progress.step < tuning.steps:  # after the last step, a validation may be to come
-            display(TUNING, min(0.999, ledger.total.hardware / planned_flops))
+            display(TUNING, min(0.999, ledger.total.executed / planned_flops))
 
     def pass_on(event: dict[str, Any]) -> None:
         report(event)

@@ -25,8 +25,8 @@ GLOSSARY = {
     "80% coverage": "is the share of what happened that lies within the middle 80% of the sampled values: 80% is "
     "right, less is too sure, more too careful.",
     "The loss": "is the mean surprise at a token, in nats; lower is better.",
-    "FLOPs": "are counted in two conventions: course counts every addition, multiplication and division as 1, every "
-    "exponential, root and the like as 10, and a backward pass as twice its forward pass; hardware counts 2·m·n·k "
+    "FLOPs": "are counted in two conventions: published counts every addition, multiplication and division as 1, every "
+    "exponential, root and the like as 10, and a backward pass as twice its forward pass; executed counts 2·m·n·k "
     "for every matrix product that is executed, and nothing else.",
 }
 TUNED = ("zero-shot", "tuned")  # before and after

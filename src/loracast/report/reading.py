@@ -14,19 +14,21 @@ import pandas as pd
 from pandas import DataFrame
 
 from loracast.errors import DataError
+from loracast.flops import column_name, renamed
 
 # Columns that the report cannot do without; whatever else a table has is shown where it is known.
+ONE_RUN = "learning_rate rank targets decimals steps best_step loss_untouched loss_tuned mae executed published"
 COLUMNS = {
     "data": "variable observed missing minimum mean maximum deviation p99",
     "dynamics": "series subset kind period lag lag_share",
     "examples": "series subset decimals text ids",
     "example_values": "series subset step variable value",
-    "baseline": "forecaster decimals constrained mae valid_share hardware course",
-    "default": "run learning_rate rank targets decimals steps best_step loss_untouched loss_tuned mae hardware course",
-    "search": "method run learning_rate rank decimals steps planned_steps stopped nats mae hardware course",
-    "search_methods": "method runs pruned best_mae learning_rate rank decimals hardware course share_of_grid",
-    "context": "run tokens window_steps mae crps hardware course",
-    "final": "run learning_rate rank targets decimals steps best_step loss_untouched loss_tuned mae hardware course",
+    "baseline": "forecaster decimals constrained mae valid_share executed published",
+    "default": f"run {ONE_RUN}",
+    "search": "method run learning_rate rank decimals steps planned_steps stopped nats mae executed published",
+    "search_methods": "method runs pruned best_mae learning_rate rank decimals executed published share_of_grid",
+    "context": "run tokens window_steps mae crps executed published",
+    "final": f"run {ONE_RUN}",
     "test": "forecaster variable mae n_windows",
     "test_series": "forecaster series variable mae",
     "test_steps": "forecaster step variable mae crps",
@@ -34,8 +36,8 @@ COLUMNS = {
     "pit": "forecaster variable bin density",
     "fans": "forecaster series variable step q10 q25 q50 q75 q90",
     "fan_values": "series variable step part value",
-    "flops": "stage run training validation forecasts hardware course share",
-    "stages": "stage runs predicted_hardware predicted_course hardware course share",
+    "flops": "stage run training validation forecasts executed published share",
+    "stages": "stage runs predicted_executed predicted_published executed published share",
 }
 TEXTS = {"variable", "series", "subset", "kind", "text", "ids", "forecaster", "constrained", "run", "targets", "method",
          "stopped", "part", "stage", "time"}  # fmt: skip
@@ -112,7 +114,7 @@ def _read_settings(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise DataError(f"{path}: not found; give the folder of a study, or make one with: loracast study DATA -o DIR")
     try:
-        settings = json.loads(path.read_text(encoding="utf-8"))
+        settings = renamed(json.loads(path.read_text(encoding="utf-8")))
     except ValueError as error:
         raise DataError(f"{path}: is not JSON ({error}); run the study again into a new folder") from error
     missing = [name for name in SETTINGS if name not in settings]
@@ -131,6 +133,7 @@ def _read_table(path: Path, needed: list[str]) -> DataFrame:
         return DataFrame()
     except (ValueError, pd.errors.ParserError) as error:
         raise DataError(f"{path}: cannot be read ({error}); delete it and run this stage of the study again") from None
+    table = table.rename(columns=column_name)
     missing = [column for column in needed if len(table) and column not in table]
     if missing:
         raise DataError(f"{path}: has no column {', '.join(missing)}; delete it and run this stage of the study again")

@@ -41,7 +41,7 @@ from loracast.report.wording import decimals_text, duration, flops, listed, numb
 
 Parts = list[str | Figure | None]
 
-COSTS = (Column("hardware", "FLOPs, hardware", flops), Column("course", "FLOPs, course", flops))
+COSTS = (Column("executed", "FLOPs, executed", flops), Column("published", "FLOPs, published", flops))
 SECONDS = Column("seconds", "time", duration)
 SCORES = (
     *(
@@ -273,10 +273,10 @@ def cost_section(study: Findings) -> Parts:
         columns = (
             Column("stage", "stage"),
             Column("runs", "runs", number),
-            Column("predicted_hardware", "predicted, hardware", flops),
-            Column("hardware", "counted, hardware", flops),
-            Column("predicted_course", "predicted, course", flops),
-            Column("course", "counted, course", flops),
+            Column("predicted_executed", "predicted, executed", flops),
+            Column("executed", "counted, executed", flops),
+            Column("predicted_published", "predicted, published", flops),
+            Column("published", "counted, published", flops),
             share,
             SECONDS,
         )

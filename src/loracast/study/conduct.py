@@ -204,7 +204,7 @@ def compare(then: dict[str, Any], now: dict[str, Any]) -> list[tuple[str, float,
                 "MAE": scores.get("mae"),
                 "CRPS": scores.get("crps"),
                 "validation loss": (result.get("validation_loss") or {}).get("tuned"),
-                "FLOPs (hardware)": result["flops"]["hardware"]["total"],
+                "FLOPs (executed)": result["flops"]["executed"]["total"],
             }
         )
     return [(name, found[0][name], found[1][name]) for name in found[0] if None not in (found[0][name], found[1][name])]

@@ -15,6 +15,7 @@ from filelock import FileLock, Timeout
 
 from loracast.errors import ConfigError, DataError
 from loracast.files import atomic_path, check_folder, write_json
+from loracast.flops import column_name, renamed
 
 IDENTITY = ("protocol", "model", "data")  # of study.json: what may not change while a study goes on
 
@@ -127,7 +128,7 @@ class StudyFolder:
         return self._table(name).is_file()
 
     def table(self, name: str) -> pd.DataFrame:
-        return pd.read_csv(self._table(name))
+        return pd.read_csv(self._table(name)).rename(columns=column_name)
 
     def write_table(self, name: str, frame: pd.DataFrame) -> None:
         with atomic_path(self._table(name)) as temporary:
@@ -139,7 +140,7 @@ class StudyFolder:
     @staticmethod
     def read_json(path: Path) -> dict[str, Any]:
         try:
-            return json.loads(path.read_text(encoding="utf-8"))
+            return renamed(json.loads(path.read_text(encoding="utf-8")))
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
             raise DataError(f"{path} cannot be read: {reason}; check that its folder is that of a study") from None

@@ -56,7 +56,7 @@ def run(
     programs may do so at once: they divide the runs among them.
 
     Args:
-        protocol: what is done: `course`, `laptop`, a YAML file of the same form, or its settings.
+        protocol: what is done: `published`, `laptop`, a YAML file of the same form, or its settings.
         data: series to study, or a file of them.
         directory: the study's folder, for runs, ledger and tables.
         model: `bundled`, a Hugging Face directory or a repository of its hub.

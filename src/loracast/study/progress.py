@@ -46,8 +46,8 @@ class StudyProgress:
         elif kind == "result":
             self._begin("", "")
         elif kind in ("train", "validation"):
-            hardware = self._study.protocol.convention == "hardware"
-            self._trained = min(1.0, event["flops" if hardware else "flops_course"] / self._cost[self._stage])
+            executed = self._study.protocol.convention == "executed"
+            self._trained = min(1.0, event["flops" if executed else "flops_published"] / self._cost[self._stage])
             self._note, self._share = self._describe(event), self._trained
         elif kind == "forecast":
             self._share = self._trained + (1 - self._trained) * event["share"]

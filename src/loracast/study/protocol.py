@@ -12,7 +12,7 @@ from pydantic.dataclasses import dataclass
 
 from loracast.errors import ConfigError, did_you_mean
 from loracast.files import read_yaml
-from loracast.flops import Convention
+from loracast.flops import Convention, renamed
 from loracast.settings import CHOICE_PATHS, SCORE_PATHS, CommonTuning, LoraConfig, SampleConfig, TuneConfig
 
 SHIPPED = Path(__file__).parent / "protocols"
@@ -117,9 +117,9 @@ class Clashes(ConfigError):
 
 @dataclass(frozen=True, config=STRICT)
 class Protocol:
-    """A study: the published settings are `course`, `laptop` is a small one for two processor cores."""
+    """A study: the published settings are `published`, `laptop` is a small one for two processor cores."""
 
-    convention: Convention = "course"
+    convention: Convention = "published"
     """How FLOPs are counted for the budget; both conventions are reported."""
     budget: Positive = 1e17
     """FLOPs that the whole study may spend."""
@@ -188,9 +188,9 @@ def read_protocol(source: str | Path | Mapping[str, Any], **changes: Any) -> Pro
     Raises ConfigError with every problem of the file.
     """
     if isinstance(source, Mapping):
-        name, stored = "the protocol", source
+        name, stored = "the protocol", renamed(dict(source))
     else:
-        name, stored = str(source), _read(source)
+        name, stored = str(source), renamed(_read(source))
     try:
         return TypeAdapter(Protocol).validate_python({**stored, **changes})
     except ValidationError as error:

@@ -65,7 +65,7 @@ class TuningRun:
     def most(self, study: StudyContext) -> Flops:
         """What to reserve: the cost, and a margin where it is an estimate."""
         cost, margin = self.cost(study), self._margin(study)
-        return Flops(int(cost.hardware * margin), int(cost.course * margin))
+        return Flops(int(cost.executed * margin), int(cost.published * margin))
 
     def _margin(self, study: StudyContext) -> float:
         return 1.0 if study.codec(self.tuning.decimals).layout == "fixed" else ESTIMATE_MARGIN

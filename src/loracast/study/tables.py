@@ -32,8 +32,8 @@ SCORES = (*study_columns(), "valid_share", "n_unscored", "n_series", "n_windows"
 
 TUNED_RUN = (
     "run", "learning_rate", "rank", "targets", "decimals", "tokens", "batch", "window_steps", "steps", "planned_steps",
-    "best_step", "stopped", "loss_untouched", "loss_tuned", "nats", "mae", "crps", "coverage_80", "hardware", "course",
-    "seconds",
+    "best_step", "stopped", "loss_untouched", "loss_tuned", "nats", "mae", "crps", "coverage_80", "executed",
+    "published", "seconds",
 )  # fmt: skip
 
 
@@ -94,7 +94,7 @@ def baseline_table(bench: StudyContext) -> pd.DataFrame:
         rows.append(about | _scores(result["scores"]) | _totals(result))
     naive = next(iter(results.values()))["baselines"]
     for name in BASELINES:
-        rows.append({"forecaster": name} | _scores(naive[name]) | {"hardware": 0, "course": 0})
+        rows.append({"forecaster": name} | _scores(naive[name]) | {"executed": 0, "published": 0})
     return pd.DataFrame(rows).assign(decimals=lambda table: table["decimals"].astype("Int64"))
 
 
@@ -137,7 +137,7 @@ def search_tables(bench: StudyContext) -> dict[str, pd.DataFrame]:
         best = tried.loc[tried["mae"].idxmin()]
         about = {"method": method, "runs": len(tried), "pruned": list(tried["stopped"]).count("pruned")}
         settings = {name: best[name] for name in ("learning_rate", "rank", "decimals")}
-        rows.append(about | {"best_mae": best["mae"], **settings, **tried[["hardware", "course"]].sum().to_dict()})
+        rows.append(about | {"best_mae": best["mae"], **settings, **tried[["executed", "published"]].sum().to_dict()})
     methods = pd.DataFrame(rows)
     whole = methods.loc[methods["method"] == "grid", bench.protocol.convention]
     methods["share_of_grid"] = methods[bench.protocol.convention] / whole.iloc[0] if len(whole) else np.nan
@@ -171,7 +171,7 @@ def test_tables(bench: StudyContext) -> dict[str, pd.DataFrame]:
         row = scores.row()
         for variable, part in (("all", row), *row["by_variable"].items()):
             about = {"forecaster": name, "variable": variable}
-            rows.append(about | _scores(part) | flops.get(name, {"hardware": 0, "course": 0}))
+            rows.append(about | _scores(part) | flops.get(name, {"executed": 0, "published": 0}))
         for record in scores.per_series():
             for variable, part in record["by_variable"].items():
                 by_series.append({"forecaster": name, "series": record["series"], "variable": variable, **part})
@@ -203,23 +203,23 @@ def flop_tables(bench: StudyContext, plan: Sequence[dict[str, Any]]) -> dict[str
                 "stage": stage,
                 "run": entry.run,
                 **{name: spent.get(name, 0) for name in ("training", "validation", "forecasts")},
-                "hardware": entry.committed.hardware,
-                "course": entry.committed.course,
+                "executed": entry.committed.executed,
+                "published": entry.committed.published,
                 "share": entry.committed.of(convention) / budget,
             }
         )
         seconds[stage] = seconds.get(stage, 0.0) + (bench.folder.result(entry.run) or {}).get("seconds", 0.0)
     runs = pd.DataFrame(
-        rows, columns=["stage", "run", "training", "validation", "forecasts", "hardware", "course", "share"]
+        rows, columns=["stage", "run", "training", "validation", "forecasts", "executed", "published", "share"]
     )
     stages = [
         {
             "stage": planned["stage"],
             "runs": int((runs["stage"] == planned["stage"]).sum()),
-            "predicted_hardware": planned["hardware"],
-            "predicted_course": planned["course"],
-            "hardware": int(runs.loc[runs["stage"] == planned["stage"], "hardware"].sum()),
-            "course": int(runs.loc[runs["stage"] == planned["stage"], "course"].sum()),
+            "predicted_executed": planned["executed"],
+            "predicted_published": planned["published"],
+            "executed": int(runs.loc[runs["stage"] == planned["stage"], "executed"].sum()),
+            "published": int(runs.loc[runs["stage"] == planned["stage"], "published"].sum()),
             "share": runs.loc[runs["stage"] == planned["stage"], "share"].sum(),
             "seconds": seconds.get(planned["stage"], 0.0),
         }
@@ -242,4 +242,4 @@ def _scores(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _totals(result: dict[str, Any]) -> dict[str, int]:
-    return {convention: result["flops"][convention]["total"] for convention in ("hardware", "course")}
+    return {convention: result["flops"][convention]["total"] for convention in ("executed", "published")}
