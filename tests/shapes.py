@@ -89,4 +89,5 @@ def _check(value: Any, annotation: Any, what: str) -> None:
 def _array(array: Any, axes: str) -> Any:
     """jaxtyping's type for `Annotated[NDArray[kind], axes]`."""
     (kind,) = get_args(get_args(array)[1])
-    return KINDS.get(getattr(kind, "__name__", "").rstrip("_"), jaxtyping.Shaped)[np.ndarray, axes]
+    shaped: Any = KINDS.get(getattr(kind, "__name__", "").rstrip("_"), jaxtyping.Shaped)
+    return shaped[np.ndarray, axes]

@@ -194,7 +194,8 @@ def test_the_true_equations_are_found_again(done: Benchmark):
     """From a context with hardly any rounding, what follows is nearly exact; with the usual one, nearly right."""
     bound = import_module("bound")
     (series,) = simulate("predator-prey", 1, seed=4)
-    draws = np.random.default_rng(0).uniform(*bound.RANGES, (300, bound.RANGES.shape[1]))
+    low, high = bound.RANGES
+    draws = np.random.default_rng(0).uniform(low, high, (300, bound.RANGES.shape[1]))
     library = np.stack([bound.integrate(one, series.time[:50]) for one in draws])
     for unit, tolerance in ((1e-6, 1e-4), (4e-3, 0.02)):
         read = np.rint(series.values[:50] / unit) * unit

@@ -1,6 +1,7 @@
 """The tables behind a backtest: by hand, against plain loops with gaps, and calibrated samples."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -57,7 +58,7 @@ def test_by_step_against_plain_loops(seed: int):
                         crps.append(mean([abs(one - outcome) for one in ensemble]) - apart / 2)
                 rows.append((forecaster, step + 1, name, mean(errors), mean(crps)))
     expected = pd.DataFrame(rows, columns=["forecaster", "step", "variable", "mae", "crps"])
-    assert expected["mae"].isna().any()
+    assert expected["mae"].isna().to_numpy().any()
     pd.testing.assert_frame_equal(by_step(samples, truth, NAMES), expected)
 
 
@@ -123,7 +124,8 @@ def test_pit_against_plain_loops(seed: int):
     table = pit(samples, truth, NAMES)
     assert list(table.columns) == ["forecaster", "variable", "bin", "density"]
     assert list(dict.fromkeys(table["forecaster"])) == ["b", "a"]
-    for (forecaster, name), group in table.groupby(["forecaster", "variable"]):
+    groups: Any = table.groupby(["forecaster", "variable"])
+    for (forecaster, name), group in groups:
         assert_allclose(group["bin"], np.arange(0.05, 1, 0.1))
         assert_allclose(group["density"], slow_density(samples[forecaster], truth, NAMES.index(name)), atol=1e-12)
         assert group["density"].mean() == pytest.approx(1)

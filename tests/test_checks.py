@@ -329,7 +329,8 @@ def broken_model(model: LanguageModel) -> LanguageModel:
     """As a weight that overflows on the way would have it, which no check of a file sees."""
     network = copy.deepcopy(model.network)
     network.model.norm.weight.data[:] = 1e38
-    network.model.layers[0].self_attn.v_proj.weight.data[:] = 3e38
+    first: Any = network.model.layers[0]
+    first.self_attn.v_proj.weight.data[:] = 3e38
     return model.with_network(network)
 
 

@@ -1,5 +1,7 @@
 """The CPU's fast paths against their plain twins: tightly in float32; in bfloat16 by their errors against float32."""
 
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -38,7 +40,8 @@ def with_gradients(function, *inputs: Tensor) -> list[Tensor]:
     results = function(*leaves)
     results = results if isinstance(results, tuple) else (results,)
     weights = [normal(*result.shape, seed=index).to(result.dtype) for index, result in enumerate(results)]
-    gradients = torch.autograd.grad(sum((r * w).sum() for r, w in zip(results, weights)), leaves)
+    total: Any = sum((r * w).sum() for r, w in zip(results, weights))
+    gradients = torch.autograd.grad(total, leaves)
     return [*(result.detach() for result in results), *gradients]
 
 

@@ -719,16 +719,16 @@ def test_a_picture_shows_thresholds_and_the_chance_by_year(variables: int):
     figure = draw_events(forecast, found, row=1)
     figure.canvas.draw()
     fans, panels = figure.axes[:variables], figure.axes[variables:]
-    levels = [line for line in fans[0].lines if list(line.get_ydata()) == [0.5, 0.5]]
+    levels = [line for line in fans[0].lines if np.asarray(line.get_ydata()).tolist() == [0.5, 0.5]]
     assert len(levels) == 2
     assert len(panels) == len(texts)
     mine = [one for one in found if one.id == "s1"]
     titles = [panel.get_title(loc="left").replace("\n", " ") for panel in panels]
     assert titles == [one.sentence for one in mine]
     chance = panels[0].lines[0]
-    np.testing.assert_allclose(chance.get_ydata(), 100 * mine[0].by_step)
+    np.testing.assert_allclose(np.asarray(chance.get_ydata()), 100 * mine[0].by_step)
     np.testing.assert_array_equal(chance.get_xdata(), forecast.time[1])
-    assert [line.get_xdata()[0] for line in panels[2].lines] == list(mine[2].values or ())
+    assert [np.asarray(line.get_xdata())[0] for line in panels[2].lines] == list(mine[2].values or ())
 
 
 def test_a_picture_of_infinite_extremes_and_of_too_many_events():
@@ -737,7 +737,7 @@ def test_a_picture_of_infinite_extremes_and_of_too_many_events():
     forecast = forecast_of(samples)
     figure = draw_events(forecast, forecast.events(["highest prey / predator", *["prey > 2"] * 4]))
     figure.canvas.draw()
-    bars = figure.axes[2].patches
+    bars: Any = figure.axes[2].patches
     assert sum(bar.get_height() for bar in bars) == 1  # the one path whose extreme is finite
     assert not figure.axes[2].lines[1:]
     assert "4 of 5 events are drawn" in [text.get_text() for part in figure.subfigs for text in part.texts]

@@ -9,7 +9,6 @@ import pytest
 
 pytest.importorskip("fev", reason="needs fev: pip install 'loracast[fev]'")
 
-import datasets
 import fev
 
 from loracast.forecaster import Forecaster
@@ -41,7 +40,7 @@ def frame() -> pd.DataFrame:
 @pytest.fixture
 def task(frame: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Makes a task on a file of that table."""
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
     frame.to_parquet(tmp_path / "seasons.parquet")
     names = {"id_column": "name", "timestamp_column": "when", "horizon": 12, "seasonality": 12}
     scores = {"eval_metric": "MASE", "extra_metrics": ["MAE", "SQL", "WQL"], "quantile_levels": [0.1, 0.5, 0.9]}

@@ -15,7 +15,7 @@ from dataclasses import replace
 from functools import reduce
 from itertools import pairwise
 from operator import add
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pytest
@@ -316,7 +316,8 @@ class Number:
         return self._made(math.sqrt(self.value), 10)
 
 
-Vector, Matrix = list[Number], list[list[Number]]
+Vector: TypeAlias = list[Number]
+Matrix: TypeAlias = list[list[Number]]
 
 
 def dot(one: Sequence[Number], other: Sequence[Number]) -> Number:

@@ -367,7 +367,11 @@ def test_an_adapter_refuses_another_number_of_variables(tuned: tuple[Forecaster,
 
 def test_future_times_follow_on_the_calendar():
     months = wave(steps=3, time=np.array(["2023-12-01", "2024-01-01", "2024-02-01"], "datetime64[D]"))
-    assert np.datetime_as_string(future_time(months, 3), "D").tolist() == ["2024-03-01", "2024-04-01", "2024-05-01"]
+    assert np.datetime_as_string(np.asarray(future_time(months, 3)), "D").tolist() == [
+        "2024-03-01",
+        "2024-04-01",
+        "2024-05-01",
+    ]
     assert np.asarray(future_time(wave(steps=3, time=[1900, 1902, 1904]), 2)).tolist() == [1906, 1908]
     days = wave(steps=4, time=np.array(["2024-02-26", "2024-02-27", "2024-02-28", "2024-02-29"], "datetime64[D]"))
     expected = np.array(["2024-03-01", "2024-03-02"], "datetime64[ns]")

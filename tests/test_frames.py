@@ -124,7 +124,7 @@ def test_ids_and_times_may_stand_in_the_index(base: Forecaster):
     df = table()[HARE_ONLY]
     made = base.predict_df(df, 3, sample=SAMPLE, **HARE)
     pd.testing.assert_frame_equal(base.predict_df(df.set_index(["site", "month"]), 3, sample=SAMPLE, **HARE), made)
-    one = df[df["site"] == 7]
+    one = df.loc[df["site"] == 7]
     alone = base.predict_df(one.drop(columns="site").set_index("month"), 3, time_column="month", target="hare")
     assert list(alone.columns)[:3] == ["month", "target_name", "predictions"]
     unnamed = pd.DataFrame({"target": one["hare"].to_numpy()}, index=MONTHS)
@@ -212,7 +212,7 @@ def test_predict_takes_tables_and_columns(base: Forecaster):
     column = base.predict(df.set_index(["site", "month"])["hare"], 3, sample=SAMPLE)
     np.testing.assert_array_equal(column.samples, by_hand.samples)
     assert column.names == ("hare",)
-    alone = df[df["site"] == 7]["hare"].reset_index(drop=True)
+    alone = df.loc[df["site"] == 7, "hare"].reset_index(drop=True)
     values = Series(alone.to_numpy(), ("hare",))
     for given in (alone, alone.set_axis(MONTHS), alone.rename(None)):
         np.testing.assert_array_equal(
@@ -264,7 +264,7 @@ def test_cross_validation_has_cutoffs_truth_and_forecasts(base: Forecaster):
         end = 20 - 4 - (2 - turn) * 2
         assert cutoff == (site, MONTHS[end - 1])
         assert rows["month"].tolist() == MONTHS[end : end + 4].tolist()
-        past = df[df["site"] == site]["hare"].to_numpy()[:end]
+        past = df.loc[df["site"] == site, "hare"].to_numpy()[:end]
         alone = base.predict(Series(past, ("hare",), f"{site}@{end}"), 4, sample=SAMPLE)
         np.testing.assert_array_equal(rows["loracast"], alone.median()[0, :, 0])
         np.testing.assert_array_equal(rows["0.9"], alone.quantiles([0.9])[0, 0, :, 0])
@@ -297,7 +297,7 @@ def test_cross_validation_of_several_targets_is_long(base: Forecaster):
 @pytest.mark.filterwarnings("ignore:TUNING DID NOT HELP")
 @pytest.mark.parametrize("refit", [False, True])
 def test_what_follows_a_cutoff_changes_nothing_before_it(base: Forecaster, refit: bool):
-    df = table(ids=range(4))[HARE_ONLY]
+    df: Any = table(ids=range(4))[HARE_ONLY]
     other = df.assign(hare=df["hare"].where(df.groupby("site").cumcount() < 16, 4.2))  # from the last cutoff on
     options = {"tune": QUICK, "refit": refit, "sample": SAMPLE, **HARE}
     made = base.cross_validation_df(df, 4, 1, **options)
@@ -348,9 +348,8 @@ def test_everything_that_is_exported_is_there():
 def test_the_page_on_frames_runs_as_it_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     for extra in ("sktime", "fev"):
         pytest.importorskip(extra, reason=f"needs {extra}: pip install 'loracast[{extra}]'")
-    import datasets
 
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
     monkeypatch.chdir(tmp_path)
     page = (Path(__file__).parents[1] / "docs" / "frames.md").read_text(encoding="utf-8")
     blocks = re.findall(r"```(\w+)\n(.*?)```", page, re.DOTALL)

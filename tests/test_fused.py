@@ -47,7 +47,8 @@ def same(fast: Callable[..., Any], plain: Callable[..., Any], *inputs: Tensor) -
         copies = [one.detach().clone().requires_grad_() for one in inputs]
         outputs = function(*copies)
         outputs = outputs if isinstance(outputs, tuple) else (outputs,)
-        sum((out * normal(*out.shape, seed=9 + index)).sum() for index, out in enumerate(outputs)).backward()
+        total: Any = sum((out * normal(*out.shape, seed=9 + index)).sum() for index, out in enumerate(outputs))
+        total.backward()
         results.append([*outputs, *(one.grad for one in copies)])
     for ours, theirs in zip(*results):
         torch.testing.assert_close(ours, theirs, rtol=2e-5, atol=2e-5)

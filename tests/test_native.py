@@ -99,7 +99,8 @@ def test_what_is_left_in_empty_memory_changes_nothing(make_qwen2: Any, monkeypat
 @torch.inference_mode()
 def test_strong_attention_does_not_overflow(make_qwen2: Any):
     network = load(make_qwen2, 64, 2)
-    for block in network.model.layers:
+    blocks: Any = network.model.layers
+    for block in blocks:
         block.self_attn.q_proj.weight.data *= 30  # scores of hundreds
     prompt, feed = torch.arange(70)[None] % 15, torch.tensor([[3], [11]])
     ways = CpuCompute(network), PlainCompute(copy.deepcopy(network).float())

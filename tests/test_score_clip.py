@@ -1,5 +1,7 @@
 """Attention scores are kept below a limit, by the queries and keys of the heads that have larger ones alone."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -20,7 +22,8 @@ def network() -> Transformer:
     """Scores of all sizes: heads differ in the size of their queries."""
     network = initialise(CONFIG, 1)
     generator = torch.Generator().manual_seed(2)
-    for block in network.model.layers:
+    blocks: Any = network.model.layers
+    for block in blocks:
         query, key = block.self_attn.q_proj, block.self_attn.k_proj
         for projection in (query, key):
             torch.nn.init.normal_(projection.weight, 0.0, 0.1, generator=generator)
@@ -40,7 +43,8 @@ def scores_of(network: Transformer) -> list[torch.Tensor]:
         key = key.repeat_interleave(query.shape[1] // key.shape[1], 1)
         found.append((query @ key.mT / query.shape[-1] ** 0.5).tril())
 
-    hooks = [block.self_attn.register_forward_pre_hook(keep) for block in network.model.layers]
+    blocks: Any = network.model.layers
+    hooks = [block.self_attn.register_forward_pre_hook(keep) for block in blocks]
     with torch.no_grad():
         network.hidden(IDS)
     for hook in hooks:
@@ -79,7 +83,8 @@ def test_nothing_changes_where_no_score_is_large(network: Transformer):
 
 
 def test_shared_keys_go_half_the_way_of_their_largest_head(network: Transformer):
-    keys = network.model.layers[0].self_attn.k_proj
+    first: Any = network.model.layers[0]
+    keys = first.self_attn.k_proj
     before, most = keys.weight.clone(), scores_of(network)[0].abs().amax((0, 2, 3)).view(2, 3)
     clip_scores(network, IDS, LIMIT)
     factors = (LIMIT / most).clamp(max=1).amin(1).sqrt()  # [K]
@@ -88,7 +93,7 @@ def test_shared_keys_go_half_the_way_of_their_largest_head(network: Transformer)
 
 def test_the_largest_score_is_one_that_is_seen(network: Transformer):
     """Not one between a token and a later one."""
-    body = network.model
+    body: Any = network.model
     body.layers = body.layers[:1]
     ids = torch.randint(0, 14, (50, 20), generator=torch.Generator().manual_seed(3))
     cos, sin = rotary(torch.arange(20)[None], CONFIG, torch.float32)

@@ -43,16 +43,16 @@ def test_a_forecast_is_that_of_the_plain_forecaster(bundled: Forecaster):
     forecaster = LoracastForecaster(sample=SAMPLE).fit(BOTH, X=RAIN.iloc[:30])
     series = Series(np.column_stack([RAIN.iloc[:30], BOTH]), ("rain", "hare", "lynx"), known=("rain",))
     plain = bundled.predict(series, 5, sample=SAMPLE, known=RAIN.iloc[30:35].to_numpy()[None])
-    made = forecaster.predict(fh=[1, 2, 5], X=RAIN.iloc[30:35])
+    made: Any = forecaster.predict(fh=[1, 2, 5], X=RAIN.iloc[30:35])
     assert made.index.tolist() == pd.PeriodIndex(["2022-07", "2022-08", "2022-11"], freq="M").tolist()
     np.testing.assert_array_equal(made[["hare", "lynx"]], plain.median()[0, [0, 1, 4]])
-    quantiles = forecaster.predict_quantiles(fh=[1, 2, 5], X=RAIN.iloc[30:35], alpha=[0.1, 0.9])
+    quantiles: Any = forecaster.predict_quantiles(fh=[1, 2, 5], X=RAIN.iloc[30:35], alpha=[0.1, 0.9])
     for place, level in enumerate((0.1, 0.9)):
         expected = plain.quantiles([0.1, 0.9])[0, place][[0, 1, 4]]
         np.testing.assert_array_equal(quantiles.xs(level, axis=1, level=1)[["hare", "lynx"]], expected)
-    variance = forecaster.predict_var(fh=[5], X=RAIN.iloc[30:35])
+    variance: Any = forecaster.predict_var(fh=[5], X=RAIN.iloc[30:35])
     np.testing.assert_allclose(variance.to_numpy()[0], plain.samples[0, :, 4].var(0))
-    interval = forecaster.predict_interval(fh=[5], X=RAIN.iloc[30:35], coverage=0.8)
+    interval: Any = forecaster.predict_interval(fh=[5], X=RAIN.iloc[30:35], coverage=0.8)
     np.testing.assert_allclose(interval.to_numpy()[0], quantiles.to_numpy()[2])
 
 
@@ -68,7 +68,7 @@ def test_absent_steps_are_missing_values(bundled: Forecaster, kind: str):
     y = HARE.set_axis(index)
     holed = y.where(STEPS != 7)
     given = holed if kind == "dates" else holed.drop(index[7])  # sktime refuses dates without a frequency
-    made = LoracastForecaster(sample=SAMPLE).fit(given).predict(fh=[1, 2])
+    made: Any = LoracastForecaster(sample=SAMPLE).fit(given).predict(fh=[1, 2])
     plain = bundled.predict(Series(holed.to_numpy(), ("hare",)), 2, sample=SAMPLE)
     np.testing.assert_array_equal(made, plain.median()[0, :, 0])
 

@@ -438,7 +438,7 @@ def test_python_runs_the_same_study_with_one_bar(workplace: Path, finished: Path
     assert {name for name, _ in told} == {"study"}
     shares = [share for _, share in told]
     assert shares[-1] == 1
-    assert folder.table("test")["mae"].notna().all()
+    assert folder.table("test")["mae"].notna().to_numpy().all()
 
 
 def test_python_is_told_what_is_wrong_before_anything_is_written(workplace: Path, tmp_path: Path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -60,7 +61,7 @@ def test_future_times_are_those_of_pandas(alias: str, zone: str | None):
     (series,) = series_from_frame(frame)
     assert series.calendar is not None
     assert series.time is not None
-    future = series.calendar.index(series.calendar.after(series.time[-1], 30))
+    future: Any = series.calendar.index(series.calendar.after(series.time[-1], 30))
     assert (future == whole[30:]).all()
     assert str(future.tz) == str(whole.tz)
 

@@ -194,7 +194,8 @@ def test_a_batch_that_does_not_fit_is_computed_in_parts(numeric_model: LanguageM
             raise torch.OutOfMemoryError
         return loss
 
-    steps[1].passes.add_gradients = short_of_memory
+    passes: Any = steps[1].passes
+    passes.add_gradients = short_of_memory
     steps[0].gradients(batch)
     if not fits:
         with pytest.raises(ConfigError, match="does not hold one window"):

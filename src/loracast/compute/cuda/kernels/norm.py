@@ -1,4 +1,4 @@
-"""RMSNorm together with the addition to the residual stream before it; the twin is `qwen2.RMSNorm` after a plus sign.
+"""RMSNorm with the addition to the residual stream before it; the twin is `transformer.RMSNorm` after a plus sign.
 
 Shapes: M tokens, C hidden size.
 """

@@ -1,4 +1,4 @@
-"""Rotary embedding of queries and keys that one product made; the twin is `qwen2.rotate`.
+"""Rotary embedding of queries and keys that one product made; the twin is `transformer.rotate`.
 
 Shapes: B rows, T tokens, H query heads, K key-value heads, E head size.
 """

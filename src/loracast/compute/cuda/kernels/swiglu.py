@@ -1,4 +1,4 @@
-"""silu(gate) · up of one product; the twin is the line in `qwen2.MLP`.
+"""silu(gate) · up of one product; the twin is the line in `transformer.MLP`.
 
 Shapes: M tokens, I inner size.
 """
