@@ -4,6 +4,9 @@ PYTHON ?= python3
 # GPU is there. The CPU build is taken from PyTorch's own index, where that answers; pip takes PyPI's otherwise.
 TORCH ?= auto
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+# Tests run in as many processes as there are cores, each a thread; a file's tests stay together and share what they make.
+CORES := $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
+BY_FILE := --numprocesses $(CORES) --dist loadfile
 BIN := .venv/bin
 RUN := .venv/.runtime
 DEV := .venv/.development
@@ -50,10 +53,10 @@ $(R)/split.json: | $(RUN)
 	  print(json.dumps({"train": rows[:700], "validation": rows[700:850], "test": rows[850:]}))' > $@
 
 test: $(DEV)
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(BY_FILE)
 
 test-fast: $(DEV)
-	$(BIN)/python -m pytest -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(BY_FILE) -m "not slow"
 
 check: lint docs test
 

@@ -26,6 +26,7 @@ import pytest
 import torch
 
 import loracast
+from conftest import SHARED
 from loracast.cli import demo, main
 from loracast.engine.pretrain import initialise
 from loracast.errors import ModelError
@@ -40,7 +41,7 @@ from loracast.settings import LoraConfig, SampleConfig, TuneConfig
 
 COMMANDS = ("demo", "simulate", "inspect", "flops", "finetune", "forecast", "evaluate", "merge", "pretrain")
 PROGRAM = Path(sys.executable).parent / "loracast"
-QWEN = Path(__file__).parents[2] / "shared" / "qwen2.5-0.5b-instruct"
+QWEN = SHARED / "qwen2.5-0.5b-instruct"
 CONTEXT, HORIZON = 12, 6
 TUNING = (
     *("--rank", "2", "--steps", "4", "--batch", "4", "--context", str(CONTEXT), "--horizon", str(HORIZON)),

@@ -1,19 +1,19 @@
 """Series whose period, lag and kind are known: sines, a damped cosine, decays, gaps, dates, and simulated ones."""
 
 import math
-from pathlib import Path
 
 import h5py
 import numpy as np
 import pandas as pd
 import pytest
 
+from conftest import SHARED
 from loracast.evaluation.dynamics import DESCRIPTION, SUMMARY, describe, summarise
 from loracast.series import Series
 from loracast.systems import get_system, lynx_hare, simulate
 
 NAN = float("nan")
-DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "lotka_volterra_data.h5"
+DATA = SHARED / "data" / "lotka_volterra_data.h5"
 STEPS = np.arange(100.0)
 
 

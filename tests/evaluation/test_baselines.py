@@ -1,7 +1,6 @@
 """The baselines: by hand, with gaps, on short contexts, and the published table of the predator-prey data."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from conftest import SHARED
 from loracast.errors import DataError
 from loracast.evaluation.baselines import (
     BASELINES,
@@ -21,7 +21,7 @@ from loracast.evaluation.baselines import (
 from loracast.evaluation.metrics import score
 
 NAN = float("nan")
-DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+DATA = SHARED / "data"
 
 
 def column(*values: float) -> np.ndarray:

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from test_report import write_study
 
 from loracast.report.build import write_report
-from test_report import write_study
 
 pytestmark = pytest.mark.slow
 

@@ -4,7 +4,6 @@ import math
 import re
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy.stats import norm
 
+from conftest import ROOT
 from loracast.errors import ConfigError
 from loracast.event_figure import draw_events
 from loracast.events import Outcome, Paths, frame, interval, judge, outcomes, read_event
@@ -754,7 +754,7 @@ def test_a_picture_without_whole_paths():
 
 
 def test_the_page_tells_events_that_are_read():
-    page = (Path(__file__).parents[1] / "docs/events.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs/events.md").read_text(encoding="utf-8")
     prose = re.sub(r"```.*?```", "", page, flags=re.DOTALL)
     texts = [text for text in re.findall(r"`([^`]+)`", prose) if re.search(r"\b(prey|predator)\b", text)]
     assert len(texts) > 15
