@@ -120,5 +120,5 @@ def test_windows_of_several_shapes_are_refused(numeric_model: LanguageModel):
     forecaster = Forecaster(numeric_model, CODECS["fixed"])
     with pytest.raises(LoracastError, match="same context and horizon"):
         forecaster.log_density([*windows([series], 5, 4), *windows([series], 4, 5)])
-    with pytest.raises(LoracastError, match="no window"):
+    with pytest.raises(LoracastError, match="windows is empty"):
         forecaster.log_density([])

@@ -168,7 +168,7 @@ def test_a_repeated_head_of_a_tied_model_is_no_problem(directory):
 def test_a_tokenizer_without_a_token_for_each_digit_is_refused(directory):
     vocabulary = {text: index for index, text in enumerate("012345678.,;-?")}
     Tokenizer(models.BPE(vocabulary, [])).save(str(directory / "tokenizer.json"))
-    with pytest.raises(ModelError, match="no single token for '9', so numbers cannot be written") as raised:
+    with pytest.raises(ModelError, match="no single token for '9'") as raised:
         load(directory)
     assert str(directory / "tokenizer.json") in str(raised.value)
 

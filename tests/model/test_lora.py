@@ -284,5 +284,5 @@ def test_missing_files_are_named(base, saved):
     (saved / ADAPTER_WEIGHTS).unlink()
     with pytest.raises(ModelError, match=f"{ADAPTER_WEIGHTS} does not exist"):
         load_adapted(base, saved)
-    with pytest.raises(ModelError, match="no adapter directory"):
+    with pytest.raises(ModelError, match="not the folder of an adapter"):
         load_adapted(base, saved / "elsewhere")

@@ -35,7 +35,8 @@ class StoredModel:
     @property
     def tokens(self) -> NumericTokens:
         """The tokens of numbers. Raises ModelError where the vocabulary has none."""
-        return NumericTokens.of(self.tokenizer, self.place)
+        where = self.place if self.place.is_file() else self.place / "tokenizer.json"
+        return NumericTokens.of(self.tokenizer, where)
 
     def weights(self) -> WeightSource:
         """Where its weights are read from."""
