@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from loracast.flops import Cost
+    from loracast.model.config import ModelConfig
 
 STEP_TOKENS = 2 * (3 + 1)  # of a step of two variables: three digits and a separator each
 
@@ -48,8 +49,8 @@ def flops(
     Parameters
     ----------
     model
-        `bundled`, a Hugging Face directory or a repository of its hub; its config.json is all that is read. The shape
-        of Qwen/Qwen2.5-0.5B-Instruct comes with the package, so that it needs no network.
+        `bundled`, a Hugging Face directory, a .gguf file or a repository of the hub; its config.json is all that is
+        read. The shape of Qwen/Qwen2.5-0.5B-Instruct comes with the package, so that it needs no network.
     rank
         Rank of the adapter's matrices.
     targets
@@ -87,7 +88,7 @@ def flops(
     from loracast.errors import ConfigError
     from loracast.flops import PassCost
     from loracast.grammar import SYMBOLS
-    from loracast.model.config import ModelConfig, stored_shape
+    from loracast.model.config import stored_shape
     from loracast.model.locate import locate
     from loracast.settings import LoraConfig
 
@@ -105,7 +106,7 @@ def flops(
         raise ConfigError(problems)
 
     shape = None if Path(model).exists() else stored_shape(model)
-    config = shape or ModelConfig.read(locate(model, weights=False) / "config.json")[0]
+    config = shape or _read_config(locate(model, weights=False))
     rows = len(SYMBOLS) if vocabulary == "numeric" else config.vocab_size
     cost = PassCost(config, rows, LoraConfig(rank, targets=chosen))
     training, forecast = cost.training(batch, tokens), cost.decode(series, samples, prompt_tokens, new_tokens)
@@ -167,3 +168,14 @@ def _table(training: Cost, forecast: Cost) -> Table:
 
 def _cell(flops: int, total: int) -> str:
     return f"{flops:.3e} {flops / total:>6.1%}" if flops else "–"
+
+
+def _read_config(place: Path) -> ModelConfig:
+    """The shape of a model; without torch, unless it is in a GGUF file."""
+    from loracast.model.config import ModelConfig
+
+    if place.is_file():
+        from loracast.model.stored import open_model
+
+        return open_model(place).config
+    return ModelConfig.read(place / "config.json")[0]
