@@ -105,8 +105,7 @@ class ModelOptions:
     """Which model, and where it runs."""
 
     model: str | None = None
-    """`bundled`, a Hugging Face directory, a .gguf file or a repository of the hub. Unless given, the adapter's base or
-    `bundled`."""
+    """`bundled`, a directory, a .gguf file or a repository of the hub. Else the adapter's base or `bundled`."""
 
     device: Device = "auto"
     """Where to compute; auto takes a GPU where there is one."""
