@@ -290,7 +290,7 @@ def read_data(path: Path | None, split: Path | None) -> Data:
     """The published series by their split, or simulated ones."""
     if path is None or split is None:
         return Data(**{part: simulate(SYSTEM, count, seed=SEEDS[part]) for part, count in SIZES.items()})
-    series = read_series(path, names=get_system(SYSTEM).variables)
+    series = read_series(path, names=get_system(SYSTEM).names)
     parts = asdict(read_split(split, len(series)))
     return Data(**{part: [series[position] for position in positions] for part, positions in parts.items()})
 

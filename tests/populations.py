@@ -20,7 +20,7 @@ def _derivative(state: Tensor, parameters: Tensor) -> Tensor:
 def _start(draws: Draws, n: int) -> Start:
     system = get_system("predator-prey")
     parameters = torch.stack([draws.uniform(*system.parameters[name], n) for name in "abceKh"])
-    state = torch.stack([draws.uniform(*system.initial[name], n) for name in system.variables])
+    state = torch.stack([draws.uniform(*system.initial[name], n) for name in system.names])
     return Start(parameters, state, torch.full((n,), 20 * SPACING))
 
 

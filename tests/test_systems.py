@@ -17,7 +17,7 @@ REFERENCE = Path(__file__).parents[1] / ".." / "shared" / "data"
 blow_up = System(
     name="blow-up",
     description="x' = x², which reaches infinity at t = 1 / x(0)",
-    variables=("x",),
+    names=("x",),
     parameters={},
     initial={"x": (0.1, 0.9)},
     derivative=lambda state, t, parameters: [state[0] ** 2],

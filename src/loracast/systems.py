@@ -36,7 +36,7 @@ class System:
 
     name: str
     description: str
-    variables: tuple[str, ...]  # D names
+    names: tuple[str, ...]  # [D] of the variables
     parameters: Mapping[str, Range]
     initial: Mapping[str, Range]  # by variable
     derivative: Derivative
@@ -53,9 +53,9 @@ class System:
             for name, (low, high) in ranges.items()
             if not low <= high
         ]
-        if tuple(self.initial) != self.variables:
+        if tuple(self.initial) != self.names:
             problems.append(
-                f"system '{self.name}' has variables {self.variables} but initial ranges for {tuple(self.initial)}; "
+                f"system '{self.name}' has variables {self.names} but initial ranges for {tuple(self.initial)}; "
                 "give one range a variable, in the same order"
             )
         if problems:
@@ -127,7 +127,7 @@ def simulate(
             if noise:
                 values = values * np.exp(noise * random.standard_normal(values.shape))
             values = np.column_stack([*drivers.values(), values])
-            series.append(Series(values, (*drivers, *system.variables), str(index), time, known=tuple(drivers)))
+            series.append(Series(values, (*drivers, *system.names), str(index), time, known=tuple(drivers)))
             told((index + 1) / n)
     return series
 
@@ -186,7 +186,7 @@ register(
     System(
         name="predator-prey",
         description="Rosenzweig–MacArthur: x' = a x (1 − x/K) − b x y / (1 + h x), y' = e b x y / (1 + h x) − c y",
-        variables=("prey", "predator"),
+        names=("prey", "predator"),
         parameters={
             "a": (0.1, 0.3),  # growth of the prey, per unit of time
             "b": (0.2, 0.5),  # attack rate
@@ -220,7 +220,7 @@ register(
     System(
         name="lotka-volterra",
         description="Lotka–Volterra: x' = a x − b x y, y' = d x y − c y; closed cycles, 4 to 12 by default",
-        variables=("prey", "predator"),
+        names=("prey", "predator"),
         parameters={
             "a": (0.15, 0.4),  # growth of the prey; with c, small cycles take 2π/√(a c): 16 to 42
             "b": (0.15, 0.3),

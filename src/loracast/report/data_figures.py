@@ -28,13 +28,13 @@ def series_figure(study: Findings) -> Figure | None:
     if not study.has("example_values"):
         return None
     values = study.tables["example_values"]
-    sizes = {name: _size(values.pipe(where, variable=name)["value"].to_numpy(float)) for name in study.variables}
+    sizes = {name: _size(values.pipe(where, variable=name)["value"].to_numpy(float)) for name in study.names}
     relative = max(sizes.values()) > SAME_SCALE * min(sizes.values())
     panels, label = [], "step"
     for series, subset in values.pipe(distinct, "series", "subset")[:MOST_SERIES]:
         rows = values.pipe(where, series=series, subset=subset)
         lines = []
-        for index, name in enumerate(study.variables):
+        for index, name in enumerate(study.names):
             chosen = rows.pipe(where, variable=name)
             label, places = _places(chosen)
             heights = chosen["value"].to_numpy(float) / (sizes[name] if relative else 1.0)
@@ -58,8 +58,8 @@ def dynamics_figure(study: Findings) -> Figure | None:
         return None
     table = study.tables["dynamics"]
     panels = [_kinds(table), _histogram(table["period"].to_numpy(float), "Period of a series", "period")]
-    if len(study.variables) > 1:
-        first, second = (shortened(name) for name in study.variables[:2])
+    if len(study.names) > 1:
+        first, second = (shortened(name) for name in study.names[:2])
         panels.append(
             _histogram(table["lag_share"].to_numpy(float), f"Lag of {second} behind {first}", "share of a period")
         )

@@ -31,7 +31,7 @@ def fan_figures(study: Findings) -> list[Figure]:
     fans, values = study.tables["fans"], study.tables["fan_values"]
     names = in_order(fans["forecaster"].tolist(), FORECASTERS)
     figures = []
-    for index, variable in enumerate(study.variables):
+    for index, variable in enumerate(study.names):
         panels = []
         for series in values["series"].unique().tolist():
             seen = values.pipe(where, series=series, variable=variable)
@@ -86,7 +86,7 @@ def steps_figure(study: Findings) -> Figure | None:
     table = study.tables["test_steps"]
     panels = []
     for metric in ("mae", "crps"):
-        for variable in study.variables:
+        for variable in study.names:
             rows = table.pipe(where, variable=variable)
             lines = []
             for name in in_order(rows["forecaster"].tolist(), FORECASTERS):
@@ -102,7 +102,7 @@ def steps_figure(study: Findings) -> Figure | None:
         "scale. The CRPS of a forecaster that gives one path, as the baselines do, is its absolute error.",
         source="tables/test_steps.csv",
         panels=tuple(panels),
-        columns=min(max(2, len(study.variables)), 4),
+        columns=min(max(2, len(study.names)), 4),
     )
 
 
@@ -111,7 +111,7 @@ def error_figures(study: Findings) -> list[Figure]:
     if not study.has("test_series"):
         return []
     table = study.tables["test_series"]
-    variables = [variable for variable in study.variables if len(table.pipe(where, variable=variable))]
+    variables = [variable for variable in study.names if len(table.pipe(where, variable=variable))]
     captions = {
         "distribution": (
             "Distribution of the errors",
@@ -195,7 +195,7 @@ def calibration_figure(study: Findings) -> Figure | None:
         return None
     table = study.tables["calibration"]
     panels = []
-    for variable in study.variables:
+    for variable in study.names:
         rows = table.pipe(where, variable=variable)
         marks: list[Mark] = [Line((0.0, 100.0), (0.0, 100.0), "muted", "exact", 1.2, dash="dash")]
         for name in in_order(rows["forecaster"].tolist(), FORECASTERS):
@@ -217,7 +217,7 @@ def calibration_figure(study: Findings) -> Figure | None:
         "below it the forecaster is too sure of itself, above it too careful. All values of the test windows.",
         source="tables/calibration.csv",
         panels=tuple(panels),
-        columns=min(max(2, len(study.variables)), 3),
+        columns=min(max(2, len(study.names)), 3),
     )
 
 
@@ -228,7 +228,7 @@ def pit_figure(study: Findings) -> Figure | None:
     table = study.tables["pit"]
     panels = []
     highest = max(1.0, float(np.nanmax(table["density"].to_numpy(float))))
-    for variable in study.variables:
+    for variable in study.names:
         rows = table.pipe(where, variable=variable)
         for name in in_order(rows["forecaster"].tolist(), FORECASTERS):
             chosen = rows.pipe(where, forecaster=name)

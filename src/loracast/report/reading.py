@@ -83,7 +83,7 @@ class Findings:
     curves: Mapping[str, Curve]
 
     @property
-    def variables(self) -> list[str]:
+    def names(self) -> list[str]:
         return self.settings["data"]["variables"]
 
     @property

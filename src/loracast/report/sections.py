@@ -82,7 +82,7 @@ class Section:
 def data_section(study: Findings) -> Parts:
     data = study.settings["data"]
     words = [f"{data['series']:,} series of {data['steps']:,} steps"]
-    words.append(f"with {listed(study.variables)}" if study.variables else "")
+    words.append(f"with {listed(study.names)}" if study.names else "")
     text = f"{' '.join(words)}, from {data['source']}. "
     table = study.tables["dynamics"]
     counts = {subset: len(table.pipe(where, subset=subset)) for subset in in_order(table["subset"].tolist(), SUBSETS)}
@@ -103,8 +103,8 @@ def _dynamics(study: Findings, table: DataFrame) -> str:
     periods, lags = (table[name].dropna().to_numpy(float) for name in ("period", "lag_share"))
     if len(periods):
         text += f"The median period is {number(_rounded(np.median(periods)))}. "
-    if len(study.variables) > 1 and len(lags):
-        first, second = study.variables[:2]
+    if len(study.names) > 1 and len(lags):
+        first, second = study.names[:2]
         lag = float(np.median(lags))
         verb = "follows" if lag >= 0 else "precedes"
         text += f"In the median, {second} {verb} {first} by {percent(abs(lag))} of a period. "
@@ -253,7 +253,7 @@ def final_section(study: Findings) -> Parts:
 
 def test_section(study: Findings) -> Parts:
     table = study.tables["test"]
-    first = ["all", *study.variables]
+    first = ["all", *study.names]
     text = "No setting was chosen by the test series. Every forecaster saw the same contexts; in bold, the lowest MAE."
     columns = (Column("forecaster", "forecaster"), *SCORES, *COSTS)
     parts: Parts = [page.paragraph(text)]

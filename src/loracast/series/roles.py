@@ -100,7 +100,7 @@ class Roles:
         self.notices.append(f"column '{name}' left out: {reason}")
 
     @property
-    def variables(self) -> tuple[str, ...]:
+    def names(self) -> tuple[str, ...]:
         return self.known + self.past + self.targets
 
 

@@ -43,7 +43,7 @@ class _Rows:
 
 def build_series(table: Table, roles: Roles, columns: Columns) -> tuple[list[Series], int]:
     """The series of a table, and how many absent steps were filled with missing values."""
-    values = table.value_columns(roles.variables)  # [R, D]
+    values = table.value_columns(roles.names)  # [R, D]
     codes, labels = table.groups(roles.id)
     for row in np.flatnonzero([not label.strip("/") for label in labels])[:1]:
         at = int(np.argmax(codes == row))
@@ -93,7 +93,7 @@ def _doubt(table: Table, roles: Roles, columns: Columns, rows: _Rows) -> None:
     def row(index: int) -> int:
         return table.rows[int(rows.place[index])]
 
-    table.notices += doubts(rows.values, roles.variables, row, rows.starts, bool(columns.targets))
+    table.notices += doubts(rows.values, roles.names, row, rows.starts, bool(columns.targets))
 
 
 def _sorted(table: Table, where: str, values: Floats, codes: NDArray[np.int64], time: NDArray[Any]) -> _Rows:
@@ -300,7 +300,7 @@ def _split(
     if time is not None:
         time = np.array(time)
         time.flags.writeable = False
-    names = roles.variables
+    names = roles.names
     check_labels(names, "variable name")
     edges = bounds.tolist()
     return [

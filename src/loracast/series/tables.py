@@ -239,7 +239,7 @@ def reading_of(table: Table, columns: Columns, notices: list[str]) -> Reading:
 
 
 def _check_named(table: Table, roles: Roles) -> None:
-    if "" in roles.variables:
+    if "" in roles.names:
         place = table.names.index("") + 1
         raise DataError(f"{table.source}: column {place} holds numbers and has no name; give it one in the header")
 

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from loracast.compute.cpu.native import Layout, library
+from loracast.compute.cpu.native import CallLayout, library
 from loracast.compute.packed import PackedNetwork
 from loracast.compute.plain import PlainDecoder
 from loracast.compute.room import empty_with_room, with_room
@@ -87,16 +87,16 @@ class NativeDecoder:
         final = self.network.last_norm, self.config.rms_norm_eps, 0
         return self._add_norm(x[last].contiguous(), delta[last].contiguous(), *final)[1]
 
-    def _layout(self) -> Layout:
+    def _layout(self) -> CallLayout:
         config = self.config
         groups = config.num_key_value_heads
-        return Layout(
+        return CallLayout(
             *(one.data_ptr() for one in (self.lengths, self.cos, self.sin)),
             *(self.series, self.samples, groups, config.num_attention_heads // groups, config.head_dim, self.fed),
             *(self.prompts[0].shape[1], self.own[0].shape[1], self.threads),
         )
 
-    def _attend(self, layout: Layout, qkv: Tensor, layer: int, new: int, extra: int) -> Tensor:
+    def _attend(self, layout: CallLayout, qkv: Tensor, layer: int, new: int, extra: int) -> Tensor:
         out = _with_zero_room(qkv, self.config.num_attention_heads * self.config.head_dim, extra)
         kept = self.prompts[layer].data_ptr(), self.own[layer].data_ptr()
         arguments = qkv.data_ptr(), *kept, out.data_ptr(), out.stride(0), new

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.attention import sdpa_kernel
 
-from loracast.compute.cuda.kernels.decode_attention import Layout, decode_attention
+from loracast.compute.cuda.kernels.decode_attention import PathLayout, decode_attention
 from loracast.compute.cuda.kernels.norm import add_norm
 from loracast.compute.cuda.kernels.rotary import Rotate
 from loracast.compute.cuda.kernels.swiglu import swiglu
@@ -50,7 +50,7 @@ class FusedDecoder:
         self.own = [keys_and_values(paths * groups, most) for _ in layers]
         cos, sin = angles(torch.arange(prompt.shape[1] + most, device=device), config)
         lengths = lengths.int()
-        self.layout = Layout(
+        self.layout = PathLayout(
             lengths,
             (torch.arange(series + 1, device=device) * samples).int(),
             lengths.repeat_interleave(samples),

@@ -23,7 +23,7 @@ COMPILERS = ("cc", "gcc", "clang")
 SOURCE = Path(__file__).with_name("decode.c")
 
 
-class Layout(ctypes.Structure):
+class CallLayout(ctypes.Structure):
     """See the structure of that name in `decode.c`; the tensors behind its pointers must be kept alive."""
 
     _fields_ = (
@@ -34,7 +34,7 @@ class Layout(ctypes.Structure):
 
 
 SIGNATURES = {
-    "decode_attention": (ctypes.POINTER(Layout), *[c_void_p] * 4, c_int64, c_int64),
+    "decode_attention": (ctypes.POINTER(CallLayout), *[c_void_p] * 4, c_int64, c_int64),
     "add_norm": (*[c_void_p] * 4, c_int64, c_int64, c_int64, c_float, c_int64),
     "swiglu": (c_void_p, c_void_p, c_int64, c_int64, c_int64, c_int64),
 }

@@ -145,7 +145,7 @@ def _own(
 
 
 @dataclass(frozen=True, eq=False)
-class Layout:
+class PathLayout:
     """What all layers' keys and values have in common, on the device.
 
     Attributes:
@@ -170,7 +170,7 @@ class Layout:
 
 
 def decode_attention(
-    qkv: Tensor, prompt: tuple[Tensor, Tensor], own: tuple[Tensor, Tensor], layout: Layout, new: int, extra: int
+    qkv: Tensor, prompt: tuple[Tensor, Tensor], own: tuple[Tensor, Tensor], layout: PathLayout, new: int, extra: int
 ) -> Tensor:
     """Attention [B·T, H·E], with room, of new tokens, whose keys and values are stored on the way.
 
