@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 SYMBOLS = ("0", "1", "2", "3", "4", "5", "6", "7", "8", "9", ".", ",", ";", "-", "NaN")
 POINT, COMMA, SEMICOLON, MINUS, MISSING = range(10, 15)
-OTHER = len(SYMBOLS)  # anything a full vocabulary may produce that is no symbol; never accepted
+OTHER = len(SYMBOLS)  # anything a full vocabulary may produce that is not a symbol; never accepted
 DRAWN = -1  # stands, in texts that are given beforehand, where a symbol is to be drawn
 MOST_FED = 32  # tokens that one pass adds to a path at most
 

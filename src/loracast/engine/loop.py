@@ -161,7 +161,7 @@ def read_record(path: Path) -> dict[str, Any]:
     """The record of a training checkpoint, without its tensors."""
     metadata = read_metadata(path)
     if "record" not in metadata:
-        raise ModelError(f"{path} is no training checkpoint of loracast")
+        raise ModelError(f"{path} is not a training checkpoint of loracast")
     return json.loads(metadata["record"])
 
 

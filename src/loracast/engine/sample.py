@@ -267,7 +267,7 @@ class PathBatch:
     ) -> tuple[NDArray[np.int64], int]:
         """Symbols [N, S, L] of whatever the full vocabulary writes, and the tokens computed for each path.
 
-        What is no symbol becomes `OTHER`.
+        What is not a symbol becomes `OTHER`.
         A path ends when it has closed `horizon` steps, or has used the tokens that the longest steps would need.
         """
         network, tokens, length = self.model.network, self.model.tokens, horizon * self.grammar.step_tokens

@@ -2,7 +2,7 @@
 
 What is computed stands here and in `attention.py`; where and how fast is for `loracast.compute`, which may put its own
 functions in place of a block or of attention. Module names are those of Hugging Face, so that a checkpoint's tensors
-load by name. Adapters are no part of it: `lora.attach` replaces projections afterwards.
+load by name. Adapters are not part of it: `lora.attach` replaces projections afterwards.
 
 Sources: Llama (arXiv:2302.13971), Qwen2 (arXiv:2407.10671), Qwen3 (arXiv:2505.09388), Mistral (arXiv:2310.06825).
 

@@ -45,7 +45,7 @@ class SafetensorsSource:
         self._shapes: dict[str, tuple[int, ...]] = {}
         for path in _weight_files(directory):
             with opened(path) as file:
-                for name in file.keys():  # noqa: SIM118, which is no dictionary
+                for name in file.keys():  # noqa: SIM118, which is not a dictionary
                     self._places[name] = path
                     self._shapes[name] = tuple(file.get_slice(name).get_shape())
 
@@ -79,5 +79,5 @@ def _weight_files(directory: Path) -> list[Path]:
 def digest(tensor: Tensor) -> str:
     """Identifies a tensor by some thousand evenly spaced elements: reading all of a large model would take seconds."""
     flat = tensor.flatten()
-    stride = len(flat) // DIGEST_SAMPLE | 1  # odd, so that it is no multiple of a row's size and all columns are met
+    stride = len(flat) // DIGEST_SAMPLE | 1  # odd, so that it is not a multiple of a row's size and all columns are met
     return hashlib.sha256(flat[::stride].contiguous().view(torch.uint8).numpy().tobytes()).hexdigest()

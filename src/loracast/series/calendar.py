@@ -188,7 +188,7 @@ def moment_steps(times: Times | None, calendar: Calendar | None, text: str) -> t
 
     The text is "step 5", a time such as "2027", "2027-05", "2027Q2" or "2027-W08", which means all steps in it, or a
     while such as "20 years", which means the last step that is no later after the context. A time between two steps
-    means none: the last is then before the first. ValueError for what is no moment.
+    means none: the last is then before the first. ValueError for what is not a moment.
 
     Args:
         times: [H] of the forecast; None where it has none.

@@ -102,7 +102,7 @@ class Table:
         return numbers
 
     def refuse_strange(self, name: str) -> NoReturn:
-        """Raises the DataError for the first cell of a column that is no number."""
+        """Raises the DataError for the first cell of a column that is not a number."""
         row, text = self._first_strange(name)
         raise self.problem(
             name,
@@ -112,7 +112,7 @@ class Table:
         )
 
     def not_a_number(self, name: str) -> str:
-        """What the first cell of a column is that is no number, as a clause of a message."""
+        """What the first cell of a column is that is not a number, as a clause of a message."""
         row, text = self._first_strange(name)
         return f"row {self.rows[row]} of '{name}' is {text!r}, which is not a number{_hint(text)}"
 
@@ -212,7 +212,7 @@ class Table:
 
 
 def _hint(text: str) -> str:
-    """How a cell that is no number may be written as one, as a clause that follows another; empty where unknown."""
+    """How a cell that is not a number may be written as one, as a clause that follows another; empty where unknown."""
     if bracketed := re.fullmatch(r"\(([\d.,]+)\)", text):
         return f"; write -{bracketed[1]} if brackets mean a negative number"
     if trailing := re.fullmatch(r"([\d.,]+)[-−]", text):

@@ -132,7 +132,7 @@ def compact(numbers: NDArray[np.float64]) -> Dates | None:
 
 
 def weeks(numbers: NDArray[np.float64]) -> Dates | None:
-    """Numbers [U] such as 202001 as the first days of ISO weeks; None where one is no week of a year."""
+    """Numbers [U] such as 202001 as the first days of ISO weeks; None where one is not a week of a year."""
     whole = np.all(numbers == np.rint(numbers)) and np.all((numbers > 150_000) & (numbers < 226_300))
     return _strict([_week(int(one) // 100, int(one) % 100, 1) for one in numbers]) if whole else None
 

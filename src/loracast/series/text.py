@@ -32,7 +32,7 @@ Cells = pa.Array | NDArray[Any]  # text; or numbers, NaN where missing; or datet
 
 DELIMITERS = ",;\t|"
 SNIFFED_LINES = 40
-OTHER_KINDS = {  # what files begin with that are no table of text, and what to do with each
+OTHER_KINDS = {  # what files begin with that are not a table of text, and what to do with each
     b"pk\x03\x04": "a zip archive, or an Excel file; unpack it, or call it .xlsx",
     b"\xd0\xcf\x11\xe0": "an old Excel file; save it as .xlsx or CSV",
     b"par1": "a Parquet file; call it .parquet",

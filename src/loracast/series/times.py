@@ -56,7 +56,7 @@ def names_years(table: Table, name: str) -> bool:
 def times(table: Table, names: Sequence[str], zone: str | None) -> tuple[NDArray[Any], str | None]:
     """The times [R] of a column, or of the columns in which dates are kept in parts, and their time zone.
 
-    Numbers, or datetime64[ns], in UTC where there is a zone. A DataError names a cell that is no time.
+    Numbers, or datetime64[ns], in UTC where there is a zone. A DataError names a cell that is not a time.
     """
     time, own = _time(table, names[0]) if len(names) == 1 else (_join(table, names), None)
     if time.dtype.kind == "M" and zone is not None:
@@ -108,7 +108,7 @@ def _time(table: Table, name: str) -> tuple[NDArray[Any], str | None]:
 
 
 def no_time(table: Table, name: str, advice: str) -> DataError:
-    """The error for the first cell of a column of text that is no time."""
+    """The error for the first cell of a column of text that is not a time."""
     cells = table.columns[name]
     assert not isinstance(cells, np.ndarray)  # numbers and dates are times
     encoded = cells.dictionary_encode()

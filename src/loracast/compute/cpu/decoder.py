@@ -123,7 +123,7 @@ class NativeDecoder:
 def _with_zero_room(like: Tensor, columns: int, extra: int) -> Tensor:
     """`empty_with_room`, with zeros in the room.
 
-    A product on a CPU with matrix tiles reads past the end of rows that are no multiple of a tile long. What it reads
+    A product on a CPU with matrix tiles reads past the end of rows that are not whole tiles long. What it reads
     there is multiplied by zeros, which makes NaN of a NaN that was left in that memory.
     """
     out = empty_with_room(like, columns, extra)
