@@ -657,7 +657,8 @@ def assembled(bench: StudyContext, folder: Path, model: Path, **changes: Any) ->
 def test_lengths_are_measured_where_numbers_are_longest(model: Path, tmp_path: Path):
     """200 tokens are more steps than there are at one decimal, but not at two."""
     protocol = tiny(search={"decimals": [1, 2]}, context={"tokens": [200]})
-    assert assemble(few_series(), tmp_path, read_protocol(protocol), model=str(model), **PLACE).steps_of(200, 1) == 50
+    study = assemble(few_series(), tmp_path, read_protocol(protocol), model=str(model), **PLACE)
+    assert study.steps_of(200, study.codec(1)) == 50
 
 
 CHANGES: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {

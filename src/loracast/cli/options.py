@@ -105,7 +105,8 @@ class ModelOptions:
     """Which model, and where it runs."""
 
     model: str | None = None
-    """`bundled`, a directory, a .gguf file or a repository of the hub. Else the adapter's base or `bundled`."""
+    """`bundled`, `smollm2`, a directory, a .gguf file or a repository of the hub. Else the adapter's base or
+    `bundled`."""
 
     device: Device = "auto"
     """Where to compute; auto takes a GPU where there is one."""

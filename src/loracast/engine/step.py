@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from loracast.compute.device import on_gpu, release_memory
 from loracast.compute.plain import PlainCompute
 from loracast.engine.batch import Batch, to_device
+from loracast.engine.muon import Muon
 from loracast.errors import ConfigError
 from loracast.settings import TuneConfig
 
@@ -22,7 +23,7 @@ VALIDATION_TOKENS = 16_384  # fed at once
 
 
 class TrainingStep:
-    """Steps of AdamW on the adapters of a network.
+    """Steps of the optimiser on the adapters of a network.
 
     Args:
         compute: of a network with an adapter, the only parameters that require a gradient.
@@ -33,9 +34,7 @@ class TrainingStep:
         self.rows, self.config, network = rows, config, compute.network
         self.adapters = [parameter for parameter in network.parameters() if parameter.requires_grad]
         self.peak = config.peak_learning_rate(network.config.hidden_size)
-        self.optimizer = torch.optim.AdamW(
-            self.adapters, lr=self.peak, weight_decay=config.weight_decay, betas=(0.9, 0.99), fused=on_gpu(rows.device)
-        )
+        self.optimizer = optimizer_of(self.adapters, self.peak, config)
         self.passes = compute.passes(self.adapters)
         self.parts = config.accumulate
 
@@ -86,6 +85,15 @@ class TrainingStep:
         for part in batch.parts(min(parts, len(batch.symbols))):
             total += self.passes.loss_sum(*to_device(part, self.rows)).item()
         return total / max(1, int(batch.in_loss.sum()))
+
+
+def optimizer_of(adapters: list[nn.Parameter], rate: float, config: TuneConfig) -> torch.optim.Optimizer:
+    """The optimiser of an adapter's matrices."""
+    if config.optimizer == "muon":
+        return Muon(adapters, lr=rate, weight_decay=config.weight_decay)
+    return torch.optim.AdamW(
+        adapters, lr=rate, weight_decay=config.weight_decay, betas=(0.9, 0.99), fused=on_gpu(adapters[0].device)
+    )
 
 
 def padded(batch: Batch, multiple: int) -> Batch:

@@ -17,7 +17,7 @@ from loracast.codec import Codec
 from loracast.compute import choose
 from loracast.compute.device import own_random_numbers
 from loracast.engine.batch import Batch, encode_batch, gaps
-from loracast.engine.loop import check_same, cosine_schedule, load_training, read_record
+from loracast.engine.loop import check_same, cosine_schedule, load_training, read_record, trapezoid_schedule
 from loracast.engine.session import Emit, StepResult, TrainingSession
 from loracast.engine.step import TrainingStep
 from loracast.errors import BudgetError, ConfigError, ModelError
@@ -166,12 +166,17 @@ class Tuning:
         self.ledger.charge("training", self._step_flops(batch))
         if self.config.dropout:  # of a step depends on nothing before it
             torch.manual_seed(self.config.seed * 1_000_003 + step)
-        rate = cosine_schedule(step, self.steps, self.peak, self.config.warmup, FLOOR)
+        rate = self._rate(step)
         loss, norm = self.training_step.run(batch, rate)
         self.progress.step = step + 1
         self.progress.tokens += batch.symbols.size
         self.progress.saturated += batch.saturated
         return StepResult(loss, norm, rate)
+
+    def _rate(self, step: int) -> float:
+        if self.config.decay is None:
+            return cosine_schedule(step, self.steps, self.peak, self.config.warmup, FLOOR)
+        return trapezoid_schedule(step, self.steps, self.peak, self.config.warmup, self.config.decay)
 
     def _step_flops(self, batch: Batch) -> Flops:
         return self.cost.training(self.config.batch, batch.symbols.shape[1] - 1).total

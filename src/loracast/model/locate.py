@@ -5,13 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 from loracast.errors import ModelError
+from loracast.model.packaged import PACKAGED
 
 BUNDLED = Path(__file__).parent.parent / "bundled"
 DESCRIPTION, WEIGHTS = ("*.json", "merges.txt"), ("*.safetensors",)  # files by their names
 
 
 def locate(source: str | Path, *, weights: bool = True) -> Path:
-    """Where a model is: a directory or a GGUF file, of `bundled`, a path, or a repository of the hub (downloaded once).
+    """Where a model is: a directory or a GGUF file, of a name, a path, or a repository of the hub (downloaded once).
+
+    Names are `bundled` and those of `packaged.PACKAGED`.
 
     A directory without config.json that holds one GGUF file is that file.
 
@@ -19,6 +22,8 @@ def locate(source: str | Path, *, weights: bool = True) -> Path:
     """
     if str(source) == "bundled":
         return BUNDLED
+    if str(source) in PACKAGED:
+        return PACKAGED[str(source)].find(str(source))
     path = Path(source)
     if path.is_dir():
         files = [] if (path / "config.json").exists() else sorted(path.glob("*.gguf"))
@@ -33,7 +38,8 @@ def locate(source: str | Path, *, weights: bool = True) -> Path:
         )
     if len(path.parts) != 2 or str(source).startswith((".", "/", "~")) or path.parent.is_dir():
         raise ModelError(
-            f"{source} does not exist; name a model directory, a .gguf file, a hub repository (owner/name) or 'bundled'"
+            f"{source} does not exist; name a model directory, a .gguf file, a hub repository (owner/name), 'bundled' "
+            "or 'smollm2'"
         )
     from huggingface_hub import snapshot_download
 

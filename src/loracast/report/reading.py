@@ -39,8 +39,8 @@ COLUMNS = {
     "flops": "stage run training validation forecasts executed published share",
     "stages": "stage runs predicted_executed predicted_published executed published share",
 }
-TEXTS = {"variable", "series", "subset", "kind", "text", "ids", "forecaster", "constrained", "run", "targets", "method",
-         "stopped", "part", "stage", "time"}  # fmt: skip
+TEXTS = {"variable", "layout", "series", "subset", "kind", "text", "ids", "forecaster", "constrained", "run", "targets",
+         "method", "stopped", "part", "stage", "time"}  # fmt: skip
 SETTINGS = ("name", "protocol", "model", "data", "budget", "convention", "seed", "plan", "made")
 
 
@@ -137,6 +137,8 @@ def _read_table(path: Path, needed: list[str]) -> DataFrame:
     missing = [column for column in needed if len(table) and column not in table]
     if missing:
         raise DataError(f"{path}: has no column {', '.join(missing)}; delete it and run this stage of the study again")
+    if "decimals" in table and "layout" not in table:  # as studies wrote that knew one layout each
+        table["layout"] = ""
     for name in table.columns.difference(TEXTS, sort=False):
         numbers: Any = pd.to_numeric(table[name].replace("", "nan"), errors="coerce")
         wrong = numbers.isna() & ~table[name].str.lower().isin(["", "nan"])

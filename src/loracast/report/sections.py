@@ -28,7 +28,7 @@ from loracast.report.forecast_figures import (
     steps_figure,
 )
 from loracast.report.page import Column
-from loracast.report.reading import Findings, least, where
+from loracast.report.reading import Findings, distinct, least, where
 from loracast.report.search_figures import method_name, search_figures
 from loracast.report.tuning_figures import (
     baseline_figure,
@@ -57,6 +57,7 @@ SETTINGS = (
     Column("learning_rate", "learning rate", number),
     Column("rank", "rank", number),
     Column("targets", "adapted"),
+    Column("layout", "layout"),
     Column("decimals", "decimals", number),
 )
 
@@ -112,16 +113,16 @@ def _dynamics(study: Findings, table: DataFrame) -> str:
 
 
 def _texts(study: Findings) -> Parts:
-    """One written context for each number of decimals."""
+    """One written context for each way of writing numbers."""
     if not study.has("examples"):
         return []
     explanation = "What the model reads: a context as text, and below it the number of each piece of it in the model's "
     explanation += "vocabulary (its token ids). The table has more of them."
     parts: Parts = [page.heading("Series as text"), page.paragraph(explanation)]
     examples = study.tables["examples"]
-    for decimals in sorted(examples["decimals"].unique().tolist()):
-        row = examples.pipe(where, decimals=decimals).to_dict("records")[0]
-        parts.append(page.paragraph(f"Series {row['series']} ({row['subset']}), {decimals_text(decimals)}:"))
+    for layout, decimals in sorted(examples.pipe(distinct, "layout", "decimals")):
+        row = examples.pipe(where, layout=layout, decimals=decimals).to_dict("records")[0]
+        parts.append(page.paragraph(f"Series {row['series']} ({row['subset']}), {decimals_text(decimals, layout)}:"))
         parts.append(page.listing(_aligned(row["text"], row["ids"].split())))
     return [*parts, page.source("tables/examples.csv")]
 
@@ -141,12 +142,14 @@ def baseline_section(study: Findings) -> Parts:
     if len(constrained) and len(free):
         share = percent(constrained["valid_share"].to_numpy(float).mean())
         shares = [
-            f"{percent(row['valid_share'])} at {decimals_text(row['decimals'])}" for row in free.to_dict("records")
+            f"{percent(row['valid_share'])} at {decimals_text(row['decimals'], row['layout'])}"
+            for row in free.to_dict("records")
         ]
         text += f" Of the untouched model's steps, {share} could be read as numbers with constrained sampling, and "
         text += f"with free sampling {listed(shares)}."
     columns = (
         Column("forecaster", "forecaster"),
+        Column("layout", "layout"),
         Column("decimals", "decimals", number),
         Column("sampling", "sampling"),
         *SCORES,
@@ -166,7 +169,8 @@ def _one_run(study: Findings, name: str, subject: str) -> Parts:
     row = table.to_dict("records")[0]
     before = untouched_error(study, row)
     text = f"{subject}: learning rate {number(row['learning_rate'])}, rank {row['rank']:g}, {row['targets']}, "
-    text += f"{decimals_text(row['decimals'])}. The MAE on the validation windows is {number(row['mae'])}"
+    text += f"{decimals_text(row['decimals'], row['layout'])}. "
+    text += f"The MAE on the validation windows is {number(row['mae'])}"
     text += f", untouched it was {number(before)} ({change(before, row['mae'])}). " if math.isfinite(before) else ". "
     text += f"The validation loss was lowest at step {number(row['best_step'])} of {number(row['steps'])}."
     text += STOPPED.get(row.get("stopped", ""), "")

@@ -147,17 +147,17 @@ def untouched_error(study: Findings, row: dict[str, Any]) -> float:
     """The untouched model's error on the windows that a run was judged on, NaN where it was not measured."""
     if not study.has("baseline"):
         return math.nan
-    same = {"forecaster": "zero-shot", "decimals": row["decimals"], "constrained": "True"}
+    same = {"forecaster": "zero-shot", "layout": row["layout"], "decimals": row["decimals"], "constrained": "True"}
     return next((found["mae"] for found in study.tables["baseline"].pipe(where, **same).to_dict("records")), math.nan)
 
 
 def _lying(table: DataFrame, column: str, title: str, label: str, factor: float = 1.0) -> Panel:
     """Lying bars: one a forecaster and number of decimals, two where it was sampled both ways."""
-    names = table.pipe(distinct, "forecaster", "decimals")
+    names = table.pipe(distinct, "forecaster", "layout", "decimals")
     written = [str(name) for name in names]  # NaN, of baselines, equals itself only so
     bars = []
     for row in table.to_dict("records"):
-        place = written.index(str((row["forecaster"], row["decimals"])))
+        place = written.index(str((row["forecaster"], row["layout"], row["decimals"])))
         shift, alpha, key = SAMPLING[row["constrained"]]
         lengths = numbers([factor * row[column]])
         bars.append(Bars((place + shift,), lengths, role_of(row["forecaster"]), key, BAR, lying=True, alpha=alpha))
@@ -165,8 +165,8 @@ def _lying(table: DataFrame, column: str, title: str, label: str, factor: float 
     return Panel(title, Axis(label), Axis(ticks=ticks), tuple(bars), height=90 + ROW_HEIGHT * len(ticks))
 
 
-def _forecaster_name(forecaster: str, decimals: float) -> str:
-    return shortened(forecaster) + (f", {decimals_text(decimals)}" if math.isfinite(decimals) else "")
+def _forecaster_name(forecaster: str, layout: str, decimals: float) -> str:
+    return shortened(forecaster) + (f", {decimals_text(decimals, layout)}" if math.isfinite(decimals) else "")
 
 
 def _main_runs(study: Findings) -> dict[str, tuple[str, str]]:

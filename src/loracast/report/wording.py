@@ -32,8 +32,10 @@ def percent(share: float) -> str:
     return f"{100 * share:.3g}%" if math.isfinite(share) else NOTHING
 
 
-def decimals_text(count: float) -> str:
-    return f"{count:g} decimal{'' if count == 1 else 's'}"
+def decimals_text(count: float, layout: str = "") -> str:
+    """How precisely numbers are written: digits after the point, or all digits of a whole number (layout fixed)."""
+    plural = "" if count == 1 else "s"
+    return f"{count:g} digit{plural} (fixed)" if layout == "fixed" else f"{count:g} decimal{plural}"
 
 
 def duration(seconds: float) -> str:

@@ -104,7 +104,7 @@ def prepare(
         "plan": costs,
         "made": {
             "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-            "hardware": study.forecaster(1).hardware,
+            "hardware": study.forecaster(study.codec(1)).hardware,
             "python": platform.python_version(),
             "torch": torch.__version__,
             "packages": {package: version(package) for package in PACKAGES},

@@ -21,7 +21,7 @@ from loracast.series import Series, Split, Window, windows
 from loracast.series.windows import evenly_spaced, scorable_windows
 from loracast.settings import ComputeKind, Device, LoraConfig, Precision, SampleConfig, Vocabulary
 from loracast.study.folder import StudyFolder
-from loracast.study.protocol import Protocol
+from loracast.study.protocol import Layout, Protocol, TuningSettings
 
 Report = Callable[[str, dict[str, Any]], None]  # a run's name and an event of it
 
@@ -52,8 +52,8 @@ class StudyContext:
         self.ledger = SharedLedger(folder.ledger, protocol.budget, protocol.convention)
         self._source = model
         self.where: dict[str, Any] = {"device": device, "precision": precision, "compute": compute}
-        self._step_tokens: dict[int, float] = {}  # of decimals
-        self._prompts: dict[tuple[str, int], list[int]] = {}  # lengths of prompts, of a subset and decimals
+        self._step_tokens: dict[Codec, float] = {}
+        self._prompts: dict[tuple[str, Codec], list[int]] = {}  # lengths of prompts, of a subset and a codec
 
     # -- models ----------------------------------------------------------------------------------------------------
 
@@ -70,17 +70,21 @@ class StudyContext:
     def _load(self, vocabulary: Vocabulary) -> LanguageModel:
         return load_model(self._source, vocabulary=vocabulary, **self.where)
 
-    def codec(self, decimals: int) -> Codec:
-        """How numbers are written at so many decimals."""
+    def codec(self, decimals: int, layout: Layout = "auto") -> Codec:
+        """How numbers are written at so many decimals, in a layout or in the study's own."""
         taught = self.model.codec
-        layout = self.protocol.layout
+        layout = self.protocol.layout if layout == "auto" else layout
         if layout == "auto":
             layout = taught.layout if taught else "decimal"
         return replace(taught or Codec(), layout=layout, digits=decimals)
 
-    def forecaster(self, decimals: int, *, constrained: bool = True) -> Forecaster:
+    def codec_of(self, settings: TuningSettings) -> Codec:
+        """How a tuning run writes numbers."""
+        return self.codec(settings.decimals, settings.layout)
+
+    def forecaster(self, codec: Codec, *, constrained: bool = True) -> Forecaster:
         """The untouched model; one that may write anything where it is not constrained."""
-        return Forecaster(self.model if constrained else self.whole_model, self.codec(decimals))
+        return Forecaster(self.model if constrained else self.whole_model, codec)
 
     # -- windows ---------------------------------------------------------------------------------------------------
 
@@ -99,26 +103,26 @@ class StudyContext:
         """Steps of the shortest series that is trained on or validates."""
         return min(one.steps for one in (*self.train, *self.validation))
 
-    def steps_of(self, tokens: int, decimals: int) -> int:
+    def steps_of(self, tokens: int, codec: Codec) -> int:
         """Steps that are written with so many tokens, by the mean length of a step's text. At least 2."""
-        if decimals not in self._step_tokens:
-            codec, some = self.codec(decimals), self.train[:MEASURED_SERIES]
+        if codec not in self._step_tokens:
+            some = self.train[:MEASURED_SERIES]
             written = [len(codec.encode(one.values, codec.fit_scale(one.values)).ids) / one.steps for one in some]
-            self._step_tokens[decimals] = float(np.mean(written))
-        return max(2, int(tokens / self._step_tokens[decimals]))
+            self._step_tokens[codec] = float(np.mean(written))
+        return max(2, int(tokens / self._step_tokens[codec]))
 
-    def window_steps(self, tokens: int, decimals: int) -> int:
+    def window_steps(self, tokens: int, codec: Codec) -> int:
         """Steps of a training window: as many as so many tokens hold, and no more than the shortest series has."""
-        return min(self.steps_of(tokens, decimals), self.shortest)
+        return min(self.steps_of(tokens, codec), self.shortest)
 
-    def forecast_cost(self, subset: str, decimals: int, lora: LoraConfig | None, *, constrained: bool = True) -> Flops:
+    def forecast_cost(self, subset: str, codec: Codec, lora: LoraConfig | None, *, constrained: bool = True) -> Flops:
         """What forecasts of a subset's windows cost at most."""
-        task, codec = self.protocol.forecasts, self.codec(decimals)
-        if (subset, decimals) not in self._prompts:
+        task = self.protocol.forecasts
+        if (subset, codec) not in self._prompts:
             contexts = [window.context_values for window in self.judged_windows(subset)]
-            self._prompts[subset, decimals] = [len(text.ids) for text in codec.encode_contexts(contexts)[0]]
+            self._prompts[subset, codec] = [len(text.ids) for text in codec.encode_contexts(contexts)[0]]
         prompts, samples, variables = (
-            self._prompts[subset, decimals],
+            self._prompts[subset, codec],
             self.sampling(subset).samples,
             self.series[0].variables,
         )

@@ -21,6 +21,7 @@ STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
+Layout = Literal["auto", "fixed", "decimal"]
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -67,6 +68,8 @@ class TuningSettings(CommonTuning):
     validate_every: int = 10
     decimals: Annotated[int, Field(ge=1, le=6)] = 2
     """Digits after the point (layout decimal), or of a whole number (layout fixed)."""
+    layout: Layout = "auto"
+    """How numbers are written; auto is the study's own `layout`."""
     tokens: Count = 512
     """Length of a training window: as many steps as are written with so many tokens, or the whole series."""
 
@@ -124,7 +127,7 @@ class Protocol:
     budget: Positive = 1e17
     """FLOPs that the whole study may spend."""
     seed: Annotated[int, Field(ge=0)] = 0
-    layout: Literal["auto", "fixed", "decimal"] = "auto"
+    layout: Layout = "auto"
     """How numbers are written; auto is what the model was pretrained with, or else decimal as published."""
     data: SplitShares = SplitShares()
     forecasts: ForecastTask = ForecastTask()
@@ -132,6 +135,8 @@ class Protocol:
     """Settings of every run, where a stage does not say otherwise."""
     baseline: tuple[Annotated[int, Field(ge=1, le=6)], ...] = (2, 3)
     """Decimals at which the untouched model forecasts, constrained to what parses and unconstrained."""
+    baseline_layouts: tuple[Layout, ...] = ("auto",)
+    """Layouts in which it does."""
     default: dict[str, Any] = Field(default_factory=dict)
     """What the run with default settings changes in `tuning`."""
     search: SearchSettings = SearchSettings()
@@ -165,6 +170,8 @@ class Protocol:
             )
         if not self.baseline:
             yield ("baseline",), "baseline is empty; give at least one number of decimals"
+        if not self.baseline_layouts:
+            yield ("baseline_layouts",), "baseline_layouts is empty; give at least one of auto, fixed and decimal"
         for name in ("learning_rate", "rank", "decimals"):
             if not getattr(self.search, name):
                 yield (f"search.{name}",), f"search.{name} is empty; give at least one value"

@@ -26,7 +26,7 @@ from loracast.forecaster import Forecaster
 from loracast.ledger import Ledger
 from loracast.settings import TuneConfig
 from loracast.study.context import StudyContext
-from loracast.study.protocol import TuningSettings
+from loracast.study.protocol import Layout, TuningSettings
 
 ESTIMATE_MARGIN = 1.1  # of the reservation over the estimate, where the lengths of texts differ
 
@@ -48,7 +48,7 @@ class TuningRun:
 
     def config(self, study: StudyContext) -> TuneConfig:
         """The engine's settings; the first half of a window is context."""
-        steps = study.window_steps(self.tuning.tokens, self.tuning.decimals)
+        steps = study.window_steps(self.tuning.tokens, study.codec_of(self.tuning))
         return self.tuning.config(steps // 2, steps - steps // 2, study.protocol.seed)
 
     def cost(self, study: StudyContext, steps: int | None = None) -> Flops:
@@ -68,17 +68,17 @@ class TuningRun:
         return Flops(int(cost.executed * margin), int(cost.published * margin))
 
     def _margin(self, study: StudyContext) -> float:
-        return 1.0 if study.codec(self.tuning.decimals).layout == "fixed" else ESTIMATE_MARGIN
+        return 1.0 if study.codec_of(self.tuning).layout == "fixed" else ESTIMATE_MARGIN
 
     def _costs(self, study: StudyContext, config: TuneConfig):
         held_out = study.held_out(config.context, config.horizon, config.validation_windows)
-        return tuning_costs(study.model, study.train, held_out, study.codec(self.tuning.decimals), config)
+        return tuning_costs(study.model, study.train, held_out, study.codec_of(self.tuning), config)
 
     def _judgement(self, study: StudyContext, config: TuneConfig) -> Flops:
-        return study.forecast_cost("validation", self.tuning.decimals, config.lora)
+        return study.forecast_cost("validation", study.codec_of(self.tuning), config.lora)
 
     def perform(self, study: StudyContext, ledger: Ledger, stop: Stop) -> dict[str, Any]:
-        base, directory = study.forecaster(self.tuning.decimals), study.folder.run(self.name)
+        base, directory = study.forecaster(study.codec_of(self.tuning)), study.folder.run(self.name)
         interrupted = (directory / CHECKPOINT).is_file()
         if (directory / RECORD).is_file() and not interrupted:
             tuned = base.with_adapter(directory)
@@ -127,17 +127,18 @@ class ForecastRun:
     decimals: int
     constrained: bool = True
     adapter: str | None = None
+    layout: Layout = "auto"
 
     def settings(self) -> dict[str, Any]:
         return {"kind": "forecast", **asdict(self)}
 
     def forecaster(self, study: StudyContext) -> Forecaster:
-        base = study.forecaster(self.decimals, constrained=self.constrained)
+        base = study.forecaster(study.codec(self.decimals, self.layout), constrained=self.constrained)
         return base.with_adapter(study.folder.run(self.adapter)) if self.adapter else base
 
     def cost(self, study: StudyContext) -> Flops:
-        lora = self.forecaster(study).lora
-        return study.forecast_cost(self.subset, self.decimals, lora, constrained=self.constrained)
+        forecaster = self.forecaster(study)
+        return study.forecast_cost(self.subset, forecaster.codec, forecaster.lora, constrained=self.constrained)
 
     most = cost
 
@@ -182,7 +183,7 @@ def perform(study: StudyContext, run: Run, stop: Stop = lambda step, nats: None)
         study.report(run.name, {"event": "run", "stage": run.stage, "most": most.of(study.protocol.convention)})
         result = run.perform(study, ledger, stop)
         study.ledger.close(run.name, ledger)
-        hardware = study.forecaster(1).hardware
+        hardware = study.forecaster(study.codec(1)).hardware
         found = {**result, "flops": ledger.to_dict(), "hardware": hardware}
         write_json(folder.run(run.name) / "result.json", found)
         study.report(run.name, {"event": "result", **result})

@@ -82,13 +82,16 @@ class BaselineStage(Stage):
     def runs(self, study: StudyContext) -> Sequence[Run]:
         return [
             ForecastRun(
-                f"baseline-{decimals}-{'constrained' if constrained else 'free'}",
+                f"baseline-{'' if layout == 'auto' else f'{layout}-'}{decimals}-{'constrained' if tied else 'free'}",
                 self.name,
                 "validation",
                 decimals,
-                constrained,
+                tied,
+                layout=layout,
             )
-            for decimals, constrained in product(study.protocol.baseline, (True, False))
+            for layout, decimals, tied in product(
+                study.protocol.baseline_layouts, study.protocol.baseline, (True, False)
+            )
         ]
 
     def tables(self, study: StudyContext) -> dict[str, pd.DataFrame]:
@@ -203,16 +206,16 @@ class TestStage(Stage):
 
     def estimate(self, study: StudyContext) -> list[Flops]:
         finals = [with_changes(one, study.protocol.final) for one in priced(study)]
-        untouched = [study.forecast_cost("test", final.decimals, None) for final in finals]
-        tuned = [study.forecast_cost("test", final.decimals, final.lora) for final in finals]
+        untouched = [study.forecast_cost("test", study.codec_of(final), None) for final in finals]
+        tuned = [study.forecast_cost("test", study.codec_of(final), final.lora) for final in finals]
         return [_largest(study, untouched), _largest(study, tuned)]
 
     def runs(self, study: StudyContext) -> Sequence[Run]:
         final = study.folder.read_json(study.folder.run("final") / "run.json")
-        decimals = final["tuning"]["decimals"]
+        decimals, layout = final["tuning"]["decimals"], final["tuning"].get("layout", "auto")
         return [
-            ForecastRun("test-zero-shot", self.name, "test", decimals),
-            ForecastRun("test-tuned", self.name, "test", decimals, adapter="final"),
+            ForecastRun("test-zero-shot", self.name, "test", decimals, layout=layout),
+            ForecastRun("test-tuned", self.name, "test", decimals, adapter="final", layout=layout),
         ]
 
     def tables(self, study: StudyContext) -> dict[str, pd.DataFrame]:
@@ -268,7 +271,8 @@ def check_lengths(study: StudyContext) -> None:
             f"{task.context} need {needed}; shorten them under forecasts in the protocol, or leave it out"
         )
     lengths = study.protocol.context.get("tokens", [])
-    steps = {tokens: study.steps_of(tokens, max(search.decimals)) for tokens in lengths}
+    written = with_changes(study.protocol.tuning, {"decimals": max(search.decimals)})
+    steps = {tokens: study.steps_of(tokens, study.codec_of(written)) for tokens in lengths}
     long = {tokens: count for tokens, count in steps.items() if count > study.shortest}
     if long:
         listed = ", ".join(f"{tokens} tokens are about {count} steps" for tokens, count in long.items())

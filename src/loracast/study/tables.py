@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -31,9 +32,9 @@ EXAMPLE_SERIES = 2  # as text
 SCORES = (*study_columns(), "valid_share", "n_unscored", "n_series", "n_windows")
 
 TUNED_RUN = (
-    "run", "learning_rate", "rank", "targets", "decimals", "tokens", "batch", "window_steps", "steps", "planned_steps",
-    "best_step", "stopped", "loss_untouched", "loss_tuned", "nats", "mae", "crps", "coverage_80", "executed",
-    "published", "seconds",
+    "run", "learning_rate", "rank", "targets", "decimals", "tokens", "batch", "layout", "window_steps", "steps",
+    "planned_steps", "best_step", "stopped", "loss_untouched", "loss_tuned", "nats", "mae", "crps", "coverage_80",
+    "executed", "published", "seconds",
 )  # fmt: skip
 
 
@@ -68,14 +69,15 @@ def data_tables(bench: StudyContext) -> dict[str, pd.DataFrame]:
 def _examples(bench: StudyContext) -> list[dict[str, Any]]:
     rows = []
     for window in bench.judged_windows("validation")[:EXAMPLE_SERIES]:
-        for decimals in bench.protocol.baseline:
-            codec = bench.codec(decimals)
+        for layout, decimals in product(bench.protocol.baseline_layouts, bench.protocol.baseline):
+            codec = bench.codec(decimals, layout)
             symbols = codec.encode(window.context_values, codec.fit_scale(window.context_values)).ids
             ids = bench.model.tokens.ids[symbols]
             rows.append(
                 {
                     "series": window.series.id,
                     "subset": "validation",
+                    "layout": codec.layout,
                     "decimals": decimals,
                     "text": to_text(symbols),
                     "ids": " ".join(map(str, ids)),
@@ -90,7 +92,9 @@ def baseline_table(bench: StudyContext) -> pd.DataFrame:
     rows = []
     for result in results.values():
         run = result["run"]
-        about = {"forecaster": ZERO_SHOT, "decimals": run["decimals"], "constrained": run["constrained"]}
+        layout = bench.codec(run["decimals"], run["layout"]).layout
+        about = {"forecaster": ZERO_SHOT, "layout": layout, "decimals": run["decimals"]}
+        about["constrained"] = run["constrained"]
         rows.append(about | _scores(result["scores"]) | _totals(result))
     naive = next(iter(results.values()))["baselines"]
     for name in BASELINES:
@@ -107,6 +111,7 @@ def tuning_table(bench: StudyContext, stage: str) -> pd.DataFrame:
             {
                 "run": name,
                 **{key: settings[key] for key in ("learning_rate", "rank", "targets", "decimals", "tokens", "batch")},
+                "layout": bench.codec(settings["decimals"], settings.get("layout", "auto")).layout,
                 "window_steps": result["window"]["context"] + result["window"]["horizon"],
                 "steps": result["steps"],
                 "planned_steps": result["planned_steps"],
