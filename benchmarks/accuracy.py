@@ -1,6 +1,6 @@
 """What the bundled model and its tuning reach: before and after LoRA, by what is tuned and how, and beyond its data.
 
-    python benchmarks/accuracy.py --data lotka_volterra_data.h5 --split split.json --recipe recipe.yaml
+    python benchmarks/accuracy.py --data lotka_volterra_data.h5 --split split.json --recipe recipes/bundled.yaml
     python benchmarks/accuracy.py --cells main series-70 lynx-hare --samples 10
 
 A cell is one experiment: an adapter is tuned, and it, the untouched model and the baselines forecast the same windows.

@@ -1,6 +1,6 @@
 """The recipe on a full-size Qwen2 with random weights: does it train, in bfloat16, at the rate that it would use?
 
-    python benchmarks/stability.py CONFIG_DIRECTORY --recipe recipe.yaml
+    python benchmarks/stability.py CONFIG_DIRECTORY --recipe recipes/bundled.yaml
 
 CONFIG_DIRECTORY holds the config.json and tokenizer.json of Qwen2.5-0.5B, say. Both target sets are tuned on simulated
 predator–prey series. Random weights know nothing, so that an adapter can learn little; but what diverges at this size

@@ -22,7 +22,9 @@ PAGES = {  # file of the repository: page of the site
     "benchmarks/README.md": "benchmarks.md",
 }
 LANGUAGES = {".py": "python", ".yaml": "yaml"}
-SHOWN = ["recipe.yaml", *(path.relative_to(ROOT).as_posix() for path in sorted(ROOT.glob("examples/*.py")))]
+SHOWN = [
+    path.relative_to(ROOT).as_posix() for path in sorted([*ROOT.glob("recipes/*.yaml"), *ROOT.glob("examples/*.py")])
+]
 FROM = {page: file for file, page in PAGES.items()}
 TO = {**PAGES, **{file: f"files/{file}.md" for file in SHOWN}}
 

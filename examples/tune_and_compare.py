@@ -3,7 +3,7 @@
     python examples/tune_and_compare.py
 
 The settings are small, so that two processor cores finish in seconds. For an adapter to keep, give 700 series, 3,000
-steps of 64 windows and a GPU: recipe.yaml says how the results in the README came about.
+steps of 64 windows and a GPU: recipes/bundled.yaml says how the results in the README came about.
 """
 
 from __future__ import annotations

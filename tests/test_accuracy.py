@@ -204,7 +204,7 @@ def test_the_true_equations_are_found_again(done: Benchmark):
 
 
 def test_the_recipe_pretrains_by_default_and_tunes_as_it_says(done: Benchmark):
-    path = BENCHMARKS.parent / "recipe.yaml"
+    path = BENCHMARKS.parent / "recipes/bundled.yaml"
     written = yaml.safe_load(path.read_text())
     options = {name.replace("-", "_"): value for name, value in written["pretrain"].items()}
     for name, value in options.items():

@@ -153,7 +153,7 @@ def _table(training: Cost, forecast: Cost) -> Table:
     from loracast.flops import TERMS
 
     table = Table(box=None, header_style="bold", pad_edge=False, collapse_padding=True)
-    for title in ("\nterm", "training step\nhardware", "\ncourse", "forecast\nhardware", "\ncourse"):
+    for title in ("\nterm", "training step\nexecuted", "\npublished", "forecast\nexecuted", "\npublished"):
         table.add_column(title, justify="left" if "term" in title else "right", no_wrap=True)
     columns = [
         ({term: flops.of(convention) for term, flops in cost.terms.items()}, cost.total.of(convention))

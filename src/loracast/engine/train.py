@@ -128,7 +128,9 @@ class Tuning:
 
     def resume(self, checkpoint: Path) -> None:
         """Goes on from a checkpoint; a ModelError where that was of other settings, data or another base."""
-        check_same(checkpoint, read_record(checkpoint)["identity"], self.identity)
+        # settings that the version which wrote it did not know yet had the values that they have now by default
+        stored = {**asdict(TuneConfig()), **read_record(checkpoint)["identity"]}
+        check_same(checkpoint, stored, self.identity)
         groups, stored = load_training(checkpoint, self.optimizers)
         load_adapter_state(self.network, groups["adapter"], str(checkpoint))
         self.best_state, self.progress = groups["best"], Progress(**stored["progress"])

@@ -39,8 +39,8 @@ COLUMNS = {
     "flops": "stage run training validation forecasts executed published share",
     "stages": "stage runs predicted_executed predicted_published executed published share",
 }
-TEXTS = {"variable", "layout", "series", "subset", "kind", "text", "ids", "forecaster", "constrained", "run", "targets",
-         "method", "stopped", "part", "stage", "time"}  # fmt: skip
+TEXTS = {"variable", "layout", "optimizer", "series", "subset", "kind", "text", "ids", "forecaster", "constrained",
+         "run", "targets", "method", "stopped", "part", "stage", "time"}  # fmt: skip
 SETTINGS = ("name", "protocol", "model", "data", "budget", "convention", "seed", "plan", "made")
 
 

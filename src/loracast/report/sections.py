@@ -54,6 +54,7 @@ SCORES = (
     Column("n_windows", "windows", number),
 )
 SETTINGS = (
+    Column("optimizer", "optimiser"),
     Column("learning_rate", "learning rate", number),
     Column("rank", "rank", number),
     Column("targets", "adapted"),
@@ -62,6 +63,7 @@ SETTINGS = (
 )
 
 
+FINAL = "The final model, with the settings that were best so far where the protocol gives it none of its own"
 STOPPED = {
     "pruned": " It was stopped because others were better.",
     "diverged": " It was stopped when its loss was no longer a finite number.",
@@ -252,7 +254,7 @@ def context_section(study: Findings) -> Parts:
 
 
 def final_section(study: Findings) -> Parts:
-    return [*_one_run(study, "final", "The final model, with the settings that were best so far"), curves_figure(study)]
+    return [*_one_run(study, "final", FINAL), curves_figure(study)]
 
 
 def test_section(study: Findings) -> Parts:

@@ -127,7 +127,8 @@ def conduct(
 
     Args:
         until: the last stage to do; all unless given.
-        on_stage: called with each stage and `skipped`, `begun` or `ended`.
+        on_stage: called with each stage and `skipped`, `begun` or `ended`; with `waiting` again and again while other
+            processes are at its last runs.
     """
     for stage in stages_until(until):
         if stage.ended(study):
@@ -135,6 +136,7 @@ def conduct(
             continue
         on_stage(stage.name, "begun")
         while not stage.work(study):
+            on_stage(stage.name, "waiting")
             time.sleep(POLL_SECONDS)
         stage.conclude(study)
         on_stage(stage.name, "ended")

@@ -16,7 +16,9 @@ from filelock import FileLock, Timeout
 from loracast.errors import ConfigError, DataError
 from loracast.files import atomic_path, check_folder, write_json
 from loracast.flops import column_name, renamed
+from loracast.study.protocol import read_protocol
 
+TAIL_BYTES = 4096  # at the end of a log, which hold its last lines
 IDENTITY = ("protocol", "model", "data")  # of study.json: what may not change while a study goes on
 
 
@@ -59,8 +61,12 @@ class StudyFolder:
         foreign = sorted(one.name for one in self.path.glob("[!.]*"))
         if (self.path / "study.json").is_file():  # asked last: another process may have written it in between
             stored = self.record()
-            record = json.loads(json.dumps(record))
-            changed = [name for key in IDENTITY for name in _differences(key, stored.get(key), record.get(key))]
+            known = {
+                **stored,
+                "protocol": read_protocol(stored["protocol"]).to_dict(),
+            }  # settings of later versions, too
+            record, known = (json.loads(json.dumps(one)) for one in (record, known))
+            changed = [name for key in IDENTITY for name in _differences(key, known.get(key), record.get(key))]
             if changed:
                 raise ConfigError(
                     [
@@ -116,6 +122,17 @@ class StudyFolder:
         path = self.run(name) / "metrics.jsonl"
         lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
         return [json.loads(line) for line in lines if line.endswith("}")]
+
+    def last_event(self, name: str) -> dict[str, Any] | None:
+        """The last event that a tuning run logged, or None where there is none yet."""
+        path = self.run(name) / "metrics.jsonl"
+        if not path.is_file():
+            return None
+        with path.open("rb") as stream:
+            stream.seek(max(0, path.stat().st_size - TAIL_BYTES))
+            lines = stream.read().decode("utf-8").splitlines()
+        whole = [line for line in lines if line.startswith("{") and line.endswith("}")]
+        return json.loads(whole[-1]) if whole else None
 
     def ended(self) -> Counter[str]:
         """How many runs of each stage have ended."""

@@ -149,8 +149,8 @@ def _carry_out(
     on_plan(study.folder.record())
     request = {"directory": str(study.folder.path), "until": until, "log": events.log, **study.where}
     with displayed(progress) as display, _workers(processes - 1, study.folder.path, request):
-        events.progress = StudyProgress(study, display, until)
-        conduct(study, until, on_stage)
+        events.progress = shown = StudyProgress(study, display, until)
+        conduct(study, until, lambda stage, state: shown.look() if state == "waiting" else on_stage(stage, state))
     return study.folder
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,15 @@ from loracast.study.stages import stages_until
 from loracast.tracking import Log, TensorBoard
 
 PHASE = "study"
+LOOK_SECONDS = 5.0  # between two looks at what other processes do
 
 
 class StudyProgress:
     """Shows the events of a study's runs as one bar for the whole study.
 
     Work is measured by the FLOPs of the study's plan, in the study's convention. A run that ends early settles all that
-    was planned for it. What other processes have ended is counted whenever a run of this one begins or ends.
+    was planned for it. What other processes have ended is counted whenever a run of this one begins or ends, and
+    while this one has nothing to do, it shows a run that another one is at.
 
     Args:
         study: one that is written down in its folder.
@@ -32,7 +35,7 @@ class StudyProgress:
         plan = [row for row in study.folder.record()["plan"] if row["stage"] in done and row["runs"]]
         self._runs = {row["stage"]: row["runs"] for row in plan}
         self._cost = {row["stage"]: row[study.protocol.convention] / row["runs"] for row in plan}  # of one run
-        self._ended = study.folder.ended()
+        self._ended, self._next_look = study.folder.ended(), 0.0
         self._begin("", "")
         self._tell()
 
@@ -54,6 +57,21 @@ class StudyProgress:
         if kind in ("run", "result"):
             self._ended = self._study.folder.ended()
         self._tell()
+
+    def look(self) -> None:
+        """Shows how far another process is with its run; called again and again while this one waits."""
+        if time.monotonic() < self._next_look:
+            return
+        self._next_look = time.monotonic() + LOOK_SECONDS
+        folder = self._study.folder
+        under_way = [entry for entry in self._study.ledger.entries() if not entry.closed]
+        if not under_way:
+            return
+        run, most = under_way[-1].run, under_way[-1].reserved.of(self._study.protocol.convention)
+        if run != self._run:
+            self(run, {"event": "run", "stage": folder.read_json(folder.run(run) / "run.json")["stage"], "most": most})
+        if event := folder.last_event(run):
+            self(run, event)
 
     def _begin(self, run: str, stage: str) -> None:
         self._run, self._stage, self._note, self._describe = run, stage, "", Described()

@@ -32,9 +32,9 @@ EXAMPLE_SERIES = 2  # as text
 SCORES = (*study_columns(), "valid_share", "n_unscored", "n_series", "n_windows")
 
 TUNED_RUN = (
-    "run", "learning_rate", "rank", "targets", "decimals", "tokens", "batch", "layout", "window_steps", "steps",
-    "planned_steps", "best_step", "stopped", "loss_untouched", "loss_tuned", "nats", "mae", "crps", "coverage_80",
-    "executed", "published", "seconds",
+    "run", "optimizer", "learning_rate", "rank", "targets", "decimals", "tokens", "batch", "layout", "window_steps",
+    "steps", "planned_steps", "best_step", "stopped", "loss_untouched", "loss_tuned", "nats", "mae", "crps",
+    "coverage_80", "executed", "published", "seconds",
 )  # fmt: skip
 
 
@@ -111,6 +111,7 @@ def tuning_table(bench: StudyContext, stage: str) -> pd.DataFrame:
             {
                 "run": name,
                 **{key: settings[key] for key in ("learning_rate", "rank", "targets", "decimals", "tokens", "batch")},
+                "optimizer": settings.get("optimizer", "adamw"),
                 "layout": bench.codec(settings["decimals"], settings.get("layout", "auto")).layout,
                 "window_steps": result["window"]["context"] + result["window"]["horizon"],
                 "steps": result["steps"],
