@@ -1014,6 +1014,16 @@ def test_a_demo_only_replaces_a_demo(tmp_path: Path, refused):
 SMALL_DEMO = ("--series", 6, "--held-out", 2, "--samples", 2, "--batch", 2, "--context", 10, "--horizon", 10)
 
 
+def test_a_demo_of_another_model_says_what_it_writes_of_itself(tmp_path: Path, run: Run, qwen2_directory: Path):
+    said = run("demo", "-o", tmp_path / "demo", *SMALL_DEMO, "--steps", 1, "--model", qwen2_directory).ok()
+    assert re.search(r"2\. untouched and free to write anything, \S+ writes numbers in \d+% of all steps", said)
+    summary = (tmp_path / "demo" / "summary.md").read_text()
+    assert f"--model {qwen2_directory}" in summary
+    assert json.loads((tmp_path / "demo" / "adapter" / "loracast.json").read_text())["base"]["model"] == str(
+        qwen2_directory.resolve()
+    )
+
+
 def test_a_demo_replaces_an_earlier_one_only_when_it_has_ended(tmp_path: Path, run: Run, monkeypatch):
     words = ("demo", "-o", tmp_path / "demo", *SMALL_DEMO, "--steps", 2)
     said = run(*words).ok()

@@ -41,6 +41,7 @@ from loracast.grammar import MISSING
 from loracast.language_model import LanguageModel
 from loracast.ledger import Ledger
 from loracast.model.lora import adapter_layers, attach, load_adapter_state
+from loracast.model.tensors import read_metadata, read_tensors, write_tensors
 from loracast.model.transformer import Transformer
 from loracast.series import Series, windows
 from loracast.series.windows import WindowSource, evenly_spaced, fingerprint, hold_out
@@ -300,7 +301,16 @@ def test_an_absurd_learning_rate_is_reported_loudly_and_does_no_harm(numeric_mod
 # -- interruption and resumption ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("changes", [{}, {"dropout": 0.3}, {"accumulate": 2}, {"dropout": 0.3, "accumulate": 4}])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"dropout": 0.3},
+        {"accumulate": 2},
+        {"dropout": 0.3, "accumulate": 4},
+        {"optimizer": "muon", "decay": 0.5},
+    ],
+)
 def test_an_interrupted_and_resumed_run_is_bit_identical(
     numeric_model: LanguageModel, tmp_path: Path, changes: dict[str, Any]
 ):
@@ -948,6 +958,57 @@ def test_the_trapezoid_rises_stays_and_falls():
     longer = [trapezoid_schedule(step, 200, 2.0, 0.05, 0.2) for step in range(61)]
     assert longer == rates[:61]
     assert trapezoid_schedule(0, 1, 2.0, 0.0, 0.0) == 2.0
+
+
+def test_muon_changes_all_directions_of_a_matrix_alike_and_adamw_does_not(numeric_model: LanguageModel):
+    """After one step B is the change itself: the singular values of Muon lie between 0.7 and 1.2."""
+    spread = {}
+    for optimizer in ("adamw", "muon"):
+        config = replace(CONFIG, optimizer=optimizer, steps=1, warmup=0.0, decay=0.0, rank=4, learning_rate=1e-2)
+        state = run(numeric_model, config).state
+        (name,) = [name for name in state if "layers.0.mlp.up_proj.lora_B" in name]
+        values = torch.linalg.svdvals(state[name])
+        spread[optimizer] = float(values[0] / values[-1])
+    assert spread["muon"] < 1.8 < 2.5 < spread["adamw"]
+
+
+def test_the_rate_falls_to_zero_over_the_decay_and_else_to_a_tenth(numeric_model: LanguageModel):
+    def rates(**changes: Any) -> list[float]:
+        seen: list[dict[str, Any]] = []
+        run(numeric_model, replace(CONFIG, steps=8, learning_rate=1e-3, warmup=0.0, **changes), report=seen.append)
+        return [event["learning_rate"] for event in seen if event["event"] == "train"]
+
+    np.testing.assert_allclose(rates(decay=0.5), 1e-3 * np.array([1, 1, 1, 1, 1, 0.75, 0.5, 0.25]))
+    cosine = rates()
+    assert cosine[0] == 1e-3
+    assert 1e-4 < cosine[-1] < 2e-4
+
+
+def test_muons_rate_is_the_same_for_any_width_and_adamws_is_not():
+    adamw, muon = TuneConfig(), TuneConfig(optimizer="muon")
+    assert adamw.peak_learning_rate(192) > 5 * adamw.peak_learning_rate(896)
+    assert muon.peak_learning_rate(192) == muon.peak_learning_rate(896) == 2e-3
+    assert replace(muon, learning_rate=0.1).peak_learning_rate(896) == 0.1
+
+
+def test_what_an_optimiser_or_a_decay_cannot_be_is_told():
+    with pytest.raises(LoracastError) as raised:
+        TuneConfig(optimizer="sgd", decay=1.5)  # pyright: ignore[reportArgumentType]
+    assert "optimizer must be one of adamw, muon, not 'sgd'" in str(raised.value)
+    assert "decay must lie in 0 to 1" in str(raised.value)
+
+
+def test_a_checkpoint_from_before_a_setting_existed_is_resumed(numeric_model: LanguageModel, tmp_path: Path):
+    expected = run(numeric_model, directory=tmp_path / "whole")
+    with pytest.raises(Interrupted):
+        run(numeric_model, directory=tmp_path / "parts", report=stop_at(4))
+    path = tmp_path / "parts" / CHECKPOINT
+    tensors, metadata = read_tensors(path), read_metadata(path)
+    record = json.loads(metadata["record"])
+    for name in ("optimizer", "decay"):
+        del record["identity"][name]
+    write_tensors(path, tensors, {**metadata, "record": json.dumps(record)})
+    assert_same_tensors(expected.state, run(numeric_model, directory=tmp_path / "parts", resume=True).state)
 
 
 def test_every_problem_of_the_settings_is_told_at_once():

@@ -229,7 +229,7 @@ def test_the_picture_has_a_row_a_window_with_fans_and_errors_and_the_errors_of_a
     truth = np.stack([window.future_values for window in result.windows])
     for before, after, errors in zip(figure.axes[:9:3], figure.axes[1:9:3], figure.axes[2:9:3]):
         assert before.get_ylim() == after.get_ylim()
-        name, _, series = before.get_ylabel().partition(", series ")
+        name, _, series = before.get_ylabel().replace("\n", " ").partition(" series ")
         labels = [f"{one.series.id} from step {one.start + 1}" for one in result.windows]
         window = next(index for index, one in enumerate(result.windows) if series in (one.series.id, labels[index]))
         variable = NAMES.index(name)
@@ -260,7 +260,7 @@ def test_the_windows_in_the_picture_are_chosen_by_the_first_forecaster_s_error(b
     order = errors.mean(1).argsort(kind="stable")
     expected = {1: [0], 2: [0, 1], 3: [0, 1, 2], 4: [1, 2, 3], 5: [2, 3, 4], 9: [4, 6, 8]}[count]
     chosen = [order[place] for place in sorted(set(expected))]
-    expected_labels = [f"{NAMES[errors[one].argmax()]}, series {result.windows[one].series.id}" for one in chosen]
+    expected_labels = [f"{NAMES[errors[one].argmax()]}\nseries {result.windows[one].series.id}" for one in chosen]
     assert shown == expected_labels
     assert figure.get_suptitle().startswith(
         "All windows" if count <= 3 else f"Of {count} windows, by the error of mine"
@@ -281,7 +281,7 @@ def test_missing_truth_dates_and_constants_are_drawn_without_warnings(base: Fore
         result = backtest({"mine": base}, series, 8, 4, sample=SampleConfig(samples=3))
         figure = draw(result)
     assert [axis.get_ylabel() for axis in figure.axes[::2]] == [
-        *("hare, series constant", "hare, series gone", "hare, series dates", ""),
+        *("hare\nseries constant", "hare\nseries gone", "hare\nseries dates", ""),
     ]
     assert figure.axes[-3].get_xlabel() == "time"
 

@@ -22,9 +22,11 @@ import torch
 from loracast.errors import BudgetError, ConfigError, DataError, Diverged, ModelError
 from loracast.evaluation.backtest import CLIMATOLOGY, TUNED, ZERO_SHOT, backtest
 from loracast.evaluation.baselines import BASELINES
+from loracast.files import write_json
 from loracast.flops import Flops
 from loracast.forecaster import Forecaster
 from loracast.ledger import SharedLedger
+from loracast.progress import Listener
 from loracast.report import write_report
 from loracast.report.reading import COLUMNS
 from loracast.series import Series, Split, read_series
@@ -34,6 +36,7 @@ from loracast.study import stages as staging
 from loracast.study.conduct import assemble, compare, conduct, prepare, reopen, rerun_one
 from loracast.study.context import StudyContext
 from loracast.study.folder import StudyFolder
+from loracast.study.progress import StudyProgress
 from loracast.study.protocol import read_protocol
 from loracast.study.runs import TuningRun, read_run
 from loracast.study.search import halving, promoted
@@ -627,6 +630,49 @@ def test_what_cannot_end_well_is_refused_before_anything_is_written(refusal: Ref
     for mention in refusal.mentions:
         assert mention in str(caught.value)
     assert not folder.exists()
+
+
+def test_a_study_may_write_numbers_in_two_layouts(model: Path, tmp_path: Path):
+    """The untouched model is tried in both; the final run and the test are in one, with an optimiser of their own."""
+    final = {"layout": "decimal", "optimizer": "muon", "decay": 0.5, "steps": 3, "noise": 1.0}
+    layouts = ["fixed", "decimal"]
+    protocol = tiny(budget=6e9, baseline=[1], baseline_layouts=layouts, search=ONE_SETTING, context={"tokens": []})
+    study = prepared(tmp_path / "study", model, protocol | {"final": TINY["final"] | final})
+    conduct(study)
+    table = study.folder.table("baseline").dropna(subset="decimals")
+    assert table["layout"].tolist() == ["decimal", "decimal", "fixed", "fixed"]  # by the names of their runs
+    assert study.folder.table("search")["layout"].unique().tolist() == ["fixed"]
+    last = study.folder.table("final").iloc[0]
+    assert (last["layout"], last["optimizer"]) == ("decimal", "muon")
+    record = json.loads((study.folder.run("final") / "loracast.json").read_text())
+    assert record["codec"]["layout"] == "decimal"
+    assert (record["tune"]["optimizer"], record["tune"]["noise"]) == ("muon", 1.0)
+    for name in ("test-zero-shot", "test-tuned"):
+        assert study.folder.read_json(study.folder.run(name) / "run.json")["layout"] == "decimal"
+
+
+def test_a_waiting_process_shows_what_another_one_is_at(model: Path, tmp_path: Path):
+    study = prepared(tmp_path / "study", model, tiny())
+    conduct(study, "data")
+    notes: list[str] = []
+
+    class Notes(Listener):
+        def note(self, name: str, text: str) -> None:
+            notes.append(text)
+
+    progress = StudyProgress(study, Notes())
+    progress.look()
+    assert not notes  # nobody is at anything
+    folder = study.folder.run("final")
+    folder.mkdir(parents=True)
+    write_json(folder / "run.json", {"stage": "final"})
+    study.ledger.open("final", Flops(1000, 1000))
+    event = {"event": "train", "step": 7, "steps": 14, "loss": 1.0, "tokens_per_second": 5, "flops": 500}
+    (folder / "metrics.jsonl").write_text(json.dumps(event | {"flops_published": 500}) + '\n{"event": "tra')
+    progress._next_look = 0.0
+    progress.look()
+    assert "final" in notes[-1]
+    assert "step 7 of 14" in notes[-1]
 
 
 def test_the_largest_stages_are_named_first(model: Path, tmp_path: Path):

@@ -74,14 +74,15 @@ def demo(
     from loracast.systems import simulate
 
     began, source, steps = time.perf_counter(), model.model or "bundled", count(1)
-    base, sample = Forecaster.from_pretrained(source, **model.where()), SampleConfig(samples)
     with _replacing(output) as folder:
         training = simulate("predator-prey", series, seed=tune.seed)
         unseen = simulate("predator-prey", held_out, seed=tune.seed + 1)
+        unseen = [one.slice(0, tune.context + tune.horizon) for one in unseen]  # a window of each
         write_series(training, folder / "training.h5")
         write_series(unseen, folder / "held-out.h5")
         say(f"{next(steps)}. simulated {series} predator–prey series to tune on and {held_out} to forecast")
 
+        base, sample = Forecaster.from_pretrained(source, **model.where()), SampleConfig(samples)
         size = f"{base.model.network.config.parameters():,} parameters"
         if source != "bundled":
             share = f"{_readable(model, unseen, tune, sample):.0%}"

@@ -63,7 +63,7 @@ def before_and_after(result: Backtest, most: int = 3) -> Figure:
             if row == 0:
                 axis.set_title(names[index], loc="left", color=colour)
             if index == 0:
-                axis.set_ylabel(f"{forecast.names[variable]}, {_label(result, window)}")
+                axis.set_ylabel(f"{forecast.names[variable]}\n{_label(result, window)}", fontsize="small")
             if row == len(chosen) - 1:
                 axis.set_xlabel("step" if forecast.time[window] is None else "time")
         axis = figure.add_subplot(grid[row, -1])
@@ -90,7 +90,7 @@ def _label(result: Backtest, window: int) -> str:
     """Which window this is; where it starts is only told where its series has several."""
     shown = result.windows[window]
     several = sum(one.series is shown.series for one in result.windows) > 1
-    return f"series {shown.series.id}" + (f" from step {shown.start + 1}" if several else "")
+    return f"series {shown.series.id}" + (f"\nfrom step {shown.start + 1}" if several else "")
 
 
 def _chosen(errors: NDArray[np.float64], most: int) -> list[int]:
