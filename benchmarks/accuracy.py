@@ -42,6 +42,8 @@ from harness import bare_parser, keep, note, origin
 
 from loracast import Forecaster, Series, TuneConfig, read_series, simulate
 from loracast.cli.config import refuse_fractions, yaml_options
+from loracast.cli.finetune import CodecOptions
+from loracast.codec import Codec
 from loracast.errors import LoracastError, UnseenWarning
 from loracast.evaluation.backtest import TUNED, ZERO_SHOT, Backtest, backtest
 from loracast.evaluation.baselines import BASELINES
@@ -297,15 +299,26 @@ def read_data(path: Path | None, split: Path | None) -> Data:
 
 def read_recipe(path: Path | None) -> TuneConfig:
     """Settings of tuning from a YAML file, read and checked as `loracast finetune --config` does."""
-    if path is None:
-        return TuneConfig()
+    return TuneConfig() if path is None else _options(path)[0]
+
+
+def recipe_codec(path: Path) -> Codec:
+    """How that file says that numbers are written."""
+    return _options(path)[1]
+
+
+def _options(path: Path) -> tuple[TuneConfig, Codec]:
     app = App(config=(yaml_options(path), refuse_fractions), result_action="return_value")
     app.command(_recipe, name="finetune")
     return app("finetune", exit_on_error=False, print_error=False)
 
 
-def _recipe(*, tune: Annotated[TuneConfig | None, Parameter(name="*")] = None) -> TuneConfig:
-    return tune or TuneConfig()
+def _recipe(
+    *,
+    tune: Annotated[TuneConfig | None, Parameter(name="*")] = None,
+    codec: Annotated[CodecOptions | None, Parameter(name="*")] = None,
+) -> tuple[TuneConfig, Codec]:
+    return tune or TuneConfig(), (codec or CodecOptions()).over(Codec())
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

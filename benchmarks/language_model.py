@@ -1,0 +1,242 @@
+"""SmolLM2 on predator and prey: what a tuning of 1e17 FLOPs reaches, what led to its recipe, what language is worth.
+
+    python benchmarks/language_model.py --data lotka_volterra_data.h5 --split split.json --processes 8
+    python benchmarks/language_model.py --data … --split … --cells recipe recipe-seed-1 recipe-seed-2
+
+A cell is one tuning, and is kept as soon as it is done; the same command goes on where it was cut off. All are judged
+on the validation series; only those whose name begins with `recipe` forecast the test series and 150 new simulated
+ones, beside the untouched model and the baselines. The processes are spread over the GPUs of the machine.
+
+    recipe, recipe-seed-K    the recipe as it is
+    quarter                  the recipe with a quarter of its FLOPs; each of the following changes one thing of it
+    adamw-*, rate-*, batch-*, rank-*, alpha-*, noise-*, jitter-*, gaps-*, digits-*, decay-*, clip-*, momentum-*, fresh
+    lora-plus-*              AdamW with B's rate larger than A's
+    shuffled                 the weights of each matrix in another order: what the same network does without language
+    series-*                 tuned on fewer series
+    layers-*                 adapters on a third of the layers
+    bundled-*                the bundled model, 2,500 steps
+    short, short-dora, short-norms-embedding    500 steps; their validation losses are compared
+
+Without --data, simulated series take the place of the published ones.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import time
+from argparse import ArgumentParser
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from accuracy import SEEDS, SYSTEM, Data, parse, read_data, read_recipe, recipe_codec
+from harness import bare_parser, keep, note, origin
+from other_ways import DORA, NORMS_AND_EMBEDDING, Way, layers, lora_plus, muon_momentum
+
+from loracast import Forecaster, Ledger, SampleConfig, TuneConfig, simulate
+from loracast.codec import Codec
+from loracast.evaluation.backtest import TUNED, ZERO_SHOT, backtest
+from loracast.flops import PassCost
+from loracast.language_model import LanguageModel
+from loracast.model.transformer import Transformer
+
+RECIPE = Path(__file__).parents[1] / "recipes" / "language-model.yaml"
+OUTPUT = Path(__file__).parent / "results" / "language-model.json"
+QUARTER = 2.4e16  # FLOPs of most cells, published convention
+FRESH = 20_000  # simulated series in place of the 700
+SHORT, BUNDLED = 500, 2500  # steps
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One tuning and what it is judged on.
+
+    Attributes:
+        flops: by the published convention, which steps follow from; the steps of `tune` unless given.
+        series: how many are tuned on; all of the data's unless given.
+        fresh: they are new, simulated ones.
+        shuffled: whether the weights are put in another order.
+        judged: the parts that are forecast: of validation, test and simulated.
+    """
+
+    tune: TuneConfig
+    model: str = "smollm2"
+    codec: Codec = field(default_factory=Codec)
+    flops: float | None = QUARTER
+    series: int | None = None
+    fresh: bool = False
+    shuffled: bool = False
+    way: Way | None = None
+    judged: tuple[str, ...] = ("validation",)
+
+
+def cells(path: Path) -> dict[str, Cell]:
+    """All cells by name."""
+    recipe = read_recipe(path)
+    quarter = Cell(recipe, codec=recipe_codec(path))
+    whole = replace(quarter, flops=None, judged=("validation", "test", "simulated"))
+
+    def changed(**changes: Any) -> Cell:
+        return replace(quarter, tune=replace(recipe, **changes))
+
+    def adamw(rate: float, **changes: Any) -> Cell:
+        return changed(**{"optimizer": "adamw", "learning_rate": rate, "decay": None, **changes})
+
+    found = {"recipe": whole}
+    found |= {f"recipe-seed-{seed}": replace(whole, tune=replace(recipe, seed=seed)) for seed in (1, 2)}
+    found |= {"quarter": quarter} | {f"quarter-seed-{seed}": changed(seed=seed) for seed in (1, 2)}
+    found |= {f"rate-{rate:g}": changed(learning_rate=rate) for rate in (1e-3, 3e-3, 4e-3, 6e-3)}
+    found |= {f"adamw-{rate:g}": adamw(rate) for rate in (6e-4, 1e-3, 1.6e-3, 2.5e-3)}
+    found |= {"adamw-decay": adamw(1e-3, decay=0.95), "adamw-batch-4": adamw(6e-4, batch=4)}
+    found |= {"adamw-batch-16": adamw(1.2e-3, batch=16)}
+    ways = {"lora-plus-4": (6e-4, lora_plus(4)), "lora-plus-16": (3e-4, lora_plus(16))}
+    found |= {name: replace(adamw(rate), way=way) for name, (rate, way) in ways.items()}
+    axes: dict[str, tuple[Any, ...]] = {
+        "batch": (4, 16, 32),
+        "rank": (16, 32, 128),
+        "decay": (0.4,),
+        "clip": (0.1, 0.3),
+    }
+    axes |= {"noise": (0.0, 0.5), "jitter": (0.1, 0.6), "gaps": (0.0,), "alpha": (32.0, 64.0, 256.0)}
+    for name, values in axes.items():
+        found |= {f"{name}-{value:g}": changed(**{name: value}) for value in values}
+    found["momentum-0.9"] = replace(quarter, way=muon_momentum(0.9))
+    found["digits-4"] = replace(quarter, codec=Codec(digits=4))
+    found["decimal-2"] = replace(quarter, codec=Codec("decimal", digits=2))
+    found |= {"fresh": replace(quarter, series=FRESH, fresh=True), "shuffled": replace(quarter, shuffled=True)}
+    found |= {f"series-{count}": replace(quarter, series=count) for count in (7, 70)}
+    found |= {f"layers-{a}-{b}": replace(quarter, way=layers(a, b)) for a, b in ((0, 10), (10, 20), (20, 30))}
+    small = replace(quarter, model="bundled", flops=None)
+    for rate in (1e-3, 3e-3, 1e-2):
+        found[f"bundled-{rate:g}"] = replace(
+            small, tune=replace(recipe, learning_rate=rate, rank=32, steps=BUNDLED, validate_every=BUNDLED // 4)
+        )
+    short = replace(adamw(1e-3, steps=SHORT, validate_every=SHORT // 4), flops=None, judged=())
+    found |= {"short": short, "short-dora": replace(short, way=DORA)}
+    return found | {"short-norms-embedding": replace(short, way=NORMS_AND_EMBEDDING)}
+
+
+def shuffled(model: LanguageModel, seed: int = 0) -> LanguageModel:
+    """The same model with the numbers of each matrix in another order; vectors stay."""
+    draws = torch.Generator().manual_seed(seed)
+    state = {}
+    for name, tensor in model.network.state_dict().items():
+        order = torch.randperm(tensor.numel(), generator=draws).to(tensor.device)
+        state[name] = tensor.flatten()[order].view_as(tensor) if tensor.dim() == 2 else tensor.clone()
+    with torch.device("meta"):
+        network = Transformer(model.network.config, len(model.network.head))
+    network.load_state_dict(state, assign=True)
+    return replace(
+        model.with_network(network.requires_grad_(False)), fingerprint=f"{model.fingerprint} shuffled {seed}"
+    )
+
+
+def run(cell: Cell, data: Data, sample: SampleConfig, device: Any) -> dict[str, Any]:
+    """Tunes and judges; what is kept of it."""
+    compute: Any = cell.way.compute if cell.way else "auto"
+    base = Forecaster.from_pretrained(cell.model, device=device, compute=compute)
+    model = shuffled(base.model) if cell.shuffled else base.model
+    base = Forecaster(model, base.codec if cell.model == "bundled" else cell.codec)
+    training = simulate(SYSTEM, cell.series, seed=SEEDS["fresh"]) if cell.fresh else data.train[: cell.series]
+    config, ledger = planned(cell, base, training), Ledger()
+    began, losses = time.perf_counter(), []
+
+    def report(event: dict[str, Any]) -> None:
+        if event["event"] == "validation":
+            losses.append([event["step"], round(event["loss"], 5)])
+
+    with cell.way.begin() if cell.way else nullcontext():
+        tuned = base.fit(training, tune=config, validation=data.validation, ledger=ledger, report=report)
+    result = tuned.record["result"]
+    found = {"tune": asdict(config), "steps": result["steps"], "losses": losses, "best_step": result["best_step"]}
+    found |= {"flops": ledger.to_dict(), "tuning_seconds": result["seconds"], "rows": {}}
+    for part in cell.judged if cell.way is None or cell.way.whole else ():
+        series = simulate(SYSTEM, 150, seed=SEEDS["test"]) if part == "simulated" else getattr(data, part)
+        forecasters = {TUNED: tuned} if part == "validation" else {ZERO_SHOT: base, TUNED: tuned}
+        scores = backtest(forecasters, series, config.context, config.horizon, sample=sample)
+        found["rows"][part] = scores.rows
+    return {**found, "seconds": round(time.perf_counter() - began, 1)}
+
+
+def planned(cell: Cell, base: Forecaster, training: Sequence[Any]) -> TuneConfig:
+    """The settings of a cell, with as many steps as its FLOPs are, and four validations in them."""
+    if cell.flops is None:
+        return cell.tune
+    steps = cell.tune.context + cell.tune.horizon
+    some = [base.codec.encode(one.values[:steps], base.codec.fit_scale(one.values[:steps])) for one in training[:20]]
+    tokens = round(sum(len(text.ids) for text in some) / len(some))
+    step = PassCost.of(base.model.network, cell.tune.lora).training(cell.tune.batch, tokens - 1).total
+    count = int(cell.flops / step.published)
+    return replace(cell.tune, steps=count, validate_every=-(-count // 4))
+
+
+# -- many processes ----------------------------------------------------------------------------------------------------
+
+
+def work(number: int, tasks: Any, results: Any, arguments: dict[str, Any]) -> None:
+    """Does cells until there is none left, on one GPU."""
+    if count := arguments["gpus"]:
+        os.environ["CUDA_VISIBLE_DEVICES"] = str(number % count)
+    data, known = read_data(arguments["data"], arguments["split"]), cells(arguments["recipe"])
+    sample = SampleConfig(arguments["samples"], seed=0)
+    while (name := tasks.get()) is not None:
+        try:
+            results.put((name, run(known[name], data, sample, arguments["device"])))
+        except Exception as error:
+            results.put((name, {"failed": f"{type(error).__name__}: {error}"[:300]}))
+
+
+def parser() -> ArgumentParser:
+    made = bare_parser(__doc__ or "")
+    made.set_defaults(output=OUTPUT)
+    made.add_argument("--recipe", type=Path, default=RECIPE)
+    made.add_argument("--cells", nargs="+", metavar="NAME", help="those to run (default: all)")
+    made.add_argument("--samples", type=int, default=20, help="paths a window (%(default)s)")
+    made.add_argument("--processes", type=int, default=1, help="cells at once (%(default)s)")
+    return made
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    made = parser()
+    options = parse(made, arguments)
+    known = cells(options.recipe)
+    chosen = options.cells or list(known)
+    if unknown := [name for name in chosen if name not in known]:
+        made.error(f"unknown cells {', '.join(unknown)}; there are {', '.join(known)}")
+    kept = json.loads(options.output.read_text(encoding="utf-8"))["cells"] if options.output.is_file() else {}
+    wanted = [name for name in chosen if name not in kept]
+    context = multiprocessing.get_context("spawn")
+    tasks, results = context.Queue(), context.Queue()
+    names = ("data", "split", "recipe", "samples", "device")
+    shared = {name: getattr(options, name) for name in names} | {"gpus": torch.cuda.device_count()}
+    processes = min(options.processes, len(wanted))
+    for name in [*wanted, *[None] * processes]:
+        tasks.put(name)
+    crew = [context.Process(target=work, args=(number, tasks, results, shared)) for number in range(processes)]
+    for process in crew:
+        process.start()
+    for _ in wanted:
+        name, found = results.get()
+        if "failed" in found:
+            note(f"{name}: {found['failed']}")
+            continue
+        kept[name] = {**found, **origin(options)}
+        keep({"benchmark": "language_model", "cells": kept}, options.output)
+        maes = [
+            f"{part} {row['mae']:.4f}"
+            for part, rows in found["rows"].items()
+            for row in rows
+            if row["forecaster"] == TUNED
+        ]
+        note(f"{name}: loss {found['losses'][-1][1]:.4f}, MAE {', '.join(maes) or 'not judged'}; {found['seconds']} s")
+    for process in crew:
+        process.join()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,122 @@
+"""Ways of tuning that loracast does not offer, for comparison with those that it does, at equal FLOPs.
+
+Each is a context manager inside which `Forecaster.fit` tunes in another way. An adapter that holds more than A and B
+(`whole` is False) cannot be kept: its validation loss is what is compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+from unittest.mock import patch
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from loracast.compute.device import on_gpu
+from loracast.engine import step as step_module
+from loracast.engine.step import TrainingStep, optimizer_of
+from loracast.model import lora as lora_module
+from loracast.model.lora import LoraLinear
+from loracast.settings import LoraConfig, TuneConfig
+
+
+@dataclass(frozen=True)
+class Way:
+    """A way of tuning, its name's argument given; `compute` is what can compute it."""
+
+    begin: Callable[[], Any]
+    whole: bool = True
+    compute: str = "auto"
+
+
+def lora_plus(ratio: float) -> Way:
+    """B learns so many times as fast as A (Hayou et al. 2024, arXiv:2402.12354)."""
+
+    class Scaled(torch.optim.AdamW):
+        """The training step sets one rate for all groups; those of B are multiplied when it is taken."""
+
+        def step(self, closure: Any = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+            self.param_groups[1]["lr"] *= ratio
+            super().step(closure)
+
+    def optimizer(adapters: list[nn.Parameter], rate: float, config: TuneConfig) -> torch.optim.Optimizer:
+        first, second = adapters[0::2], adapters[1::2]  # A and B of each projection stand side by side
+        assert all(len(b) >= b.shape[1] == len(a) for a, b in zip(first, second))
+        groups = [{"params": first}, {"params": second}]
+        return Scaled(groups, lr=rate, betas=(0.9, 0.99), fused=on_gpu(adapters[0].device))
+
+    return Way(lambda: patch.object(step_module, "optimizer_of", optimizer))
+
+
+def muon_momentum(momentum: float) -> Way:
+    """Muon with another momentum than 0.95."""
+
+    def optimizer(adapters: list[nn.Parameter], rate: float, config: TuneConfig) -> torch.optim.Optimizer:
+        made = optimizer_of(adapters, rate, config)
+        made.param_groups[0]["momentum"] = momentum
+        return made
+
+    return Way(lambda: patch.object(step_module, "optimizer_of", optimizer))
+
+
+def layers(first: int, last: int) -> Way:
+    """Only the adapters of layers `first` to `last` - 1 learn; the others stay as they begin and change nothing."""
+    original = TrainingStep.__init__
+
+    def init(self: TrainingStep, compute: Any, rows: Tensor, config: TuneConfig) -> None:
+        for index, block in enumerate(compute.network.model.layers):
+            if not first <= index < last:
+                block.requires_grad_(False)
+        original(self, compute, rows, config)
+
+    return Way(lambda: patch.object(TrainingStep, "__init__", init))
+
+
+class DoraLinear(LoraLinear):
+    """The length of each row of the weight is learned apart from its direction (Liu et al. 2024, arXiv:2402.09353)."""
+
+    def __init__(self, base: nn.Linear, config: LoraConfig):
+        super().__init__(base, config)
+        self.magnitude = nn.Parameter(base.weight.float().norm(dim=1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        down = F.linear(x, self.lora_A.to(x.dtype))
+        out = F.linear(x, self.base.weight) + F.linear(down, (self.scaling * self.lora_B).to(x.dtype))
+        with torch.no_grad():
+            length = (self.base.weight.float() + self.update()).norm(dim=1)
+        out = (self.magnitude / length).to(x.dtype) * out
+        return out if self.base.bias is None else out + self.base.bias
+
+
+class Change(nn.Module):
+    """A weight plus a change in float32 that is learned."""
+
+    def __init__(self, weight: Tensor):
+        super().__init__()
+        self.change = nn.Parameter(torch.zeros_like(weight, dtype=torch.float32))
+
+    def forward(self, weight: Tensor) -> Tensor:
+        return (weight.float() + self.change).to(weight.dtype)
+
+
+@contextmanager
+def _norms_and_embedding() -> Iterator[None]:
+    original = TrainingStep.__init__
+
+    def init(self: TrainingStep, compute: Any, rows: Tensor, config: TuneConfig) -> None:
+        for name, module in list(compute.network.named_modules()):
+            if name.endswith(("norm", "embed_tokens")):
+                parametrize.register_parametrization(module, "weight", Change(module.weight), unsafe=True)
+        original(self, compute, rows, config)
+
+    with patch.object(TrainingStep, "__init__", init):
+        yield
+
+
+DORA = Way(lambda: patch.object(lora_module, "LoraLinear", DoraLinear), whole=False, compute="plain")
+NORMS_AND_EMBEDDING = Way(_norms_and_embedding, whole=False, compute="plain")

@@ -1,0 +1,99 @@
+"""`benchmarks/language_model.py` and the ways of tuning that it compares, on the bundled model."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from conftest import ROOT
+from loracast import Forecaster, SampleConfig, TuneConfig, simulate
+from loracast.language_model import load_model
+
+SMALL = TuneConfig(
+    4, steps=2, batch=2, context=10, horizon=5, validation_windows=2, validation_series=0, learning_rate=1e-3
+)
+
+
+@pytest.fixture(scope="module")
+def bench() -> Iterator[Any]:
+    sys.path.insert(0, str(ROOT / "benchmarks"))
+    import language_model
+
+    yield language_model
+    sys.path.remove(str(ROOT / "benchmarks"))
+
+
+@pytest.fixture(scope="module")
+def data(bench: Any) -> Any:
+    return bench.Data(*(simulate("predator-prey", 4, seed=seed, steps=20) for seed in range(3)))
+
+
+def judge(bench: Any, data: Any, **changes: Any) -> dict[str, Any]:
+    cell = bench.Cell(SMALL, model="bundled", flops=None, **changes)
+    return bench.run(cell, data, SampleConfig(2), "cpu")
+
+
+def test_the_recipe_s_cells_are_of_its_settings(bench: Any):
+    recipe = bench.read_recipe(bench.RECIPE)
+    known = bench.cells(bench.RECIPE)
+    assert (recipe.optimizer, recipe.rank) == ("muon", 64)
+    assert known["recipe"].tune == recipe
+    assert known["recipe"].judged == ("validation", "test", "simulated")
+    assert all(cell.judged in ((), ("validation",)) for name, cell in known.items() if not name.startswith("recipe"))
+    assert known["noise-0.5"].tune == replace(recipe, noise=0.5)
+
+
+def test_a_cell_keeps_its_scores_losses_and_flops(bench: Any, data: Any):
+    found = judge(bench, data, judged=("validation", "test"))
+    assert [row["forecaster"] for row in found["rows"]["test"]][:2] == ["zero-shot", "tuned"]
+    assert [step for step, _ in found["losses"]] == [0, 2]
+    assert found["flops"]["published"]["total"] > found["flops"]["executed"]["total"] > 0
+    json.dumps(found)
+
+
+def test_flops_give_the_steps(bench: Any, data: Any):
+    base = Forecaster.from_pretrained("bundled", device="cpu")
+    planned = [bench.planned(bench.Cell(SMALL, flops=flops), base, data.train).steps for flops in (1e12, 2e12)]
+    assert planned[1] in (2 * planned[0], 2 * planned[0] + 1)
+    spent = bench.run(bench.Cell(SMALL, model="bundled", flops=1e11), data, SampleConfig(2), "cpu")["flops"]
+    assert spent["published"]["training"] == pytest.approx(1e11, rel=0.2)
+
+
+def test_each_way_tunes_otherwise(bench: Any, data: Any):
+    """The second validation loss is another one with each, and the first, before any step, the same."""
+    ways = {"plain": None, "plus": bench.lora_plus(4.0), "layers": bench.layers(0, 5), "dora": bench.DORA}
+    ways |= {"norms": bench.NORMS_AND_EMBEDDING}
+    losses = {name: judge(bench, data, way=way, judged=())["losses"] for name, way in ways.items()}
+    np.testing.assert_allclose([loss[0][1] for loss in losses.values()], losses["plain"][0][1], rtol=0.02)
+    assert len({loss[1][1] for loss in losses.values()}) == len(ways)
+    again = judge(bench, data, judged=())["losses"]
+    assert again == losses["plain"]  # what a way changed is changed back
+
+
+def test_shuffled_weights_are_the_same_numbers_in_another_order(bench: Any):
+    model = load_model("bundled", device="cpu", precision="float32")
+    other = bench.shuffled(model)
+    for (name, ours), theirs in zip(model.network.state_dict().items(), other.network.state_dict().values()):
+        assert torch.equal(ours.flatten().sort().values, theirs.flatten().sort().values)
+        assert torch.equal(ours, theirs) == (ours.dim() < 2), name
+    assert other.fingerprint != model.fingerprint
+
+
+def test_the_command_goes_on_where_it_was(bench: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys):
+    (tmp_path / "recipe.yaml").write_text("finetune: {steps: 1, batch: 1, validation-windows: 1, rank: 2}")
+    output = tmp_path / "out.json"
+    output.write_text(json.dumps({"cells": {"recipe": {"rows": {}}}}))
+    words = ["--recipe", str(tmp_path / "recipe.yaml"), "-o", str(output), "--device", "cpu"]
+    bench.main([*words, "--cells", "recipe"])  # is there already
+    assert json.loads(output.read_text()) == {"cells": {"recipe": {"rows": {}}}}
+    with pytest.raises(SystemExit):
+        bench.main([*words, "--cells", "nonsense"])
+    assert "unknown cells nonsense" in capsys.readouterr().err
