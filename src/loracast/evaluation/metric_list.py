@@ -160,6 +160,7 @@ METRICS = (
         *("mae_one_path", "one path", "that of single paths"),
         of_values=lambda values: np.abs(values.ensemble - values.outcome[:, None]).mean(-1),
         console=True,
+        study=True,
     ),
     Metric(
         *("mse", "MSE", "mean squared error of the median", "data²"),
@@ -210,6 +211,7 @@ METRICS = (
     Metric(
         *("mae_one_path_seed_units", "one path, seed units", "that of single paths", ""),
         of_windows=lambda windows: windows.means["mae_one_path"] / windows.unit,
+        study=True,
     ),
     Metric(
         *("mse_seed_units", "MSE, seed units", "MSE over the square of that unit", ""),
