@@ -80,8 +80,8 @@ class Forecaster(FrameMethods):
         """Loads a model and, if one is named, an adapter.
 
         Args:
-            model: `bundled`, a Hugging Face directory, a .gguf file, or a repository of the hub. Unless given, the base
-                that the adapter was tuned on, or else the bundled model.
+            model: `bundled`, `smollm2`, a Hugging Face directory, a .gguf file, or a repository of the hub. Unless
+                given, the base that the adapter was tuned on, or else the bundled model.
             adapter: a directory in PEFT's format.
             codec: how to write series; that of the adapter or of the model unless given. An adapter only reads what
                 it was tuned on, so another one than its own is an error.

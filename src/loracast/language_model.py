@@ -45,7 +45,7 @@ class LanguageModel:
             rows are loaded.
         tokens: the tokenizer's side of the same table.
         codec: how the model was taught to read numbers, or None where nothing is stored.
-        source: where it came from: `bundled`, an absolute path, or a repository of the hub.
+        source: where it came from: `bundled`, `smollm2`, an absolute path, or a repository of the hub.
         fingerprint: identifies the weights, whatever precision or vocabulary they are loaded in.
         variables: the most variables of a series that it was pretrained on, or None where nothing is stored.
         kind: what was asked for when its way of computing was chosen.

@@ -33,13 +33,19 @@ OURS = {  # names of a layer's tensors, as Hugging Face has them
 }
 
 
+NAMED = {"qwen2": "Qwen2", "qwen3": "Qwen3", "llama": "Llama", "mistral": "Mistral"}
+
+
 def network(family: str) -> Any:
     import transformers
 
     config = transformers.AutoConfig.for_model(
-        family, **SIZES, **({"head_dim": 16} if family == "qwen3" else {}), tie_word_embeddings=family != "llama"
+        family,
+        **SIZES,
+        **({"head_dim": 16} if family == "qwen3" else {}),
+        tie_word_embeddings=family not in ("llama", "mistral"),
     )
-    made: Any = getattr(transformers, {"qwen2": "Qwen2", "qwen3": "Qwen3", "llama": "Llama"}[family] + "ForCausalLM")
+    made: Any = getattr(transformers, NAMED[family] + "ForCausalLM")
     made = made(config)
     randomise(made, 0)
     return made.eval()
@@ -100,10 +106,11 @@ def file(tmp_path: Path) -> Path:
 IDS = torch.randint(300, (2, 20), generator=torch.Generator().manual_seed(0))
 
 
-@pytest.mark.parametrize("family", ["llama", "qwen2", "qwen3"])
+@pytest.mark.parametrize("family", ["llama", "mistral", "qwen2", "qwen3"])
 def test_a_file_holds_the_model_that_was_written(tmp_path: Path, family: str):
     theirs = network(family)
-    path = write(tmp_path / "model.gguf", theirs, family)
+    # llama.cpp calls a Mistral a Llama, which computes the same
+    path = write(tmp_path / "model.gguf", theirs, "llama" if family == "mistral" else family)
     ours = load_model(path, vocabulary="full", device="cpu", precision="float32")
     with torch.no_grad():
         torch.testing.assert_close(ours.network(IDS), theirs(IDS).logits, rtol=1e-4, atol=1e-4)

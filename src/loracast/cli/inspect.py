@@ -16,7 +16,7 @@ def inspect(model: str = "bundled", /, *, rank: int | None = None, targets: str 
     Parameters
     ----------
     model
-        `bundled`, a Hugging Face directory, a .gguf file, a repository of the hub, or the folder of a tuned adapter.
+        `bundled`, `smollm2`, a Hugging Face directory, a .gguf file, a repository of the hub, or an adapter's folder.
     rank
         Also show the trainable parameters of an adapter of this rank.
     targets

@@ -48,7 +48,7 @@ class StoredModel:
 
 
 def open_model(source: str | Path, *, weights: bool = True) -> StoredModel:
-    """Opens `bundled`, a Hugging Face directory, a GGUF file, a directory that holds one, or a repository of the hub.
+    """Opens `bundled`, `smollm2`, a Hugging Face directory, a GGUF file or its folder, or a repository of the hub.
 
     Without `weights`, only what describes a model of the hub is downloaded.
 

@@ -59,7 +59,7 @@ def run(
         protocol: what is done: `published`, `laptop`, a YAML file of the same form, or its settings.
         data: series to study, or a file of them.
         directory: the study's folder, for runs, ledger and tables.
-        model: `bundled`, a Hugging Face directory or a repository of its hub.
+        model: `bundled`, `smollm2`, a Hugging Face directory, a .gguf file or a repository of the hub.
         split: which series train, validate and test; drawn from the protocol's seed unless given.
         until: the last stage to do: data, baseline, default, search, context, final or test; all unless given.
         processes: how many work at once on this machine, this one among them; they are spread over its GPUs.
