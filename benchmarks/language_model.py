@@ -16,6 +16,7 @@ ones, beside the untouched model and the baselines. The processes are spread ove
     layers-*                 adapters on a third of the layers
     bundled-*                the bundled model, 2,500 steps
     short, short-dora, short-norms-embedding    500 steps; their validation losses are compared
+    zero-*                   untouched: layouts and digits, one scale for both species, temperatures, a sentence before
 
 Without --data, simulated series take the place of the published ones.
 """
@@ -36,17 +37,21 @@ from typing import Any
 import torch
 from accuracy import SEEDS, SYSTEM, Data, parse, read_data, read_recipe, recipe_codec
 from harness import bare_parser, keep, note, origin
-from other_ways import DORA, NORMS_AND_EMBEDDING, Way, layers, lora_plus, muon_momentum
+from other_ways import DORA, NORMS_AND_EMBEDDING, Way, layers, lora_plus, muon_momentum, text_before
 
 from loracast import Forecaster, Ledger, SampleConfig, TuneConfig, simulate
 from loracast.codec import Codec
 from loracast.evaluation.backtest import TUNED, ZERO_SHOT, backtest
 from loracast.flops import PassCost
 from loracast.language_model import LanguageModel
+from loracast.model.lora import adapter_state, attach, load_adapter_state
+from loracast.model.stored import open_model
 from loracast.model.transformer import Transformer
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "language-model.yaml"
 OUTPUT = Path(__file__).parent / "results" / "language-model.json"
+ENGLISH = Path(__file__).parent / "english.txt"  # first lines of books and a speech that nobody owns
+SENTENCE = "The numbers of prey and predators in each of many seasons, prey first: "
 QUARTER = 2.4e16  # FLOPs of most cells, published convention
 FRESH = 20_000  # simulated series in place of the 700
 SHORT, BUNDLED = 500, 2500  # steps
@@ -62,6 +67,9 @@ class Cell:
         fresh: they are new, simulated ones.
         shuffled: whether the weights are put in another order.
         judged: the parts that are forecast: of validation, test and simulated.
+        temperature: of the forecasts.
+        sentence: what stands before the series of a model with its whole vocabulary.
+        english: whether the perplexity of English is measured, too.
     """
 
     tune: TuneConfig
@@ -73,13 +81,16 @@ class Cell:
     shuffled: bool = False
     way: Way | None = None
     judged: tuple[str, ...] = ("validation",)
+    temperature: float = 1.0
+    sentence: str = ""
+    english: bool = False
 
 
 def cells(path: Path) -> dict[str, Cell]:
     """All cells by name."""
     recipe = read_recipe(path)
     quarter = Cell(recipe, codec=recipe_codec(path))
-    whole = replace(quarter, flops=None, judged=("validation", "test", "simulated"))
+    whole = replace(quarter, flops=None, judged=("validation", "test", "simulated"), english=True)
 
     def changed(**changes: Any) -> Cell:
         return replace(quarter, tune=replace(recipe, **changes))
@@ -118,7 +129,14 @@ def cells(path: Path) -> dict[str, Cell]:
         )
     short = replace(adamw(1e-3, steps=SHORT, validate_every=SHORT // 4), flops=None, judged=())
     found |= {"short": short, "short-dora": replace(short, way=DORA)}
-    return found | {"short-norms-embedding": replace(short, way=NORMS_AND_EMBEDDING)}
+    found["short-norms-embedding"] = replace(short, way=NORMS_AND_EMBEDDING)
+    free = replace(quarter, flops=0.0)
+    for layout, digits in (("fixed", 2), ("fixed", 3), ("fixed", 4), ("decimal", 1), ("decimal", 2), ("decimal", 3)):
+        found[f"zero-{layout}-{digits}"] = replace(free, codec=Codec(layout, digits=digits))
+    found["zero-joint"] = replace(free, codec=Codec(scale="joint"))
+    for temperature in (0.25, 0.5, 0.75, 1.25):
+        found[f"zero-temperature-{temperature:g}"] = replace(free, temperature=temperature)
+    return found | {"zero-sentence": replace(free, sentence=SENTENCE)}
 
 
 def shuffled(model: LanguageModel, seed: int = 0) -> LanguageModel:
@@ -139,9 +157,13 @@ def shuffled(model: LanguageModel, seed: int = 0) -> LanguageModel:
 def run(cell: Cell, data: Data, sample: SampleConfig, device: Any) -> dict[str, Any]:
     """Tunes and judges; what is kept of it."""
     compute: Any = cell.way.compute if cell.way else "auto"
-    base = Forecaster.from_pretrained(cell.model, device=device, compute=compute)
+    vocabulary: Any = "full" if cell.sentence else "numeric"
+    base = Forecaster.from_pretrained(cell.model, device=device, compute=compute, vocabulary=vocabulary)
     model = shuffled(base.model) if cell.shuffled else base.model
     base = Forecaster(model, base.codec if cell.model == "bundled" else cell.codec)
+    sample = replace(sample, temperature=cell.temperature)
+    if cell.flops == 0:
+        return untouched(cell, base, data, sample)
     training = simulate(SYSTEM, cell.series, seed=SEEDS["fresh"]) if cell.fresh else data.train[: cell.series]
     config, ledger = planned(cell, base, training), Ledger()
     began, losses = time.perf_counter(), []
@@ -160,7 +182,34 @@ def run(cell: Cell, data: Data, sample: SampleConfig, device: Any) -> dict[str, 
         forecasters = {TUNED: tuned} if part == "validation" else {ZERO_SHOT: base, TUNED: tuned}
         scores = backtest(forecasters, series, config.context, config.horizon, sample=sample)
         found["rows"][part] = scores.rows
+    if cell.english:
+        found["perplexity"] = {ZERO_SHOT: perplexity(cell.model, device), TUNED: perplexity(cell.model, device, tuned)}
     return {**found, "seconds": round(time.perf_counter() - began, 1)}
+
+
+def untouched(cell: Cell, base: Forecaster, data: Data, sample: SampleConfig) -> dict[str, Any]:
+    """What the untouched model forecasts."""
+    began = time.perf_counter()
+    way = text_before(open_model(cell.model).tokenizer.encode(cell.sentence).ids) if cell.sentence else None
+    with way.begin() if way else nullcontext():
+        scores = backtest({ZERO_SHOT: base}, data.validation, cell.tune.context, cell.tune.horizon, sample=sample)
+    return {"rows": {"validation": scores.rows}, "seconds": round(time.perf_counter() - began, 1)}
+
+
+@torch.inference_mode()
+def perplexity(model: str, device: Any, tuned: Forecaster | None = None) -> float:
+    """Of the sentences of english.txt, a token, by the model with its whole vocabulary, with an adapter or without."""
+    whole = Forecaster.from_pretrained(model, device=device, vocabulary="full").model
+    if tuned is not None and tuned.lora is not None:
+        network = attach(whole.network, tuned.lora)
+        load_adapter_state(network, adapter_state(tuned.model.network), "the tuned adapter")
+        whole = whole.with_network(network)
+    tokenizer, losses = open_model(model).tokenizer, []
+    for sentence in ENGLISH.read_text(encoding="utf-8").splitlines():
+        ids = torch.tensor([tokenizer.encode(sentence).ids], device=whole.device)
+        logits = whole.network.logits(whole.network.hidden(ids[:, :-1])).float()
+        losses.append(torch.nn.functional.cross_entropy(logits[0], ids[0, 1:], reduction="none"))
+    return float(torch.cat(losses).mean().exp())
 
 
 def planned(cell: Cell, base: Forecaster, training: Sequence[Any]) -> TuneConfig:
@@ -201,6 +250,15 @@ def parser() -> ArgumentParser:
     return made
 
 
+def summary(found: dict[str, Any]) -> str:
+    """The last validation loss of a cell and the MAE of what it is about."""
+    about = TUNED if "losses" in found else ZERO_SHOT
+    parts = [f"loss {found['losses'][-1][1]:.4f}"] if "losses" in found else []
+    for part, rows in found["rows"].items():
+        parts += [f"{part} {row['mae']:.4f}" for row in rows if row["forecaster"] == about]
+    return ", ".join(parts)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     made = parser()
     options = parse(made, arguments)
@@ -227,13 +285,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             continue
         kept[name] = {**found, **origin(options)}
         keep({"benchmark": "language_model", "cells": kept}, options.output)
-        maes = [
-            f"{part} {row['mae']:.4f}"
-            for part, rows in found["rows"].items()
-            for row in rows
-            if row["forecaster"] == TUNED
-        ]
-        note(f"{name}: loss {found['losses'][-1][1]:.4f}, MAE {', '.join(maes) or 'not judged'}; {found['seconds']} s")
+        note(f"{name}: {summary(found)}; {found['seconds']} s")
     for process in crew:
         process.join()
 

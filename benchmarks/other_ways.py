@@ -6,8 +6,8 @@ Each is a context manager inside which `Forecaster.fit` tunes in another way. An
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 from unittest.mock import patch
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from loracast.compute.device import on_gpu
+from loracast.compute.plain import PlainCompute
 from loracast.engine import step as step_module
 from loracast.engine.step import TrainingStep, optimizer_of
 from loracast.model import lora as lora_module
@@ -75,6 +76,27 @@ def layers(first: int, last: int) -> Way:
         original(self, compute, rows, config)
 
     return Way(lambda: patch.object(TrainingStep, "__init__", init))
+
+
+def text_before(ids: Sequence[int]) -> Way:
+    """Forecasts whose prompts begin with these tokens, of a model with its whole vocabulary."""
+
+    def begin() -> Any:
+        kinds = [kind for kind in (PlainCompute, *PlainCompute.__subclasses__()) if "decoder" in vars(kind)]
+        stack = ExitStack()
+        for kind in kinds:
+            stack.enter_context(patch.object(kind, "decoder", _prefixed(kind.decoder, ids)))
+        return stack
+
+    return Way(begin)
+
+
+def _prefixed(decoder: Callable[..., Any], ids: Sequence[int]) -> Callable[..., Any]:
+    def prefixed(self: PlainCompute, prompt: Tensor, lengths: Tensor, samples: int, most: int) -> Any:
+        before = torch.tensor(ids, device=prompt.device, dtype=prompt.dtype).expand(len(prompt), -1)
+        return decoder(self, torch.cat([before, prompt], 1), lengths + len(ids), samples, most)
+
+    return prefixed
 
 
 class DoraLinear(LoraLinear):

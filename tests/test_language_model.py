@@ -87,6 +87,24 @@ def test_shuffled_weights_are_the_same_numbers_in_another_order(bench: Any):
     assert other.fingerprint != model.fingerprint
 
 
+def test_an_untouched_model_is_judged_by_how_its_series_are_written(bench: Any, data: Any, qwen2_directory: Path):
+    """A sentence before the series changes the forecasts; both are of the same windows."""
+    found = {}
+    for sentence in ("", "Hares and lynx: "):
+        cell = bench.Cell(SMALL, model=str(qwen2_directory), flops=0.0, sentence=sentence)
+        found[sentence] = bench.run(cell, data, SampleConfig(2), "cpu")["rows"]["validation"]
+    assert len({rows[0]["mae"] for rows in found.values()}) == 2
+    assert len({rows[1]["mae"] for rows in found.values()}) == 1  # the last value's
+
+
+def test_english_is_measured_with_the_adapter_and_without(bench: Any, data: Any, qwen2_directory: Path):
+    untouched = bench.perplexity(str(qwen2_directory), "cpu")
+    base = Forecaster.from_pretrained(qwen2_directory, device="cpu")
+    tuned = base.fit(data.train, tune=replace(SMALL, steps=5, learning_rate=0.05), validation=data.validation)
+    assert bench.perplexity(str(qwen2_directory), "cpu", base) == untouched > 1
+    assert bench.perplexity(str(qwen2_directory), "cpu", tuned) != untouched
+
+
 def test_the_command_goes_on_where_it_was(bench: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys):
     (tmp_path / "recipe.yaml").write_text("finetune: {steps: 1, batch: 1, validation-windows: 1, rank: 2}")
     output = tmp_path / "out.json"

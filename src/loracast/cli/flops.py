@@ -49,8 +49,8 @@ def flops(
     Parameters
     ----------
     model
-        `bundled`, `smollm2`, a Hugging Face directory, a .gguf file or a repository of the hub, of which
-        only what describes it is read. The shape of Qwen/Qwen2.5-0.5B-Instruct comes with the package, so that it needs no network.
+        `bundled`, `smollm2`, a Hugging Face directory, a .gguf file or a repository of the hub, of which only what
+        describes it is read. The shape of Qwen/Qwen2.5-0.5B-Instruct comes with loracast, so that it needs no network.
     rank
         Rank of the adapter's matrices.
     targets
