@@ -12,6 +12,8 @@ ones, beside the untouched model and the baselines. The processes are spread ove
     adamw-*, rate-*, batch-*, rank-*, alpha-*, noise-*, jitter-*, gaps-*, digits-*, decay-*, clip-*, momentum-*, fresh
     lora-plus-*              AdamW with B's rate larger than A's
     shuffled                 the weights of each matrix in another order: what the same network does without language
+    scratch-*                the same shape with random weights, all of them trained, at such a rate
+    recipe-as-published      rank 8 on q and v, AdamW at 1e-4, decimals, 2,000 steps of 4 windows
     series-*                 tuned on fewer series
     layers-*                 adapters on a third of the layers
     bundled-*                the bundled model, 2,500 steps
@@ -36,6 +38,7 @@ from typing import Any
 
 import torch
 from accuracy import SEEDS, SYSTEM, Data, parse, read_data, read_recipe, recipe_codec
+from from_scratch import steps_for, train
 from harness import bare_parser, keep, note, origin
 from other_ways import DORA, NORMS_AND_EMBEDDING, Way, layers, lora_plus, muon_momentum, text_before
 
@@ -66,6 +69,7 @@ class Cell:
         series: how many are tuned on; all of the data's unless given.
         fresh: they are new, simulated ones.
         shuffled: whether the weights are put in another order.
+        scratch: whether all weights are drawn and trained; see `from_scratch`.
         judged: the parts that are forecast: of validation, test and simulated.
         temperature: of the forecasts.
         sentence: what stands before the series of a model with its whole vocabulary.
@@ -79,6 +83,7 @@ class Cell:
     series: int | None = None
     fresh: bool = False
     shuffled: bool = False
+    scratch: bool = False
     way: Way | None = None
     judged: tuple[str, ...] = ("validation",)
     temperature: float = 1.0
@@ -120,6 +125,9 @@ def cells(path: Path) -> dict[str, Cell]:
     found["digits-4"] = replace(quarter, codec=Codec(digits=4))
     found["decimal-2"] = replace(quarter, codec=Codec("decimal", digits=2))
     found |= {"fresh": replace(quarter, series=FRESH, fresh=True), "shuffled": replace(quarter, shuffled=True)}
+    found |= {f"scratch-{rate:g}": replace(changed(learning_rate=rate), scratch=True) for rate in (1e-3, 3e-3)}
+    published = adamw(1e-4, rank=8, targets="attention", batch=4, steps=2000)
+    found["recipe-as-published"] = replace(whole, tune=published.tune, codec=Codec("decimal", digits=2), english=False)
     found |= {f"series-{count}": replace(quarter, series=count) for count in (7, 70)}
     found |= {f"layers-{a}-{b}": replace(quarter, way=layers(a, b)) for a, b in ((0, 10), (10, 20), (20, 30))}
     small = replace(quarter, model="bundled", flops=None)
@@ -165,6 +173,8 @@ def run(cell: Cell, data: Data, sample: SampleConfig, device: Any) -> dict[str, 
     if cell.flops == 0:
         return untouched(cell, base, data, sample)
     training = simulate(SYSTEM, cell.series, seed=SEEDS["fresh"]) if cell.fresh else data.train[: cell.series]
+    if cell.scratch:
+        return scratch(cell, base, training, data, sample)
     config, ledger = planned(cell, base, training), Ledger()
     began, losses = time.perf_counter(), []
 
@@ -185,6 +195,18 @@ def run(cell: Cell, data: Data, sample: SampleConfig, device: Any) -> dict[str, 
     if cell.english:
         found["perplexity"] = {ZERO_SHOT: perplexity(cell.model, device), TUNED: perplexity(cell.model, device, tuned)}
     return {**found, "seconds": round(time.perf_counter() - began, 1)}
+
+
+def scratch(cell: Cell, base: Forecaster, training: Sequence[Any], data: Data, sample: SampleConfig) -> dict[str, Any]:
+    """Trains the model's shape from random weights, and judges it."""
+    began, tokens = time.perf_counter(), window_tokens(cell, base, training)
+    steps = steps_for(cell.flops, base.model, cell.tune, tokens) if cell.flops else cell.tune.steps
+    config = replace(cell.tune, steps=steps, validate_every=-(-steps // 4))
+    trained = train(base.model, training, data.validation, base.codec, config)
+    made = Forecaster(trained.model, base.codec)
+    scores = backtest({TUNED: made}, data.validation, config.context, config.horizon, sample=sample)
+    found = {"tune": asdict(config), "steps": steps, "losses": trained.losses, "flops": trained.ledger.to_dict()}
+    return {**found, "rows": {"validation": scores.rows}, "seconds": round(time.perf_counter() - began, 1)}
 
 
 def untouched(cell: Cell, base: Forecaster, data: Data, sample: SampleConfig) -> dict[str, Any]:
@@ -216,12 +238,17 @@ def planned(cell: Cell, base: Forecaster, training: Sequence[Any]) -> TuneConfig
     """The settings of a cell, with as many steps as its FLOPs are, and four validations in them."""
     if cell.flops is None:
         return cell.tune
-    steps = cell.tune.context + cell.tune.horizon
-    some = [base.codec.encode(one.values[:steps], base.codec.fit_scale(one.values[:steps])) for one in training[:20]]
-    tokens = round(sum(len(text.ids) for text in some) / len(some))
+    tokens = window_tokens(cell, base, training)
     step = PassCost.of(base.model.network, cell.tune.lora).training(cell.tune.batch, tokens - 1).total
     count = int(cell.flops / step.published)
     return replace(cell.tune, steps=count, validate_every=-(-count // 4))
+
+
+def window_tokens(cell: Cell, base: Forecaster, training: Sequence[Any]) -> int:
+    """The mean length of a window's text."""
+    steps = cell.tune.context + cell.tune.horizon
+    some = [base.codec.encode(one.values[:steps], base.codec.fit_scale(one.values[:steps])) for one in training[:20]]
+    return round(sum(len(text.ids) for text in some) / len(some))
 
 
 # -- many processes ----------------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,7 @@ SMALL = TuneConfig(
 @pytest.fixture(scope="module")
 def bench() -> Iterator[Any]:
     sys.path.insert(0, str(ROOT / "benchmarks"))
-    import language_model
-
-    yield language_model
+    yield import_module("language_model")
     sys.path.remove(str(ROOT / "benchmarks"))
 
 
@@ -85,6 +84,20 @@ def test_shuffled_weights_are_the_same_numbers_in_another_order(bench: Any):
         assert torch.equal(ours.flatten().sort().values, theirs.flatten().sort().values)
         assert torch.equal(ours, theirs) == (ours.dim() < 2), name
     assert other.fingerprint != model.fingerprint
+
+
+def test_a_shape_is_trained_from_scratch(bench: Any, data: Any):
+    """All weights are drawn, so that the first loss is near that of guessing, and falls."""
+    tune = replace(SMALL, steps=6, batch=4, optimizer="muon", learning_rate=3e-3, decay=0.5, gaps=0.5, noise=1.0)
+    found = bench.run(bench.Cell(tune, model="bundled", flops=None, scratch=True), data, SampleConfig(2), "cpu")
+    losses = [loss for _, loss in found["losses"]]
+    assert losses[0] > 2
+    assert losses[-1] < losses[0] - 0.01
+    training = found["flops"]["published"]["training"]
+    cell = bench.Cell(tune, model="bundled", flops=float(training), scratch=True)
+    base = Forecaster.from_pretrained("bundled", device="cpu")
+    tokens = bench.window_tokens(cell, base, data.train)
+    assert bench.steps_for(training, base.model, tune, tokens) == 6
 
 
 def test_an_untouched_model_is_judged_by_how_its_series_are_written(bench: Any, data: Any, qwen2_directory: Path):
