@@ -35,9 +35,12 @@ import loracast
 from loracast.compute.device import describe_hardware
 from loracast.engine.pretrain import initialise
 from loracast.files import write_text
+from loracast.language_model import load_model
 from loracast.model.checkpoint import write_model
 from loracast.model.config import ModelConfig
 from loracast.model.lora import adapter_layers, adapter_state, attach, save_adapter
+from loracast.model.packaged import PACKAGED
+from loracast.model.stored import open_model
 from loracast.model.transformer import Transformer
 from loracast.settings import LoraConfig
 
@@ -241,8 +244,17 @@ def rounded(value: float, digits: int = 4) -> float:
 
 
 def checkpoint(source: Path, directory: Path) -> Path:
-    """A checkpoint of random bfloat16 weights for the configuration in `source`; made unless it is there already."""
-    if not (directory / "model.safetensors").exists():
+    """A checkpoint of random bfloat16 weights for the configuration in `source`; made unless it is there already.
+
+    Of `smollm2` or a GGUF file, it is the model itself.
+    """
+    if not (directory / "model.safetensors").exists() and (str(source) in PACKAGED or source.suffix == ".gguf"):
+        note(f"writing {source} as a checkpoint in {directory}")
+        directory.mkdir(parents=True, exist_ok=True)
+        network = load_model(source, vocabulary="full", device="cpu", precision="bfloat16").network
+        write_model(directory, network, network.config, torch.bfloat16)
+        open_model(source).tokenizer.save(str(directory / "tokenizer.json"))
+    elif not (directory / "model.safetensors").exists():
         note(f"building a checkpoint of {source} in {directory}")
         config, _ = ModelConfig.read(source / "config.json")
         directory.mkdir(parents=True, exist_ok=True)
@@ -276,7 +288,9 @@ def parser(description: str, *, limit: float, repeats: int) -> argparse.Argument
 
 def add_source(parser: argparse.ArgumentParser) -> None:
     """The options that `workplace` reads: of which model's size, and where its random weights are kept."""
-    parser.add_argument("source", type=Path, metavar="CONFIG_DIRECTORY", help="holds config.json and tokenizer.json")
+    parser.add_argument(
+        "source", type=Path, metavar="CONFIG_DIRECTORY", help="of config.json and tokenizer.json; or smollm2"
+    )
     parser.add_argument("--checkpoint", type=Path, help="folder to keep the random weights in (default: a temporary)")
 
 

@@ -59,11 +59,12 @@ LOSS_TOLERANCE, NORM_TOLERANCE = 0.005, 0.05  # relative, of bfloat16
 class Case:
     batch: int
     targets: str
+    tokens: int = TOKENS
 
     @classmethod
     def named(cls, name: str) -> Case:
-        batch, targets = name.split("/")
-        return cls(int(batch), targets)
+        batch, targets, *tokens = name.split("/")
+        return cls(int(batch), targets, int(tokens[0]) if tokens else TOKENS)
 
     @property
     def tune(self) -> TuneConfig:
@@ -81,10 +82,12 @@ class Setting:
 
     def batches(self) -> list[Batch]:
         """Random numbers of four digits, two a step of the series. The last symbol is neither fed nor predicted."""
-        symbols = np.random.default_rng(0).integers(10, size=(CHECKED_STEPS, self.case.batch, TOKENS + 1))  # [S, B, L]
+        symbols = np.random.default_rng(0).integers(
+            10, size=(CHECKED_STEPS, self.case.batch, self.case.tokens + 1)
+        )  # [S, B, L]
         symbols[..., 4::10], symbols[..., 9::10] = COMMA, SEMICOLON
         in_loss = np.ones(symbols.shape[1:], bool)
-        in_loss[:, [0, TOKENS]] = False
+        in_loss[:, [0, self.case.tokens]] = False
         return [Batch(one, in_loss, 0) for one in symbols]
 
 
@@ -220,7 +223,7 @@ class Unsloth(Peft):
 
         lora = setting.case.tune.lora
         base, _ = FastLanguageModel.from_pretrained(
-            str(setting.model), max_seq_length=TOKENS, dtype=torch.bfloat16, load_in_4bit=False
+            str(setting.model), max_seq_length=setting.case.tokens, dtype=torch.bfloat16, load_in_4bit=False
         )
         return FastLanguageModel.get_peft_model(
             base,
@@ -252,7 +255,7 @@ def floor_ms(config: ModelConfig, case: Case, rows: int, tflops: float) -> float
     No gradient of a frozen weight; half of attention's pairs, since a causal kernel skips the rest; reading and writing
     memory, norms, the optimiser and the softmax left out.
     """
-    cost = PassCost(config, rows, case.tune.lora).training(case.batch, TOKENS)
+    cost = PassCost(config, rows, case.tune.lora).training(case.batch, case.tokens)
     skipped = sum(cost.terms[term].executed for term in ("scores", "weighted sum")) // 2
     return rounded(1000 * (cost.total.executed - skipped) / (tflops * 1e12))
 
@@ -312,7 +315,7 @@ def summarise(
         floor = floor_ms(config, case, rows, peak["matmul_tflops"])
         results[name] = {
             "ms": ms,
-            "tokens_per_second": round(1000 * case.batch * TOKENS / ms),
+            "tokens_per_second": round(1000 * case.batch * case.tokens / ms),
             "peak_gib": max((answer["peak_gib"] for answer in answers[name] if "peak_gib" in answer), default=None),
             "floor_ms": floor,
             "times_floor": rounded(ms / floor, 3),
