@@ -11,6 +11,8 @@ ones, beside the untouched model and the baselines. The processes are spread ove
     quarter                  the recipe with a quarter of its FLOPs; each of the following changes one thing of it
     adamw-*, rate-*, batch-*, rank-*, alpha-*, noise-*, jitter-*, gaps-*, digits-*, decay-*, clip-*, momentum-*, fresh
     lora-plus-*              AdamW with B's rate larger than A's
+    averaged-*               the running mean of the adapter over the steps is kept
+    short-first              half of the FLOPs' steps on windows of 20 steps after the context
     shuffled                 the weights of each matrix in another order: what the same network does without language
     scratch-*                the same shape with random weights, all of them trained, at such a rate
     recipe-as-published      rank 8 on q and v, AdamW at 1e-4, decimals, 2,000 steps of 4 windows
@@ -40,7 +42,17 @@ import torch
 from accuracy import SEEDS, SYSTEM, Data, parse, read_data, read_recipe, recipe_codec
 from from_scratch import steps_for, train
 from harness import bare_parser, keep, note, origin
-from other_ways import DORA, NORMS_AND_EMBEDDING, Way, layers, lora_plus, muon_momentum, text_before
+from other_ways import (
+    DORA,
+    NORMS_AND_EMBEDDING,
+    Way,
+    averaged,
+    layers,
+    lora_plus,
+    muon_momentum,
+    short_first,
+    text_before,
+)
 
 from loracast import Forecaster, Ledger, SampleConfig, TuneConfig, simulate
 from loracast.codec import Codec
@@ -121,6 +133,9 @@ def cells(path: Path) -> dict[str, Cell]:
     axes |= {"noise": (0.0, 0.5), "jitter": (0.1, 0.6), "gaps": (0.0,), "alpha": (32.0, 64.0, 256.0)}
     for name, values in axes.items():
         found |= {f"{name}-{value:g}": changed(**{name: value}) for value in values}
+    found |= {f"averaged-{decay:g}": replace(quarter, way=averaged(decay)) for decay in (0.99, 0.999)}
+    # windows of 70 steps in place of 100 cost 0.69 times as much
+    found["short-first"] = replace(quarter, flops=QUARTER / (0.5 + 0.5 * 0.69), way=short_first(20, 0.5))
     found["momentum-0.9"] = replace(quarter, way=muon_momentum(0.9))
     found["digits-4"] = replace(quarter, codec=Codec(digits=4))
     found["decimal-2"] = replace(quarter, codec=Codec("decimal", digits=2))

@@ -17,12 +17,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from loracast.codec import Codec
 from loracast.compute.device import on_gpu
 from loracast.compute.plain import PlainCompute
 from loracast.engine import step as step_module
+from loracast.engine import train as train_module
+from loracast.engine.batch import Batch
 from loracast.engine.step import TrainingStep, optimizer_of
+from loracast.engine.train import Tuning
 from loracast.model import lora as lora_module
 from loracast.model.lora import LoraLinear
+from loracast.series.windows import WindowSource
 from loracast.settings import LoraConfig, TuneConfig
 
 
@@ -76,6 +81,51 @@ def layers(first: int, last: int) -> Way:
         original(self, compute, rows, config)
 
     return Way(lambda: patch.object(TrainingStep, "__init__", init))
+
+
+def averaged(decay: float) -> Way:
+    """The adapter that is validated and kept is a running mean over the steps, the latest weighted by 1 - `decay`."""
+    originals = {name: getattr(Tuning, name) for name in ("train", "validate", "accept")}
+    means: list[Tensor] = []
+
+    def train(self: Tuning, step: int, batch: Batch) -> Any:
+        result = originals["train"](self, step, batch)
+        current = [parameter.data for parameter in self.training_step.adapters]
+        if not step:
+            means[:] = [tensor.clone() for tensor in current]
+        torch._foreach_lerp_(means, current, 1 - min(decay, (1 + step) / (10 + step)))
+        return result
+
+    def swap(self: Tuning) -> None:
+        for parameter, mean in zip(self.training_step.adapters, means):
+            parameter.data, mean.data = mean.data.clone(), parameter.data.clone()
+
+    def validate(self: Tuning, step: int, emit: Any) -> float:
+        if step:
+            swap(self)
+        return originals["validate"](self, step, emit)
+
+    def accept(self: Tuning, step: int, loss: float) -> None:
+        originals["accept"](self, step, loss)
+        if step:
+            swap(self)
+
+    return Way(lambda: patch.multiple(Tuning, train=train, validate=validate, accept=accept))
+
+
+def short_first(horizon: int, share: float) -> Way:
+    """In the first `share` of the steps, windows end so many steps after their context."""
+    original = train_module.draw_batch
+
+    def draw(source: WindowSource, codec: Codec, config: TuneConfig, step: int) -> Batch:
+        if step >= share * config.steps:
+            return original(source, codec, config, step)
+        short = WindowSource(source.series, source.length, source.seed)
+        whole = short.draw
+        short.draw = lambda step, count: whole(step, count)[:, : config.context + horizon]
+        return original(short, codec, config, step)
+
+    return Way(lambda: patch.object(train_module, "draw_batch", draw))
 
 
 def text_before(ids: Sequence[int]) -> Way:

@@ -69,7 +69,7 @@ def test_flops_give_the_steps(bench: Any, data: Any):
 def test_each_way_tunes_otherwise(bench: Any, data: Any):
     """The second validation loss is another one with each, and the first, before any step, the same."""
     ways = {"plain": None, "plus": bench.lora_plus(4.0), "layers": bench.layers(0, 5), "dora": bench.DORA}
-    ways |= {"norms": bench.NORMS_AND_EMBEDDING}
+    ways |= {"norms": bench.NORMS_AND_EMBEDDING, "averaged": bench.averaged(0.5), "short": bench.short_first(2, 0.5)}
     losses = {name: judge(bench, data, way=way, judged=())["losses"] for name, way in ways.items()}
     np.testing.assert_allclose([loss[0][1] for loss in losses.values()], losses["plain"][0][1], rtol=0.02)
     assert len({loss[1][1] for loss in losses.values()}) == len(ways)

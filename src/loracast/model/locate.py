@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from loracast.errors import ModelError
+from loracast.errors import ModelError, did_you_mean
 from loracast.model.packaged import PACKAGED
 
 BUNDLED = Path(__file__).parent.parent / "bundled"
@@ -39,7 +39,7 @@ def locate(source: str | Path, *, weights: bool = True) -> Path:
     if len(path.parts) != 2 or str(source).startswith((".", "/", "~")) or path.parent.is_dir():
         raise ModelError(
             f"{source} does not exist; name a model directory, a .gguf file, a hub repository (owner/name), 'bundled' "
-            "or 'smollm2'"
+            f"or 'smollm2'{did_you_mean(source, ['bundled', *PACKAGED])}"
         )
     from huggingface_hub import snapshot_download
 
