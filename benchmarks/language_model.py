@@ -8,17 +8,18 @@ on the validation series; only those whose name begins with `recipe` forecast th
 ones, beside the untouched model and the baselines. The processes are spread over the GPUs of the machine.
 
     recipe, recipe-seed-K    the recipe as it is
-    quarter                  the recipe with a quarter of its FLOPs; each of the following changes one thing of it
+    recipe-as-published      rank 8 on q and v, AdamW at 1e-4, decimals, 2,000 steps of 4 windows
+    smollm2-F                so many FLOPs; each of the following changes one thing of smollm2-2.4e16
+    shuffled-F               its weights in another order: the same network without its language
+    scratch-F                its shape with random weights, all of which are trained
+    bundled-F                the bundled model
     adamw-*, rate-*, batch-*, rank-*, alpha-*, noise-*, jitter-*, gaps-*, digits-*, decay-*, clip-*, momentum-*, fresh
     lora-plus-*              AdamW with B's rate larger than A's
     averaged-*               the running mean of the adapter over the steps is kept
-    short-first              half of the FLOPs' steps on windows of 20 steps after the context
-    shuffled                 the weights of each matrix in another order: what the same network does without language
-    scratch-*                the same shape with random weights, all of them trained, at such a rate
-    recipe-as-published      rank 8 on q and v, AdamW at 1e-4, decimals, 2,000 steps of 4 windows
+    short-first              half of the steps on windows of 20 steps after the context
     series-*                 tuned on fewer series
     layers-*                 adapters on a third of the layers
-    bundled-*                the bundled model, 2,500 steps
+    scratch-rate-*           another rate than that of scratch-2.4e16
     short, short-dora, short-norms-embedding    500 steps; their validation losses are compared
     zero-*                   untouched: layouts and digits, one scale for both species, temperatures, a sentence before
 
@@ -68,8 +69,11 @@ OUTPUT = Path(__file__).parent / "results" / "language-model.json"
 ENGLISH = Path(__file__).parent / "english.txt"  # first lines of books and a speech that nobody owns
 SENTENCE = "The numbers of prey and predators in each of many seasons, prey first: "
 QUARTER = 2.4e16  # FLOPs of most cells, published convention
+BUDGETS = ("1.5e15", "6e15", "2.4e16")
+SEEDED = {"1.5e15": (1, 2)}  # further seeds where they are cheap
+SCRATCH_RATE = BUNDLED_RATE = 1e-3
 FRESH = 20_000  # simulated series in place of the 700
-SHORT, BUNDLED = 500, 2500  # steps
+SHORT = 500  # steps
 
 
 @dataclass(frozen=True)
@@ -117,7 +121,15 @@ def cells(path: Path) -> dict[str, Cell]:
 
     found = {"recipe": whole}
     found |= {f"recipe-seed-{seed}": replace(whole, tune=replace(recipe, seed=seed)) for seed in (1, 2)}
-    found |= {"quarter": quarter} | {f"quarter-seed-{seed}": changed(seed=seed) for seed in (1, 2)}
+    kinds = {"smollm2": quarter, "shuffled": replace(quarter, shuffled=True)}
+    kinds["scratch"] = replace(changed(learning_rate=SCRATCH_RATE), scratch=True)
+    kinds["bundled"] = replace(changed(learning_rate=BUNDLED_RATE), model="bundled")
+    for kind, cell in kinds.items():
+        for budget in BUDGETS:
+            found[f"{kind}-{budget}"] = replace(cell, flops=float(budget))
+            for seed in SEEDED.get(budget, ()):
+                other = replace(cell, tune=replace(cell.tune, seed=seed), flops=float(budget))
+                found[f"{kind}-{budget}-seed-{seed}"] = other
     found |= {f"rate-{rate:g}": changed(learning_rate=rate) for rate in (1e-3, 3e-3, 4e-3, 6e-3)}
     found |= {f"adamw-{rate:g}": adamw(rate) for rate in (6e-4, 1e-3, 1.6e-3, 2.5e-3)}
     found |= {"adamw-decay": adamw(1e-3, decay=0.95), "adamw-batch-4": adamw(6e-4, batch=4)}
@@ -139,17 +151,12 @@ def cells(path: Path) -> dict[str, Cell]:
     found["momentum-0.9"] = replace(quarter, way=muon_momentum(0.9))
     found["digits-4"] = replace(quarter, codec=Codec(digits=4))
     found["decimal-2"] = replace(quarter, codec=Codec("decimal", digits=2))
-    found |= {"fresh": replace(quarter, series=FRESH, fresh=True), "shuffled": replace(quarter, shuffled=True)}
-    found |= {f"scratch-{rate:g}": replace(changed(learning_rate=rate), scratch=True) for rate in (1e-3, 3e-3)}
+    found["fresh"] = replace(quarter, series=FRESH, fresh=True)
+    found["scratch-rate-3e-3"] = replace(changed(learning_rate=3e-3), scratch=True)
     published = adamw(1e-4, rank=8, targets="attention", batch=4, steps=2000)
     found["recipe-as-published"] = replace(whole, tune=published.tune, codec=Codec("decimal", digits=2), english=False)
     found |= {f"series-{count}": replace(quarter, series=count) for count in (7, 70)}
     found |= {f"layers-{a}-{b}": replace(quarter, way=layers(a, b)) for a, b in ((0, 10), (10, 20), (20, 30))}
-    small = replace(quarter, model="bundled", flops=None)
-    for rate in (1e-3, 3e-3, 1e-2):
-        found[f"bundled-{rate:g}"] = replace(
-            small, tune=replace(recipe, learning_rate=rate, rank=32, steps=BUNDLED, validate_every=BUNDLED // 4)
-        )
     short = replace(adamw(1e-3, steps=SHORT, validate_every=SHORT // 4), flops=None, judged=())
     found |= {"short": short, "short-dora": replace(short, way=DORA)}
     found["short-norms-embedding"] = replace(short, way=NORMS_AND_EMBEDDING)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from argparse import Namespace
 from collections.abc import Iterator
 from dataclasses import replace
 from importlib import import_module
@@ -116,6 +117,33 @@ def test_english_is_measured_with_the_adapter_and_without(bench: Any, data: Any,
     tuned = base.fit(data.train, tune=replace(SMALL, steps=5, learning_rate=0.05), validation=data.validation)
     assert bench.perplexity(str(qwen2_directory), "cpu", base) == untouched > 1
     assert bench.perplexity(str(qwen2_directory), "cpu", tuned) != untouched
+
+
+def test_the_page_shows_the_cells_that_there_are(bench: Any, tmp_path: Path):
+    """The figure has a panel for each kind of cell, and the page a row for each cell."""
+    figures = import_module("language_figures")
+
+    def cell(error: float, *, tuned: bool = True, parts: tuple[str, ...] = ("validation",)) -> dict[str, Any]:
+        row = {"forecaster": "tuned" if tuned else "zero-shot", "mae": error, "crps": error / 2, "coverage_80": 0.8}
+        made = {"rows": {part: [row] for part in parts}, **bench.origin(Namespace(device="cpu", commit="abc"))}
+        return made | ({"losses": [[9, 0.5]], "flops": {"published": {"total": 1e16}}} if tuned else {})
+
+    cells = {"recipe": cell(0.003, parts=("validation", "test")), "zero-fixed-2": cell(0.5, tuned=False)}
+    for kind in ("smollm2", "shuffled"):
+        cells |= {f"{kind}-1.5e15": cell(0.03), f"{kind}-1.5e15-seed-1": cell(0.05), f"{kind}-2.4e16": cell(0.01)}
+    assert [panel.title.split()[0] for panel in figures.figure(cells).panels] == ["By", "By", "By", "Untouched,"]
+    band, line = figures.flops_panel(cells).marks[:2]
+    assert (band.low, band.high) == ((0.03, 0.01, 0.003), (0.05, 0.01, 0.003)) or band.x[-1] == 2.4e16
+    assert line.y[0] == pytest.approx(0.04)
+    page = tmp_path / "page.md"
+    page.write_text("before\n<!-- language -->\nold\n<!-- end of language -->\nafter")
+    figures.write(cells, page)
+    text = page.read_text()
+    assert text.startswith("before\n")
+    assert text.endswith("after")
+    assert "old" not in text
+    assert all(f"| {name} |" in text for name in cells)
+    assert (tmp_path / "figures" / "language.png").stat().st_size > 10_000
 
 
 def test_the_command_goes_on_where_it_was(bench: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys):
