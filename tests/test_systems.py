@@ -10,7 +10,7 @@ import pytest
 from scipy.stats import ks_2samp
 
 from loracast.errors import ConfigError, DataError
-from loracast.systems import SYSTEMS, System, get_system, lynx_hare, register, simulate
+from loracast.systems import SYSTEMS, Event, System, get_system, lynx_hare, register, simulate
 
 REFERENCE = Path(__file__).parents[1] / ".." / "shared" / "data"
 
@@ -89,6 +89,90 @@ def test_steps_and_duration():
     # the same trajectory, seen at other times
     longer = simulate("predator-prey", 1, steps=21, duration=40.0)[0]
     np.testing.assert_allclose(longer.values[:11], series.values, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", [name for name, system in SYSTEMS.items() if system.events])
+def test_births_and_deaths_are_the_law_on_average(name: str):
+    """The events' rates, times their changes, sum to the derivative at any state."""
+    system, draws = get_system(name), np.random.default_rng(0)
+    for _ in range(20):
+        parameters = {key: draws.uniform(low, high) for key, (low, high) in system.parameters.items()}
+        state = draws.uniform(0.1, 5, len(system.names)).tolist()
+        summed = sum(np.array(event.change) * event.rate(state, parameters) for event in system.events)
+        np.testing.assert_allclose(summed, system.derivative(state, 0.0, parameters), rtol=1e-12)
+        assert all(
+            event.rate([0.0] * len(state), parameters) == 0 for event in system.events
+        )  # nothing comes of nothing
+
+
+def test_many_individuals_follow_the_law_and_few_do_not():
+    smooth = stack(simulate("predator-prey", 2, steps=11, duration=20.0))
+    many = stack(simulate("predator-prey", 2, steps=11, duration=20.0, individuals=2_000)) / 2_000
+    few = stack(simulate("predator-prey", 2, steps=11, duration=20.0, individuals=20))
+    np.testing.assert_allclose(many, smooth, rtol=0.15)
+    assert np.array_equal(few, np.rint(few))
+    assert np.abs(few / 20 / smooth - 1).max() > 0.2
+
+
+def test_a_birth_and_death_process_has_its_known_mean_and_variance():
+    """Linear birth and death from n₀: mean n₀ e^{(b−d)t}, variance n₀ (b+d)/(b−d) e^{(b−d)t} (e^{(b−d)t} − 1)."""
+    birth, death, start, until = 0.3, 0.2, 20, 5.0
+    system = System(
+        *("birth-death", "", ("n",), {}, {"n": (start, start)}, lambda state, t, p: [(birth - death) * state[0]]),
+        source="Kendall (1948)",
+        events=(Event((1,), lambda state, p: birth * state[0]), Event((-1,), lambda state, p: death * state[0])),
+    )
+    counts = stack(simulate(system, 3000, steps=2, duration=until, individuals=1.0))[:, -1, 0]
+    growth = np.exp((birth - death) * until)
+    variance = start * (birth + death) / (birth - death) * growth * (growth - 1)
+    assert counts.mean() == pytest.approx(start * growth, abs=4 * np.sqrt(variance / len(counts)))
+    assert counts.var() == pytest.approx(variance, rel=0.12)
+
+
+def test_what_has_died_out_stays_so():
+    counts = stack(simulate("predator-prey", 30, individuals=3.0))
+    gone = counts == 0
+    assert gone.any()
+    assert (gone[:, 1:] | ~gone[:, :-1]).all()
+
+
+def test_a_population_that_grows_without_end_is_an_error_and_not_a_wait(monkeypatch: pytest.MonkeyPatch):
+    """Prey whose predators have died out."""
+    monkeypatch.setattr("loracast.systems.trajectories.MOST_EVENTS", 20_000)
+    with pytest.raises(DataError, match=r"more than 20,000 births and deaths by time .* shorter duration"):
+        simulate("lotka-volterra", 10, individuals=2.0)
+
+
+def test_process_noise_is_a_random_walk_of_the_logarithm_where_nothing_else_moves():
+    still = System("still", "", ("x",), {}, {"x": (2.0, 2.0)}, lambda state, t, p: [0.0], source="", steps=17)
+    paths = np.log(stack(simulate(still, 400, process_noise=0.1))[..., 0] / 2)  # [N, T]
+    moves = np.diff(paths, axis=1)
+    assert moves.std() == pytest.approx(0.1, rel=0.03)
+    assert moves.mean() == pytest.approx(-(0.1**2) / 2, abs=4 * 0.1 / np.sqrt(moves.size))
+    assert paths[:, -1].std() == pytest.approx(0.4, rel=0.15)
+
+
+def test_a_disturbed_trajectory_goes_on_from_where_it_was_moved_and_its_first_step_is_the_same():
+    smooth, moved = (stack(simulate("predator-prey", 3, process_noise=noise)) for noise in (0.0, 0.05))
+    np.testing.assert_array_equal(smooth[:, 0], moved[:, 0])
+    apart = np.abs(np.log(moved / smooth)).mean((0, 2))
+    assert apart[1] < 0.15 < apart[-20:].mean()
+    assert moved.min() > 0
+    seasonal = simulate("seasonal-predator-prey", 1, process_noise=0.05)[0]
+    assert seasonal.names == ("season", "prey", "predator")
+
+
+def test_individuals_are_refused_where_nothing_is_said_of_them():
+    for words, options in (
+        ("says nothing of single births", {"individuals": 5.0}),
+        ("individuals must be positive", {"individuals": -1.0}),
+    ):
+        with pytest.raises(ConfigError, match=words):
+            simulate("seasonal-predator-prey", 1, **options)
+    with pytest.raises(ConfigError, match="do not go together"):
+        simulate("predator-prey", 1, individuals=5.0, process_noise=0.1)
+    with pytest.raises(ConfigError, match="process_noise must be at least 0"):
+        simulate("predator-prey", 1, process_noise=-0.1)
 
 
 def test_noise_is_log_normal_on_the_same_trajectory():
