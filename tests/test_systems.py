@@ -204,7 +204,7 @@ def test_a_positive_law_never_gives_values_at_or_below_zero():
 
 
 def test_registry(monkeypatch):
-    monkeypatch.setattr("loracast.systems.SYSTEMS", dict(SYSTEMS))
+    monkeypatch.setattr("loracast.systems.system.SYSTEMS", dict(SYSTEMS))
     register(blow_up)
     assert get_system("blow-up") is blow_up
     assert stack(simulate("blow-up", 1, duration=0.5)).shape == (1, 5, 1)
