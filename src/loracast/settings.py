@@ -115,6 +115,10 @@ class CommonTuning:
     """Deviation, in units of the last digit, of noise on the numbers that are read in training and validation; those to
     be written have none. Paths that a forecast reads back are not exact either, and drift less if trusted less."""
 
+    observation_noise: float = 0.0
+    """Most observation noise that windows get, context and future alike, relative to the values (0.3 is 30%). Each has
+    noise of a kind and size of its own, and a quarter has none, so that one adapter reads clean and noisy series."""
+
     gaps: float = 0.1
     """Share of the windows in whose contexts 5 to 60% of the numbers are hidden, so that an adapter does not forget how
     to read series with missing values."""
@@ -144,7 +148,9 @@ class CommonTuning:
             problems += _shares(self, ("decay",))
         if self.optimizer not in get_args(Optimizer):
             problems.append(f"optimizer must be one of {', '.join(get_args(Optimizer))}, not {self.optimizer!r}")
-        return problems + _not_negative(self, {"weight_decay": LARGEST, "jitter": MOST_JITTER, "noise": MOST_NOISE})
+        return problems + _not_negative(
+            self, {"weight_decay": LARGEST, "jitter": MOST_JITTER, "noise": MOST_NOISE, "observation_noise": 1.0}
+        )
 
 
 @dataclass(frozen=True)

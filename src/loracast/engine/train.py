@@ -18,6 +18,7 @@ from loracast.compute import choose
 from loracast.compute.device import own_random_numbers
 from loracast.engine.batch import Batch, encode_batch, gaps
 from loracast.engine.loop import check_same, cosine_schedule, load_training, read_record, trapezoid_schedule
+from loracast.engine.observation import observed
 from loracast.engine.session import Emit, StepResult, TrainingSession
 from loracast.engine.step import TrainingStep
 from loracast.errors import BudgetError, ConfigError, ModelError
@@ -67,9 +68,12 @@ class Progress:
 def draw_batch(source: WindowSource, codec: Codec, config: TuneConfig, step: int) -> Batch:
     """The windows of a step as text: some with gaps, all in sizes of their own and, as they are read, with noise.
 
-    See `TuneConfig.gaps`, `jitter` and `noise`. Sizes by the scale of a whole data set mean something and stay.
+    See `TuneConfig.observation_noise`, `gaps`, `jitter` and `noise`. Sizes by the scale of a whole data set mean
+    something and stay.
     """
     drawn, draws = source.draw(step, config.batch), np.random.default_rng([config.seed, step, 1])
+    if most := config.observation_noise:  # from draws of its own, as the gaps below
+        drawn = observed(drawn, config.context, most, source.targets, np.random.default_rng([config.seed, step, 3]))
     if config.gaps:  # from draws of their own: without gaps, windows are as if there were no such thing
         context = drawn[:, : config.context]
         context[gaps(context, config.gaps, GAPS, np.random.default_rng([config.seed, step, 2]))] = np.nan
@@ -113,6 +117,8 @@ class Tuning:
         self.training_step = TrainingStep(choose(self.network, model.kind), model.rows, config)
         self.source = WindowSource(training, config.context + config.horizon, config.seed)
         judged = np.stack([window.values for window in validation])
+        if most := config.observation_noise:  # an adapter that is to read such series is judged by such series
+            judged = observed(judged, config.context, most, self.source.targets, np.random.default_rng(config.seed))
         held_out = encode_batch(codec, judged, config.context, targets=self.source.targets)
         held_out = held_out.after(config.context)  # the context of a lone series' window has been trained on
         if config.noise:  # an adapter that is to read such numbers is judged by such numbers
