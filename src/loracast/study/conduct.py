@@ -119,7 +119,10 @@ def prepare(
 
 
 def conduct(
-    study: StudyContext, until: str | None = None, on_stage: Callable[[str, str], None] = lambda stage, state: None
+    study: StudyContext,
+    until: str | None = None,
+    on_stage: Callable[[str, str], None] = lambda stage, state: None,
+    on_wait: Callable[[], None] = lambda: None,
 ) -> None:
     """Works through the stages, and writes the tables of what they found.
 
@@ -127,8 +130,8 @@ def conduct(
 
     Args:
         until: the last stage to do; all unless given.
-        on_stage: called with each stage and `skipped`, `begun` or `ended`; with `waiting` again and again while other
-            processes are at its last runs.
+        on_stage: called with each stage and `skipped`, `begun` or `ended`.
+        on_wait: called again and again while other processes are at the last runs of a stage.
     """
     for stage in stages_until(until):
         if stage.ended(study):
@@ -136,7 +139,7 @@ def conduct(
             continue
         on_stage(stage.name, "begun")
         while not stage.work(study):
-            on_stage(stage.name, "waiting")
+            on_wait()
             time.sleep(POLL_SECONDS)
         stage.conclude(study)
         on_stage(stage.name, "ended")

@@ -21,7 +21,7 @@ from loracast.series import Series, Split, Window, windows
 from loracast.series.windows import evenly_spaced, scorable_windows
 from loracast.settings import ComputeKind, Device, LoraConfig, Precision, SampleConfig, Vocabulary
 from loracast.study.folder import StudyFolder
-from loracast.study.protocol import Layout, Protocol, TuningSettings
+from loracast.study.protocol import AnyLayout, Protocol, TuningSettings
 
 Report = Callable[[str, dict[str, Any]], None]  # a run's name and an event of it
 
@@ -70,7 +70,7 @@ class StudyContext:
     def _load(self, vocabulary: Vocabulary) -> LanguageModel:
         return load_model(self._source, vocabulary=vocabulary, **self.where)
 
-    def codec(self, decimals: int, layout: Layout = "auto") -> Codec:
+    def codec(self, decimals: int, layout: AnyLayout = "auto") -> Codec:
         """How numbers are written at so many decimals, in a layout or in the study's own."""
         taught = self.model.codec
         layout = self.protocol.layout if layout == "auto" else layout

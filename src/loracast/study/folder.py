@@ -18,7 +18,7 @@ from loracast.files import atomic_path, check_folder, write_json
 from loracast.flops import column_name, renamed
 from loracast.study.protocol import read_protocol
 
-TAIL_BYTES = 4096  # at the end of a log, which hold its last lines
+TAIL_BYTES = 4096  # at the end of a log: more than its last line
 IDENTITY = ("protocol", "model", "data")  # of study.json: what may not change while a study goes on
 
 
@@ -61,10 +61,8 @@ class StudyFolder:
         foreign = sorted(one.name for one in self.path.glob("[!.]*"))
         if (self.path / "study.json").is_file():  # asked last: another process may have written it in between
             stored = self.record()
-            known = {
-                **stored,
-                "protocol": read_protocol(stored["protocol"]).to_dict(),
-            }  # settings of later versions, too
+            # with the settings that the version which wrote it did not know yet
+            known = {**stored, "protocol": read_protocol(stored["protocol"]).to_dict()}
             record, known = (json.loads(json.dumps(one)) for one in (record, known))
             changed = [name for key in IDENTITY for name in _differences(key, known.get(key), record.get(key))]
             if changed:
@@ -130,7 +128,7 @@ class StudyFolder:
             return None
         with path.open("rb") as stream:
             stream.seek(max(0, path.stat().st_size - TAIL_BYTES))
-            lines = stream.read().decode("utf-8").splitlines()
+            lines = stream.read().decode("utf-8", "replace").splitlines()  # the first may be torn
         whole = [line for line in lines if line.startswith("{") and line.endswith("}")]
         return json.loads(whole[-1]) if whole else None
 

@@ -150,7 +150,7 @@ def _carry_out(
     request = {"directory": str(study.folder.path), "until": until, "log": events.log, **study.where}
     with displayed(progress) as display, _workers(processes - 1, study.folder.path, request):
         events.progress = shown = StudyProgress(study, display, until)
-        conduct(study, until, lambda stage, state: shown.look() if state == "waiting" else on_stage(stage, state))
+        conduct(study, until, on_stage, shown.look)
     return study.folder
 
 

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
+from loracast.codec import Layout
 from loracast.errors import ConfigError, did_you_mean
 from loracast.files import read_yaml
 from loracast.flops import Convention, renamed
@@ -21,7 +22,7 @@ STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
-Layout = Literal["auto", "fixed", "decimal"]
+AnyLayout = Layout | Literal["auto"]
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -68,7 +69,7 @@ class TuningSettings(CommonTuning):
     validate_every: int = 10
     decimals: Annotated[int, Field(ge=1, le=6)] = 2
     """Digits after the point (layout decimal), or of a whole number (layout fixed)."""
-    layout: Layout = "auto"
+    layout: AnyLayout = "auto"
     """How numbers are written; auto is the study's own `layout`."""
     tokens: Count = 512
     """Length of a training window: as many steps as are written with so many tokens, or the whole series."""
@@ -127,7 +128,7 @@ class Protocol:
     budget: Positive = 1e17
     """FLOPs that the whole study may spend."""
     seed: Annotated[int, Field(ge=0)] = 0
-    layout: Layout = "auto"
+    layout: AnyLayout = "auto"
     """How numbers are written; auto is what the model was pretrained with, or else decimal as published."""
     data: SplitShares = SplitShares()
     forecasts: ForecastTask = ForecastTask()
@@ -135,7 +136,7 @@ class Protocol:
     """Settings of every run, where a stage does not say otherwise."""
     baseline: tuple[Annotated[int, Field(ge=1, le=6)], ...] = (2, 3)
     """Decimals at which the untouched model forecasts, constrained to what parses and unconstrained."""
-    baseline_layouts: tuple[Layout, ...] = ("auto",)
+    baseline_layouts: tuple[AnyLayout, ...] = ("auto",)
     """Layouts in which it does."""
     default: dict[str, Any] = Field(default_factory=dict)
     """What the run with default settings changes in `tuning`."""

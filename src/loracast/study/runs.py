@@ -26,7 +26,7 @@ from loracast.forecaster import Forecaster
 from loracast.ledger import Ledger
 from loracast.settings import TuneConfig
 from loracast.study.context import StudyContext
-from loracast.study.protocol import Layout, TuningSettings
+from loracast.study.protocol import AnyLayout, TuningSettings
 
 ESTIMATE_MARGIN = 1.1  # of the reservation over the estimate, where the lengths of texts differ
 
@@ -127,7 +127,7 @@ class ForecastRun:
     decimals: int
     constrained: bool = True
     adapter: str | None = None
-    layout: Layout = "auto"
+    layout: AnyLayout = "auto"
 
     def settings(self) -> dict[str, Any]:
         return {"kind": "forecast", **asdict(self)}
@@ -157,9 +157,21 @@ Run = TuningRun | ForecastRun
 
 def read_run(settings: dict[str, Any]) -> Run:
     """The run whose settings these are."""
-    stored = dict(settings)
-    kind = TuningRun if stored.pop("kind") == "tuning" else ForecastRun
-    return TypeAdapter(kind).validate_python(stored)
+    return read_tuning(settings) if settings["kind"] == "tuning" else read_forecast(settings)
+
+
+def read_tuning(settings: dict[str, Any]) -> TuningRun:
+    """The tuning run whose settings these are; what the version that wrote them did not know is as by default."""
+    return _read(TuningRun, settings)
+
+
+def read_forecast(settings: dict[str, Any]) -> ForecastRun:
+    """The same of a forecast."""
+    return _read(ForecastRun, settings)
+
+
+def _read(kind: Any, settings: dict[str, Any]) -> Any:
+    return TypeAdapter(kind).validate_python({name: value for name, value in settings.items() if name != "kind"})
 
 
 def perform(study: StudyContext, run: Run, stop: Stop = lambda step, nats: None) -> bool:

@@ -20,7 +20,7 @@ from loracast.flops import Flops
 from loracast.study import tables
 from loracast.study.context import StudyContext
 from loracast.study.protocol import TuningSettings, with_changes
-from loracast.study.runs import ForecastRun, Run, TuningRun, perform
+from loracast.study.runs import ForecastRun, Run, TuningRun, perform, read_tuning
 from loracast.study.search import grid, halving, priced, stop_at_rungs
 
 
@@ -211,11 +211,10 @@ class TestStage(Stage):
         return [_largest(study, untouched), _largest(study, tuned)]
 
     def runs(self, study: StudyContext) -> Sequence[Run]:
-        final = study.folder.read_json(study.folder.run("final") / "run.json")
-        decimals, layout = final["tuning"]["decimals"], final["tuning"].get("layout", "auto")
+        final = read_tuning(study.folder.read_json(study.folder.run("final") / "run.json")).tuning
         return [
-            ForecastRun("test-zero-shot", self.name, "test", decimals, layout=layout),
-            ForecastRun("test-tuned", self.name, "test", decimals, adapter="final", layout=layout),
+            ForecastRun("test-zero-shot", self.name, "test", final.decimals, layout=final.layout),
+            ForecastRun("test-tuned", self.name, "test", final.decimals, adapter="final", layout=final.layout),
         ]
 
     def tables(self, study: StudyContext) -> dict[str, pd.DataFrame]:

@@ -25,16 +25,16 @@ from loracast.grammar import to_text
 from loracast.series import Window
 from loracast.statistics import percentile
 from loracast.study.context import StudyContext
-from loracast.study.runs import PATHS
+from loracast.study.runs import PATHS, read_forecast, read_tuning
 
 SHOWN_SERIES = 12  # in the example figure
 EXAMPLE_SERIES = 2  # as text
 SCORES = (*study_columns(), "valid_share", "n_unscored", "n_series", "n_windows")
 
+SETTINGS = ("optimizer", "learning_rate", "rank", "targets", "decimals", "tokens", "batch")
 TUNED_RUN = (
-    "run", "optimizer", "learning_rate", "rank", "targets", "decimals", "tokens", "batch", "layout", "window_steps",
-    "steps", "planned_steps", "best_step", "stopped", "loss_untouched", "loss_tuned", "nats", "mae", "crps",
-    "coverage_80", "executed", "published", "seconds",
+    "run", *SETTINGS, "layout", "window_steps", "steps", "planned_steps", "best_step", "stopped", "loss_untouched",
+    "loss_tuned", "nats", "mae", "crps", "coverage_80", "executed", "published", "seconds",
 )  # fmt: skip
 
 
@@ -91,10 +91,9 @@ def baseline_table(bench: StudyContext) -> pd.DataFrame:
     results = bench.folder.results("baseline")
     rows = []
     for result in results.values():
-        run = result["run"]
-        layout = bench.codec(run["decimals"], run["layout"]).layout
-        about = {"forecaster": ZERO_SHOT, "layout": layout, "decimals": run["decimals"]}
-        about["constrained"] = run["constrained"]
+        run = read_forecast(result["run"])
+        layout = bench.codec(run.decimals, run.layout).layout
+        about = {"forecaster": ZERO_SHOT, "layout": layout, "decimals": run.decimals, "constrained": run.constrained}
         rows.append(about | _scores(result["scores"]) | _totals(result))
     naive = next(iter(results.values()))["baselines"]
     for name in BASELINES:
@@ -106,13 +105,12 @@ def tuning_table(bench: StudyContext, stage: str) -> pd.DataFrame:
     """One row a tuning run of a stage, in the order of their names."""
     rows = []
     for name, result in bench.folder.results(stage).items():
-        settings, scores = result["run"]["tuning"], result["scores"] or {}
+        tuning, scores = read_tuning(result["run"]).tuning, result["scores"] or {}
         rows.append(
             {
                 "run": name,
-                **{key: settings[key] for key in ("learning_rate", "rank", "targets", "decimals", "tokens", "batch")},
-                "optimizer": settings.get("optimizer", "adamw"),
-                "layout": bench.codec(settings["decimals"], settings.get("layout", "auto")).layout,
+                **{key: getattr(tuning, key) for key in SETTINGS},
+                "layout": bench.codec_of(tuning).layout,
                 "window_steps": result["window"]["context"] + result["window"]["horizon"],
                 "steps": result["steps"],
                 "planned_steps": result["planned_steps"],

@@ -21,7 +21,7 @@ def main(request: dict[str, Any]) -> int:
     directory, until, log = (request.pop(name) for name in ("directory", "until", "log"))
     try:
         study = reopen(directory, directory, report=RunEvents(Path(directory), log, _say_result), **request)
-        conduct(study, until, _say_stage)
+        conduct(study, until, lambda stage, state: print(f"{stage}: {state}", flush=True))
     except (KeyboardInterrupt, Interrupted) as stop:
         print(f"stopped: {str(stop) or 'by Ctrl-C'}", flush=True)
         return 130
@@ -29,11 +29,6 @@ def main(request: dict[str, Any]) -> int:
         print(f"error: {error}", flush=True)
         return 2
     return 0
-
-
-def _say_stage(stage: str, state: str) -> None:
-    if state != "waiting":
-        print(f"{stage}: {state}", flush=True)
 
 
 def _say_result(run: str, event: dict[str, Any]) -> None:
