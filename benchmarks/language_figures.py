@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from language_model import BUDGETS, OUTPUT
+from language_model import BUDGETS, OUTPUT, RECIPE
+from language_model import cells as known_cells
 from tables import caption, shown, table
 
 from loracast.charts.drawing import write_png
@@ -102,7 +103,8 @@ def figure(cells: Cells) -> Figure:
         title="What language is worth",
         caption="MAE on the 150 validation series of predator and prey. First: the same recipe at other FLOPs; where "
         "there are three seeds, a band from the least to the largest and a line through the middle. Second and third: "
-        "2.4e16 FLOPs. Fourth: nothing is tuned; 123,456; is what the recipe writes.",
+        "2.4e16 FLOPs. Fourth: nothing is tuned; 123,456; is what the recipe writes. In the table the loss is that "
+        "after the last step, and errors are those of the step with the least loss, or of the untouched model.",
         source=OUTPUT.name,
         panels=tuple(panel for panel in panels if panel),
         columns=2,
@@ -110,8 +112,12 @@ def figure(cells: Cells) -> Figure:
 
 
 def cells_table(cells: Cells) -> str:
+    """A row a cell, in the benchmark's order, which is not that in which they ended."""
     rows = []
-    for name, cell in cells.items():
+    for name in dict.fromkeys([*known_cells(RECIPE), *cells]):
+        if name not in cells:
+            continue
+        cell = cells[name]
         about = TUNED if "losses" in cell else ZERO_SHOT
         row = next((one for one in cell["rows"].get("validation", ()) if one["forecaster"] == about), {})
         rows.append(
