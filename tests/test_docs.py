@@ -153,7 +153,7 @@ def test_the_page_for_engineers_forecasts_all_series_in_any_parts(tmp_path: Path
 
 
 def test_the_simulator_of_the_page_for_contributors_is_what_it_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    monkeypatch.setattr("loracast.systems.SYSTEMS", dict(SYSTEMS))
+    monkeypatch.setattr("loracast.systems.system.SYSTEMS", dict(SYSTEMS))
     one = run("CONTRIBUTING.md", tmp_path, monkeypatch)["series"][3]
     random = np.random.default_rng([0, 3])
     rate, most, start = random.uniform(0.05, 0.2), random.uniform(5.0, 15.0), random.uniform(0.5, 1.5)
