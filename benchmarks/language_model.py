@@ -5,7 +5,8 @@
 
 A cell is one tuning, and is kept as soon as it is done; the same command goes on where it was cut off. All are judged
 on the validation series; only those whose name begins with `recipe` forecast the test series and 150 new simulated
-ones, beside the untouched model and the baselines. The processes are spread over the GPUs of the machine.
+ones, beside the untouched model and the baselines. The processes are spread over the GPUs of the machine. With
+`--adapters FOLDER` a cell's adapter is kept there, so that a cell that is cut off goes on from its last validation.
 
     recipe, recipe-seed-K    the recipe as it is
     recipe-as-published      rank 8 on q and v, AdamW at 1e-4, decimals, 2,000 steps of 4 windows
@@ -55,12 +56,13 @@ from other_ways import (
     text_before,
 )
 
-from loracast import Forecaster, Ledger, SampleConfig, TuneConfig, simulate
+from loracast import Forecaster, SampleConfig, TuneConfig, simulate
 from loracast.codec import Codec
 from loracast.evaluation.backtest import TUNED, ZERO_SHOT, Backtest, backtest
+from loracast.files import CHECKPOINT
 from loracast.flops import PassCost
 from loracast.language_model import LanguageModel
-from loracast.model.lora import adapter_state, attach, load_adapter_state
+from loracast.model.lora import ADAPTER_CONFIG, adapter_state, attach, load_adapter_state
 from loracast.model.stored import open_model
 from loracast.model.transformer import Transformer
 
@@ -68,6 +70,7 @@ RECIPE = Path(__file__).parents[1] / "recipes" / "language-model.yaml"
 OUTPUT = Path(__file__).parent / "results" / "language-model.json"
 ENGLISH = Path(__file__).parent / "english.txt"  # first lines of books and a speech that nobody owns
 SENTENCE = "The numbers of prey and predators in each of many seasons, prey first: "
+METRICS = "metrics.jsonl"  # what `Forecaster.fit` logs in an adapter's folder
 QUARTER = 2.4e16  # FLOPs of most cells, published convention
 BUDGETS = ("1.5e15", "6e15", "2.4e16")
 SEEDED = {"1.5e15": (1, 2)}  # further seeds where they are cheap
@@ -185,8 +188,8 @@ def shuffled(model: LanguageModel, seed: int = 0) -> LanguageModel:
     )
 
 
-def run(cell: Cell, data: Data, sample: SampleConfig, device: Any) -> dict[str, Any]:
-    """Tunes and judges; what is kept of it."""
+def run(cell: Cell, data: Data, sample: SampleConfig, device: Any, folder: Path | None = None) -> dict[str, Any]:
+    """Tunes and judges; what is kept of it. The adapter is kept in `folder`, and is read if it is there already."""
     compute: Any = cell.way.compute if cell.way else "auto"
     vocabulary: Any = "full" if cell.sentence else "numeric"
     base = Forecaster.from_pretrained(cell.model, device=device, compute=compute, vocabulary=vocabulary)
@@ -198,18 +201,12 @@ def run(cell: Cell, data: Data, sample: SampleConfig, device: Any) -> dict[str, 
     training = simulate(SYSTEM, cell.series, seed=SEEDS["fresh"]) if cell.fresh else data.train[: cell.series]
     if cell.scratch:
         return scratch(cell, base, training, data, sample)
-    config, ledger = planned(cell, base, training), Ledger()
-    began, losses = time.perf_counter(), []
-
-    def report(event: dict[str, Any]) -> None:
-        if event["event"] == "validation":
-            losses.append([event["step"], round(event["loss"], 5)])
-
+    config = planned(cell, base, training)
     with cell.way.begin() if cell.way else nullcontext():
-        tuned = base.fit(training, tune=config, validation=data.validation, ledger=ledger, report=report)
-    result = tuned.record["result"]
+        tuned, losses = tune(base, training, data.validation, config, folder)
+    began, result = time.perf_counter(), tuned.record["result"]
     found = {"tune": asdict(config), "steps": result["steps"], "losses": losses, "best_step": result["best_step"]}
-    found |= {"flops": ledger.to_dict(), "tuning_seconds": result["seconds"], "rows": {}}
+    found |= {"flops": tuned.record["flops"], "tuning_seconds": result["seconds"], "rows": {}}
     for part in cell.judged if cell.way is None or cell.way.whole else ():
         series = simulate(SYSTEM, 150, seed=SEEDS["test"]) if part == "simulated" else getattr(data, part)
         forecasters = {TUNED: tuned} if part == "validation" else {ZERO_SHOT: base, TUNED: tuned}
@@ -217,7 +214,25 @@ def run(cell: Cell, data: Data, sample: SampleConfig, device: Any) -> dict[str, 
         found["rows"][part] = rows(scores)
     if cell.english:
         found["perplexity"] = {ZERO_SHOT: perplexity(cell.model, device), TUNED: perplexity(cell.model, device, tuned)}
-    return {**found, "seconds": round(time.perf_counter() - began, 1)}
+    return {**found, "seconds": round(result["seconds"] + time.perf_counter() - began, 1)}
+
+
+def tune(
+    base: Forecaster, training: Sequence[Any], validation: Sequence[Any], config: TuneConfig, kept: Path | None
+) -> tuple[Forecaster, list[list[float]]]:
+    """The tuned forecaster and its validation losses, each with its step; what is in `kept` is not done again."""
+    events: list[dict[str, Any]] = []
+    if kept and (kept / ADAPTER_CONFIG).is_file():
+        tuned = base.with_adapter(kept)
+    else:
+        resume = bool(kept and (kept / CHECKPOINT).is_file())
+        tuned = base.fit(
+            training, tune=config, validation=validation, directory=kept, resume=resume, report=events.append
+        )
+    if kept:
+        events = [json.loads(line) for line in (kept / METRICS).read_text(encoding="utf-8").splitlines()]
+    losses = {event["step"]: round(event["loss"], 5) for event in events if event["event"] == "validation"}
+    return tuned, [[step, loss] for step, loss in losses.items()]
 
 
 def scratch(cell: Cell, base: Forecaster, training: Sequence[Any], data: Data, sample: SampleConfig) -> dict[str, Any]:
@@ -288,7 +303,8 @@ def work(number: int, tasks: Any, results: Any, arguments: dict[str, Any]) -> No
     sample = SampleConfig(arguments["samples"], seed=0)
     while (name := tasks.get()) is not None:
         try:
-            results.put((name, run(known[name], data, sample, arguments["device"])))
+            folder = arguments["adapters"] and arguments["adapters"] / name
+            results.put((name, run(known[name], data, sample, arguments["device"], folder)))
         except Exception as error:
             results.put((name, {"failed": f"{type(error).__name__}: {error}"[:300]}))
 
@@ -299,6 +315,7 @@ def parser() -> ArgumentParser:
     made.add_argument("--recipe", type=Path, default=RECIPE)
     made.add_argument("--cells", nargs="+", metavar="NAME", help="those to run (default: all)")
     made.add_argument("--samples", type=int, default=20, help="paths a window (%(default)s)")
+    made.add_argument("--adapters", type=Path, metavar="FOLDER", help="keep adapters there, and go on from them")
     made.add_argument("--processes", type=int, default=1, help="cells at once (%(default)s)")
     return made
 
@@ -323,7 +340,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     wanted = [name for name in chosen if name not in kept]
     context = multiprocessing.get_context("spawn")
     tasks, results = context.Queue(), context.Queue()
-    names = ("data", "split", "recipe", "samples", "device")
+    names = ("data", "split", "recipe", "samples", "device", "adapters")
     gpus = os.environ.get("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(torch.cuda.device_count()))))
     shared = {name: getattr(options, name) for name in names} | {"gpus": gpus.split(",") if gpus else []}
     processes = min(options.processes, len(wanted))
@@ -332,9 +349,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     crew = [context.Process(target=work, args=(number, tasks, results, shared)) for number in range(processes)]
     for process in crew:
         process.start()
+    failed = []
     for _ in wanted:
         name, found = results.get()
         if "failed" in found:
+            failed.append(name)
             note(f"{name}: {found['failed']}")
             continue
         kept[name] = {**found, **origin(options)}
@@ -342,6 +361,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         note(f"{name}: {summary(found)}; {found['seconds']} s")
     for process in crew:
         process.join()
+    if failed:
+        raise SystemExit(f"{len(failed)} of {len(wanted)} cells failed: {', '.join(failed)}")
 
 
 if __name__ == "__main__":

@@ -59,6 +59,19 @@ def test_a_cell_keeps_its_scores_losses_and_flops(bench: Any, data: Any):
     json.dumps(found)
 
 
+def test_a_cell_goes_on_from_the_adapter_that_is_kept(bench: Any, data: Any, tmp_path: Path):
+    """Cut off between tuning and forecasts, it tells the same as in one go, and tunes nothing again."""
+    cell = bench.Cell(SMALL, model="bundled", flops=None)
+    whole = bench.run(cell, data, SampleConfig(2), "cpu")
+    bench.run(replace(cell, judged=()), data, SampleConfig(2), "cpu", tmp_path / "kept")
+    kept = (tmp_path / "kept" / "adapter_model.safetensors").stat().st_mtime_ns
+    again = bench.run(cell, data, SampleConfig(2), "cpu", tmp_path / "kept")
+    assert (tmp_path / "kept" / "adapter_model.safetensors").stat().st_mtime_ns == kept
+    assert {key: again[key] for key in ("rows", "losses", "flops", "steps")} == {
+        key: whole[key] for key in ("rows", "losses", "flops", "steps")
+    }
+
+
 def test_flops_give_the_steps(bench: Any, data: Any):
     base = Forecaster.from_pretrained("bundled", device="cpu")
     planned = [bench.planned(bench.Cell(SMALL, flops=flops), base, data.train).steps for flops in (1e12, 2e12)]
