@@ -67,12 +67,12 @@ def caption(result: dict[str, Any]) -> str:
         if sustained := peaks.get("sustained_matmul_tflops"):
             parts.append(f"{sustained:.3g} TFLOP/s after two seconds")
     if commit := result.get("commit"):
-        parts.append(f"commit {commit[:10]}{'+' * commit.endswith('+')}")
+        parts.append(f"commit {commit.rstrip('+')[:10]}{'+' * commit.endswith('+')}")
     return ", ".join(part for part in parts if part) + "."
 
 
-def contestants(kind: str, name: str, case: dict[str, Any]) -> str:
-    """The table of one case of training or sampling."""
+def contestants(kind: str, name: str, case: dict[str, Any], model: str = "") -> str:
+    """The table of one case of training or sampling; `model` comes before its title, unless it is Qwen2.5-0.5B."""
     columns, reference = COLUMNS[kind], REFERENCE[kind]
     ratios = case["times_slower_than"].get(reference, {})
     rows, notes = [], []
@@ -94,7 +94,7 @@ def contestants(kind: str, name: str, case: dict[str, Any]) -> str:
     agree = [check["agree"] for check in case["checks"].values()]
     notes.append("NOTHING WAS CHECKED." if not agree else "All checks hold." if all(agree) else "A CHECK FAILED.")
     body = table(["", *columns.values(), f"× the time of {LABELS[reference].replace('**', '')}"], rows)
-    return f"**{name}**\n\n{body}\n\n" + " ".join(notes)
+    return f"**{model}{name}**\n\n{body}\n\n" + " ".join(notes)
 
 
 def growth(result: dict[str, Any]) -> str:
@@ -137,7 +137,8 @@ def anything(result: dict[str, Any], title: str = "") -> str:
 def section(result: dict[str, Any]) -> str:
     kind = result["benchmark"]
     if kind in COLUMNS:
-        body = "\n\n".join(contestants(kind, name, case) for name, case in result["cases"].items())
+        model = "SmolLM2, " if result["settings"].get("source") == "smollm2" else ""
+        body = "\n\n".join(contestants(kind, name, case, model) for name, case in result["cases"].items())
     elif kind == "growth":
         body = growth(result)
     else:
