@@ -41,6 +41,7 @@ STYLES = {  # untouched
     "zero-decimal-3": "1.234,5.678;",
     "zero-joint": "one scale for both",
     "zero-sentence": "after a sentence",
+    "zero-spaces": "1 2 3, 4 5 6;",
     "zero-temperature-0.5": "temperature 0.5",
     "zero-temperature-0.75": "temperature 0.75",
     "zero-temperature-1.25": "temperature 1.25",

@@ -22,7 +22,8 @@ ones, beside the untouched model and the baselines. The processes are spread ove
     layers-*                 adapters on a third of the layers
     scratch-rate-*           another rate than that of scratch-2.4e16
     short, short-dora, short-norms-embedding    500 steps; their validation losses are compared
-    zero-*                   untouched: layouts and digits, one scale for both species, temperatures, a sentence before
+    zero-*                   untouched: layouts and digits, one scale for both species, temperatures, a sentence before,
+                             spaces between the digits
 
 Without --data, simulated series take the place of the published ones.
 """
@@ -53,6 +54,7 @@ from other_ways import (
     lora_plus,
     muon_momentum,
     short_first,
+    spaced,
     text_before,
 )
 
@@ -93,6 +95,7 @@ class Cell:
         judged: the parts that are forecast: of validation, test and simulated.
         temperature: of the forecasts.
         sentence: what stands before the series of a model with its whole vocabulary.
+        spaces: whether a space stands between the tokens of such a model's series.
         english: whether the perplexity of English is measured, too.
     """
 
@@ -108,6 +111,7 @@ class Cell:
     judged: tuple[str, ...] = ("validation",)
     temperature: float = 1.0
     sentence: str = ""
+    spaces: bool = False
     english: bool = False
 
 
@@ -170,7 +174,7 @@ def cells(path: Path) -> dict[str, Cell]:
     found["zero-joint"] = replace(free, codec=Codec(scale="joint"))
     for temperature in (0.25, 0.5, 0.75, 1.25):
         found[f"zero-temperature-{temperature:g}"] = replace(free, temperature=temperature)
-    return found | {"zero-sentence": replace(free, sentence=SENTENCE)}
+    return found | {"zero-sentence": replace(free, sentence=SENTENCE), "zero-spaces": replace(free, spaces=True)}
 
 
 def shuffled(model: LanguageModel, seed: int = 0) -> LanguageModel:
@@ -190,8 +194,9 @@ def shuffled(model: LanguageModel, seed: int = 0) -> LanguageModel:
 
 def run(cell: Cell, data: Data, sample: SampleConfig, device: Any, folder: Path | None = None) -> dict[str, Any]:
     """Tunes and judges; what is kept of it. The adapter is kept in `folder`, and is read if it is there already."""
+    cell = replace(cell, way=cell.way or way_of_writing(cell))
     compute: Any = cell.way.compute if cell.way else "auto"
-    vocabulary: Any = "full" if cell.sentence else "numeric"
+    vocabulary: Any = "full" if cell.sentence or cell.spaces else "numeric"
     base = Forecaster.from_pretrained(cell.model, device=device, compute=compute, vocabulary=vocabulary)
     model = shuffled(base.model) if cell.shuffled else base.model
     base = Forecaster(model, base.codec if cell.model == "bundled" else cell.codec)
@@ -248,10 +253,20 @@ def scratch(cell: Cell, base: Forecaster, training: Sequence[Any], data: Data, s
 def untouched(cell: Cell, base: Forecaster, data: Data, sample: SampleConfig) -> dict[str, Any]:
     """What the untouched model forecasts."""
     began = time.perf_counter()
-    way = text_before(open_model(cell.model).tokenizer.encode(cell.sentence).ids) if cell.sentence else None
-    with way.begin() if way else nullcontext():
+    with cell.way.begin() if cell.way else nullcontext():
         scores = backtest({ZERO_SHOT: base}, data.validation, cell.tune.context, cell.tune.horizon, sample=sample)
     return {"rows": {"validation": rows(scores)}, "seconds": round(time.perf_counter() - began, 1)}
+
+
+def way_of_writing(cell: Cell) -> Way | None:
+    """How an untouched model's series are written otherwise."""
+    if cell.sentence:
+        return text_before(open_model(cell.model).tokenizer.encode(cell.sentence).ids)
+    if cell.spaces:
+        tokenizer = open_model(cell.model).tokenizer
+        space, *separators = (tokenizer.encode(symbol).ids[0] for symbol in (" ", ",", ";"))
+        return spaced(space, separators)
+    return None
 
 
 def rows(scores: Backtest) -> list[dict[str, Any]]:

@@ -18,8 +18,9 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from loracast.codec import Codec
+from loracast.compute import plain as plain_module
 from loracast.compute.device import on_gpu
-from loracast.compute.plain import PlainCompute
+from loracast.compute.plain import PlainCompute, PlainDecoder
 from loracast.engine import step as step_module
 from loracast.engine import train as train_module
 from loracast.engine.batch import Batch
@@ -147,6 +148,38 @@ def _prefixed(decoder: Callable[..., Any], ids: Sequence[int]) -> Callable[..., 
         return decoder(self, torch.cat([before, prompt], 1), lengths + len(ids), samples, most)
 
     return prefixed
+
+
+def spaced(space: int, separators: Sequence[int]) -> Way:
+    """Forecasts from text in which a space follows each token but those before a separator: 1 2 3, 4 5 6; 7 8 9, …
+
+    As LLMTIME writes for tokenizers that merge digits (Gruver et al. 2023, arXiv:2310.07820). The model has its whole
+    vocabulary, and numbers have as many tokens each; `compute` must be plain.
+    """
+    kind = type("SpacedDecoder", (SpacedDecoder,), {"space": space, "separators": tuple(separators)})
+    return Way(lambda: patch.object(plain_module, "PlainDecoder", kind), compute="plain")
+
+
+class SpacedDecoder(PlainDecoder):
+    """A decoder that reads and writes a space after each token that no separator follows."""
+
+    space: int
+    separators: tuple[int, ...]
+
+    def __init__(self, hidden: Any, prompt: Tensor, lengths: Tensor, samples: int, *rest: Any):
+        rows = [self.with_spaces(row[:length]) for row, length in zip(prompt, lengths)]
+        lengths = lengths.new_tensor([len(row) for row in rows])
+        super().__init__(hidden, nn.utils.rnn.pad_sequence(rows, batch_first=True), lengths, samples, *rest)
+
+    def advance(self, ids: Tensor) -> Tensor:
+        return super().advance(torch.stack([self.with_spaces(row) for row in ids]))
+
+    def with_spaces(self, ids: Tensor) -> Tensor:
+        """[L] to [more than L]; the last token is followed by a space, too."""
+        following = torch.isin(ids[1:], ids.new_tensor(self.separators))
+        alone = torch.cat([following, following.new_zeros(1)])  # [L] where no space follows
+        both = torch.stack([ids, torch.full_like(ids, self.space)], 1)  # [L, 2]
+        return both[torch.stack([torch.ones_like(alone), ~alone], 1)]
 
 
 class DoraLinear(LoraLinear):

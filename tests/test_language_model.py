@@ -17,6 +17,7 @@ import torch
 
 from conftest import ROOT
 from loracast import Forecaster, SampleConfig, TuneConfig, simulate
+from loracast.compute import plain as plain_module
 from loracast.language_model import load_model
 
 SMALL = TuneConfig(
@@ -114,13 +115,23 @@ def test_a_shape_is_trained_from_scratch(bench: Any, data: Any):
 
 
 def test_an_untouched_model_is_judged_by_how_its_series_are_written(bench: Any, data: Any, qwen2_directory: Path):
-    """A sentence before the series changes the forecasts; both are of the same windows."""
+    """A sentence before the series changes the forecasts, and so do spaces; all are of the same windows."""
     found = {}
-    for sentence in ("", "Hares and lynx: "):
-        cell = bench.Cell(SMALL, model=str(qwen2_directory), flops=0.0, sentence=sentence)
-        found[sentence] = bench.run(cell, data, SampleConfig(2), "cpu")["rows"]["validation"]
-    assert len({rows[0]["mae"] for rows in found.values()}) == 2
+    for sentence, spaces in (("", False), ("Hares and lynx: ", False), ("", True)):
+        cell = bench.Cell(SMALL, model=str(qwen2_directory), flops=0.0, sentence=sentence, spaces=spaces)
+        found[sentence, spaces] = bench.run(cell, data, SampleConfig(2), "cpu")["rows"]["validation"]
+    assert len({rows[0]["mae"] for rows in found.values()}) == 3
     assert len({rows[1]["mae"] for rows in found.values()}) == 1  # the last value's
+
+
+def test_spaces_stand_between_the_digits_of_a_number(bench: Any, qwen2_directory: Path):
+    """What the decoder reads is what the tokenizer makes of the text with spaces."""
+    tokenizer = bench.open_model(str(qwen2_directory)).tokenizer
+    way = bench.way_of_writing(bench.Cell(SMALL, model=str(qwen2_directory), spaces=True))
+    with way.begin():
+        decoder = plain_module.PlainDecoder
+        ids = decoder.with_spaces(decoder, torch.tensor(tokenizer.encode("12,345;").ids))
+    assert ids.tolist() == tokenizer.encode("1 2, 3 4 5; ").ids
 
 
 def test_english_is_measured_with_the_adapter_and_without(bench: Any, data: Any, qwen2_directory: Path):
