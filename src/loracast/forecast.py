@@ -21,6 +21,7 @@ from loracast.flops import Flops
 from loracast.series import Series
 from loracast.series.calendar import common_calendar
 from loracast.series.types import listed
+from loracast.statistics import path_quantile
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -103,18 +104,16 @@ class Forecast:
         return centre + np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
 
     def quantiles(self, q: Sequence[float]) -> Annotated[NDArray[np.float64], "N Q H D"]:
-        """Quantiles [N, Q, H, D] over the paths with a value there, linearly interpolated; NaN where none has one."""
+        """Quantiles [N, Q, H, D] of what the paths with a value there are drawn from; NaN where none has one.
+
+        Between n paths in order, the quantile q stands at the place q · (n + 1), and at the first or last path beyond
+        them, so that an interval of 80% needs nine paths at least.
+        """
         outside = [value for value in q if not 0 <= value <= 1]
         if outside:
             raise ConfigError([f"quantile {value} does not lie in 0 to 1" for value in outside])
-        if not np.isnan(self.samples).any():
-            return np.moveaxis(np.quantile(self.samples, q, axis=1), 0, 1)
-        flat = np.moveaxis(self.samples, 1, 0).reshape(self.samples.shape[1], -1)  # [S, N*H*D]
-        result = np.full((len(q), flat.shape[1]), np.nan)
-        seen = ~np.isnan(flat).all(0)
-        result[:, seen] = np.nanquantile(flat[:, seen], q, axis=0)
-        series, _, horizon, variables = self.samples.shape
-        return np.moveaxis(result.reshape(len(q), series, horizon, variables), 0, 1)
+        paths = np.moveaxis(self.samples, 1, 2)  # [N, H, S, D]
+        return np.stack([path_quantile(paths, level) for level in q], axis=1)
 
     def probability(self, event: str | Callable[[NDArray[np.float64]], NDArray[np.bool_]]) -> Share:
         """The share [N] of paths in which something happens.

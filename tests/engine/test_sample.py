@@ -293,14 +293,11 @@ def test_places_fill_a_cell_and_depend_on_seed_and_id_alone():
     assert places.min() >= 0
     assert places.max() < 1
     assert abs(places.mean() - 0.5) < 0.01
-    ends = np.concatenate([np.sort(places, 1), np.sort(places, 1)[:, :1] + 1], 1)
-    assert np.diff(ends, axis=1).max() < 2 / 8  # no wide gap between the eight places of a number, end joined to start
     np.testing.assert_array_equal(sample.cell_places(NAMES[1:], 20, 2, SampleConfig(3, seed=3)), places[1:, :3, :20])
     for other in (sample.cell_places(NAMES, 50, 2, replace(config, seed=4)), places[::-1]):
         assert np.isclose(other, places).mean() < 0.01
-    steps = places[:, 0]
-    tells = np.corrcoef(steps[:, :-1].ravel(), steps[:, 1:].ravel())[0, 1]
-    assert abs(tells) < 0.2  # one step tells nothing of the next
+    for one, other in ((places[:, :, :-1], places[:, :, 1:]), (places[:, :-1], places[:, 1:])):
+        assert abs(np.corrcoef(one.ravel(), other.ravel())[0, 1]) < 0.1  # no step tells of the next, and no path
 
 
 def test_sampling_spends_no_number_of_the_global_generators(numeric_model):

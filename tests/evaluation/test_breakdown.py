@@ -71,6 +71,13 @@ def test_steps_average_to_the_scores_where_nothing_is_missing():
     assert table["crps"].mean() == pytest.approx(row["crps"])
 
 
+def slow_coverage(ensemble: list[float], outcome: float, content: float) -> float:
+    """The share of the outcome's interval of ranks that the central interval holds."""
+    low = sum(one < outcome for one in ensemble) / (len(ensemble) + 1)
+    high = (sum(one <= outcome for one in ensemble) + 1) / (len(ensemble) + 1)
+    return max(min(high, (1 + content) / 2) - max(low, (1 - content) / 2), 0) / (high - low)
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_coverage_against_plain_loops(seed: int):
     samples, truth = gappy(seed=seed)
@@ -85,8 +92,7 @@ def test_coverage_against_plain_loops(seed: int):
                         ensemble = valid(samples[forecaster], window, step, variable)
                         outcome = truth[window, step, variable]
                         if ensemble and not math.isnan(outcome):
-                            low, high = (np.quantile(ensemble, (100 + sign * level) / 200) for sign in (-1, 1))
-                            within.append(float(low <= outcome <= high))
+                            within.append(slow_coverage(ensemble, outcome, level / 100))
                     shares += [mean(within)] if within else []
                 rows.append((forecaster, name, level / 100, mean(shares)))
     expected = pd.DataFrame(rows, columns=["forecaster", "variable", "nominal", "coverage"])
@@ -94,7 +100,7 @@ def test_coverage_against_plain_loops(seed: int):
 
 
 def test_coverage_is_that_of_the_scores_at_their_levels():
-    samples, truth = gappy(windows=30, paths=11, steps=6)  # of 11, the 10% quantile is a sample, which truths tie with
+    samples, truth = gappy(windows=30, paths=11, steps=6)  # some truths tie with samples
     for paths in (samples["a"], samples["b"]):
         row = score(paths, truth, seed_unit=np.ones((30, 2)), names=NAMES, series=[str(one) for one in range(30)]).row()
         table = coverage({"a": paths}, truth, NAMES).set_index(["variable", "nominal"])["coverage"]
@@ -158,8 +164,7 @@ def test_calibrated_samples_have_a_uniform_pit_and_nominal_coverage(decimals: in
     samples, truth = samples.round(decimals), truth.round(decimals)
     assert_allclose(pit({"a": samples}, truth, ["x"])["density"], 1, atol=0.12)
     table = coverage({"a": samples}, truth, ["x"])
-    if decimals == 8:  # rounded, the ends of intervals hold truths that count as within
-        assert_allclose(table["coverage"], table["nominal"], atol=0.025)
+    assert_allclose(table["coverage"], table["nominal"], atol=0.025)
 
 
 def test_samples_too_close_together_show_in_both():
@@ -229,7 +234,7 @@ def test_fans_hold_quantiles_and_values_by_step():
     for row in quantiles.to_dict("records"):
         window, variable = int(row["series"][1:]), NAMES.index(row["variable"])
         paths = samples[row["forecaster"]][window, :, row["step"] - 5, variable]  # steps 5 to 7 are the future
-        expected = np.nanquantile(paths, [0.1, 0.25, 0.5, 0.75, 0.9])
+        expected = np.nanquantile(paths, [0.1, 0.25, 0.5, 0.75, 0.9], method="weibull")
         assert_allclose([row[name] for name in ("q10", "q25", "q50", "q75", "q90")], expected)
     for row in values.to_dict("records"):
         window, variable = int(row["series"][1:]), NAMES.index(row["variable"])

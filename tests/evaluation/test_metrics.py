@@ -46,6 +46,14 @@ def slow_energy(paths: list[list[float]], outcome: list[float]) -> float:
     return to_outcome - to_each_other / 2
 
 
+def slow_coverage(ensemble: list[float], outcome: float, low: float, high: float) -> float:
+    """The share of the ranks that the outcome may have that lies between two levels; a rank is as wide as another."""
+    ranks = range(sum(path < outcome for path in ensemble), sum(path <= outcome for path in ensemble) + 1)
+    size = len(ensemble) + 1
+    within = [max(min((rank + 1) / size, high) - max(rank / size, low), 0.0) for rank in ranks]
+    return sum(within) * size / len(ranks)
+
+
 def slow_scores(
     samples: np.ndarray, truth: np.ndarray, seed_unit: np.ndarray, series: list[str]
 ) -> dict[str, np.ndarray]:
@@ -71,8 +79,7 @@ def slow_scores(
                     values["smape"].append(2 * abs(error) / size_of if size_of else 0.0)
                     values["mae_one_path"].append(sum(abs(path - outcome) for path in ensemble) / len(ensemble))
                     for name, (low, high) in COVERAGES.items():
-                        within = np.quantile(ensemble, low) <= outcome <= np.quantile(ensemble, high)
-                        values[name].append(float(within) if size > 1 else NAN)
+                        values[name].append(slow_coverage(ensemble, outcome, low, high) if size > 1 else NAN)
                 if values["mae"]:
                     unit = seed_unit[window, variable]
                     means = {metric: sum(value) / len(value) for metric, value in values.items()}
@@ -137,9 +144,10 @@ def test_by_hand():
     assert row["crps_seed_units"] == pytest.approx(2 * row["crps"])
     to_truth, to_each_other = 2 + math.sqrt(10) + math.sqrt(29), 2 * (math.sqrt(2) + 2 * math.sqrt(41))
     assert row["energy"] == row["energy_median"] == pytest.approx(to_truth / 3 - to_each_other / 9 / 2)
-    assert row["coverage_50"] == 0.5  # [1.5, 4] misses 1, [3.5, 6] holds 6
-    assert row["coverage_80"] == 0.5  # [1.2, 5.2] misses 1, [3.2, 7.2] holds 6
-    assert row["coverage_95"] == 0.5  # [1.05, 5.8] misses 1, [3.05, 7.8] holds 6
+    # Step 1: the truth is equal to the first of three paths, a rank from 0 to 2/4. Step 2: between two, from 2/4 to 3/4.
+    assert row["coverage_50"] == pytest.approx((0.5 + 1) / 2)
+    assert row["coverage_80"] == pytest.approx((0.8 + 1) / 2)
+    assert row["coverage_95"] == pytest.approx((0.95 + 1) / 2)
     assert (row["valid_share"], row["n_series"], row["n_windows"], row["n_unscored"]) == (1.0, 1, 1, 0)
     assert row["by_variable"]["v0"] == {key: value for key, value in row.items() if key != "by_variable"}
 
@@ -159,12 +167,13 @@ def test_a_point_forecast_has_absolute_errors_for_crps_and_energy_and_no_interva
     assert all(row[name] is None and row[f"{name}_median"] is None for name in COVERAGES)
 
 
-def test_coverage_of_a_calibrated_forecast_is_about_nominal():
+@pytest.mark.parametrize("paths", [2, 5, 20, 100])
+def test_coverage_of_an_ideal_forecaster_is_nominal_however_few_its_paths_are(paths: int):
     random = np.random.default_rng(0)
-    row = scored(random.normal(size=(20, 200, 50, 1)), random.normal(size=(20, 50, 1))).row()
+    row = scored(random.normal(size=(100, paths, 50, 1)), random.normal(size=(100, 50, 1))).row()
     for name, (low, high) in COVERAGES.items():
         nominal = high - low
-        assert row[name] == pytest.approx(nominal, abs=3 * math.sqrt(nominal * (1 - nominal) / 1000)), name
+        assert row[name] == pytest.approx(nominal, abs=3 * math.sqrt(nominal * (1 - nominal) / 5000)), name
 
 
 @pytest.mark.parametrize("paths", [1, 2, 30])
@@ -396,7 +405,7 @@ def test_scaled_and_relative_scores_are_those_of_utilsforecast(season: int):
             "median": np.median(paths, 1).ravel(),
         }
     )
-    levels = {f"q{level:g}": np.quantile(paths, level, axis=1).ravel() for level in QUANTILES}
+    levels = {f"q{level:g}": np.quantile(paths, level, axis=1, method="weibull").ravel() for level in QUANTILES}
     frame = frame.assign(**levels)
     train = pd.DataFrame(
         {"unique_id": np.repeat(ids, context), "ds": np.tile(np.arange(context), windows), "y": past.ravel()}
@@ -442,7 +451,7 @@ def test_relative_scores_with_gaps_are_those_of_plain_loops(data):
             relative.append(2 * abs(middle - outcome) / (abs(middle) + abs(outcome)))
             each = []
             for level in QUANTILES:
-                value = np.quantile(ensemble, level)
+                value = np.quantile(ensemble, level, method="weibull")
                 each.append(2 * (level * (outcome - value) if outcome >= value else (1 - level) * (value - outcome)))
             loss.append(np.mean(each))
             size.append(abs(outcome))

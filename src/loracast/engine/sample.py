@@ -119,13 +119,13 @@ def sample_paths(
 def cell_places(ids: Sequence[str], horizon: int, variables: int, config: SampleConfig) -> NDArray[np.float64]:
     """Where each number of `Paths` lies among those of the same text, [N, S, H, D] in [0, 1); see `Codec.dequantise`.
 
-    Evenly spread, as `log_density` spreads the probability of a text. Without it, the paths of a sure forecast would
-    all be one number, which the truth misses by some part of a unit. A series' paths share random places, shifted by
-    the golden ratio from path to path, so that even a few paths of one text cover its numbers.
+    Drawn evenly, as `log_density` spreads the probability of a text, and anew for each path, so that paths are
+    independent. Without it, the paths of a sure forecast would all be one number, which the truth misses by some part
+    of a unit.
     """
-    drawn = np.stack([_stream(config.seed, one, 0, purpose=1).random((horizon, variables)) for one in ids])
-    shifts = np.arange(config.samples)[:, None, None] * ((5**0.5 - 1) / 2)
-    return (drawn[:, None] + shifts) % 1
+    paths = range(config.samples)
+    drawn = [[_stream(config.seed, one, path, purpose=1).random((horizon, variables)) for path in paths] for one in ids]
+    return np.array(drawn)
 
 
 def _uniforms(seed: int, series: str, sample: int, length: int, stretch: int = 0) -> NDArray[np.float32]:

@@ -20,13 +20,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from loracast.evaluation.metrics import Samples, Truth, observed_mean, score_values
+from loracast.evaluation.ranks import covered, places, reached
 from loracast.series import Window
-from loracast.statistics import percentile
+from loracast.statistics import path_quantile, percentile
 
 FloatArray = NDArray[np.float64]
 
 NOMINAL = np.arange(1, 20) / 20  # [L]
-LOW, HIGH = np.arange(19, 0, -1) / 40, np.arange(21, 40) / 40  # [L] each: where the intervals end, without rounding
 PIT_EDGES = np.arange(11) / 10  # [B + 1]
 FAN_PERCENTS = (10, 25, 50, 75, 90)
 FAN_WINDOWS = 6
@@ -46,9 +46,10 @@ def by_step(samples: Mapping[str, FloatArray], truth: Truth, names: Sequence[str
 def coverage(samples: Mapping[str, FloatArray], truth: Truth, names: Sequence[str]) -> pd.DataFrame:
     """The share of the truth within central intervals of 5% to 95%: `forecaster`, `variable`, `nominal`, `coverage`.
 
-    Samples, truth and names as in `by_step`; forecasters with one path have no interval and are left out. Both ends
-    belong to an interval. The share is the mean over windows of the mean over steps: where all series have as many
-    windows, this is `coverage_50`, `_80` and `_95` of `metrics.score` at these levels.
+    Samples, truth and names as in `by_step`; forecasters with one path have no interval and are left out. The truth is
+    within an interval by its rank among the paths (see `ranks`), so that a truth like one more path has the nominal
+    share, however few they are. The share is the mean over windows of the mean over steps: where all series have as
+    many windows, this is `coverage_50`, `_80` and `_95` of `metrics.score` at these levels.
     """
     samples = _with_intervals(samples)
     covered = [_covered(paths, truth) for paths in samples.values()]  # F times [L, N, H, D]
@@ -61,10 +62,9 @@ def pit(samples: Mapping[str, FloatArray], truth: Truth, names: Sequence[str]) -
 
     Samples, truth and names as in `by_step`; forecasters with one path are left out. All values weigh the same.
 
-    A truth with b of n samples below it and t equal to it counts as spread evenly from b / (n + 1) to
-    (b + t + 1) / (n + 1), with half of the ties below its middle: what a rank drawn among equals gives on average, and
-    nothing is drawn. If the truth is like one more sample, the expected histogram is flat for every n. The shares b / n
-    alone would not be: 21 of them, 0 to 20 in 20, cannot fill 10 bins evenly.
+    A truth stands for all places that its rank may have (see `ranks`): if it is like one more sample, the expected
+    histogram is flat for every n. The shares of samples below it alone would not be: 21 of them, 0 to 20 in 20, cannot
+    fill 10 bins evenly.
     """
     samples = _with_intervals(samples)
     centres = (PIT_EDGES[:-1] + PIT_EDGES[1:]) / 2  # [B]
@@ -95,7 +95,7 @@ def fans(samples: Mapping[str, FloatArray], windows: Sequence[Window]) -> tuple[
     ordered = [np.moveaxis(paths[chosen], 1, 2) for paths in samples.values()]  # F times [K, H, S, D]
     quantiles = _table(
         {"forecaster": list(samples), **rows, "step": steps[context:]},
-        {f"q{percent}": [percentile(paths, percent).swapaxes(1, 2) for paths in ordered] for percent in FAN_PERCENTS},
+        {f"q{level}": [path_quantile(one, level / 100).swapaxes(1, 2) for one in ordered] for level in FAN_PERCENTS},
     )
     values = _table({**rows, "step": steps}, {"value": whole[chosen].swapaxes(1, 2)})
     values.insert(3, "part", np.where(values["step"] > context, "future", "context"))
@@ -103,30 +103,14 @@ def fans(samples: Mapping[str, FloatArray], windows: Sequence[Window]) -> tuple[
 
 
 def _covered(samples: Samples, truth: Truth) -> Annotated[FloatArray, "L N H D"]:
-    """Samples [N, S, H, D], truth [N, H, D] -> [L, N, H, D]: 1 within the central interval, 0 outside, else NaN."""
-    scored = ~np.isnan(truth) & ~np.isnan(samples).all(axis=1)  # [N, H, D]
-    ensembles = np.sort(np.moveaxis(samples, 1, -1)[scored], axis=-1)  # [V, S], ascending, NaN last
-    outcomes = truth[scored]  # [V]
-    counts = (~np.isnan(ensembles)).sum(axis=-1)  # [V], from 1 to S
-    within = np.full((len(NOMINAL), len(outcomes)), np.nan)  # [L, V]
-    # As in `metrics`: values with the same number of valid samples make one dense array.
-    for count in np.unique(counts):
-        rows = counts == count
-        low, high = np.quantile(ensembles[rows, :count], [LOW, HIGH], axis=-1)  # [L, R] each
-        within[:, rows] = (low <= outcomes[rows]) & (outcomes[rows] <= high)
-    covered = np.full((len(NOMINAL), *truth.shape), np.nan)
-    covered[:, scored] = within
-    return covered
+    """Samples [N, S, H, D], truth [N, H, D] -> [L, N, H, D]: the share within the central interval; else NaN."""
+    return np.moveaxis(covered(np.moveaxis(samples, 1, -1), truth, NOMINAL), -1, 0)
 
 
 def _places(samples: Samples, truth: Truth) -> Annotated[FloatArray, "D B"]:
     """Samples [N, S, H, D], truth [N, H, D] -> [D, B]: the share of the truth in each bin, by its place."""
-    count = np.sum(~np.isnan(samples), axis=1)  # [N, H, D], as the next three
-    below = np.sum(samples < truth[:, None], axis=1)
-    width = (np.sum(samples == truth[:, None], axis=1) + 1) / (count + 1)
-    start = np.where(np.isnan(truth) | (count == 0), np.nan, below / (count + 1))
-    reached = np.clip((PIT_EDGES - start[..., None]) / width[..., None], 0, 1)  # [N, H, D, B + 1], of each value
-    shares = np.moveaxis(np.diff(reached, axis=-1), 2, 0)  # [D, N, H, B]
+    below = reached(*places(np.moveaxis(samples, 1, -1), truth), PIT_EDGES)  # [N, H, D, B + 1]
+    shares = np.moveaxis(np.diff(below, axis=-1), 2, 0)  # [D, N, H, B]
     return observed_mean(shares.reshape(len(shares), -1, shares.shape[-1]), axis=1)
 
 

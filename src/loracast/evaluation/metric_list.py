@@ -14,6 +14,8 @@ from typing import Annotated, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from loracast.evaluation.ranks import covered
+
 FloatArray = NDArray[np.float64]
 QUANTILES = np.arange(1, 10) / 10  # over whose levels the quantile losses are means
 LEVELS = (50, 80, 95)  # percent, of the central intervals whose coverage is measured
@@ -98,7 +100,7 @@ def _crps(values: Values) -> FloatArray:
 
 
 def _quantile_loss(values: Values) -> FloatArray:
-    above = values.outcome - np.quantile(values.ensemble, QUANTILES, axis=-1)  # [9, R]
+    above = values.outcome - np.quantile(values.ensemble, QUANTILES, axis=-1, method="weibull")  # [9, R]
     levels = QUANTILES[:, None]
     return 2 * np.maximum(levels * above, (levels - 1) * above).mean(0)
 
@@ -107,8 +109,7 @@ def _covered(level: int) -> Callable[[Values], FloatArray]:
     def within(values: Values) -> FloatArray:
         if values.point:
             return np.full(len(values.outcome), np.nan)
-        low, high = np.quantile(values.ensemble, [(100 - level) / 200, (100 + level) / 200], axis=-1)  # [R] each
-        return ((low <= values.outcome) & (values.outcome <= high)).astype(float)
+        return covered(values.ensemble, values.outcome, np.array([level / 100]))[:, 0]
 
     return within
 
@@ -193,7 +194,7 @@ METRICS = (
             *(
                 f"coverage_{level}",
                 f"{level}% coverage",
-                f"share of the truth within the central {level}% of the paths",
+                f"share of the truth within the central {level}% of the paths, by its rank",
             ),
             *("share", "near"),
             of_values=_covered(level),

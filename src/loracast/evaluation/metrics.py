@@ -126,13 +126,15 @@ def score(
     with an invalid step among the others; without a whole path the window has no energy score, though its other scores
     may be defined.
 
-    coverage_80 is the share of the truth within the samples' 10% and 90% quantiles, both included; None if S = 1.
-    coverage_50 and coverage_95 are the same of the central 50% and 95%.
+    coverage_80 is the share of the truth within the central 80% of the samples, by its rank among them (see `ranks`);
+    None if S = 1. A truth like one more sample scores 0.8 on average, however few the samples are. coverage_50 and
+    coverage_95 are the same of the central 50% and 95%.
 
     mae_one_path is the mean over paths of each path's own MAE: what a forecaster that draws one path would score.
 
     smape is the mean of 2 |y - f| / (|y| + |f|), from 0 to 2; 0 where both are 0. mase is MAE / scale (Hyndman &
-    Koehler 2006). The quantile loss of a level q is 2 max(q (y - f), (q - 1) (y - f)), f being the samples' quantile;
+    Koehler 2006). The quantile loss of a level q is 2 max(q (y - f), (q - 1) (y - f)), f being the samples' quantile
+    at the place q (S + 1) of them;
     sql is its mean over QUANTILES / scale. wql, pooled as R² is, is the sum of those means over the sum of |y|
     (Gasthaus et al. 2019). Definitions and factors of two are those of fev and GluonTS.
 
