@@ -14,7 +14,7 @@ from loracast import simulate
 from loracast.synthetic import FAMILIES
 from loracast.synthetic.family import Draws
 from loracast.synthetic.flows import integrate
-from populations import SPACING, rosenzweig_macarthur
+from population_flows import SPACING, rosenzweig_macarthur
 
 Floats = NDArray[np.floating]
 

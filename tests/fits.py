@@ -20,7 +20,7 @@ from analogues import CONTEXT, LENGTH, WINDOW, Floats, family_pool, population_q
 from loracast.synthetic import FAMILIES, FLOWS
 from loracast.synthetic.family import Draws
 from loracast.synthetic.flows import SETTLING, Flow, integrate
-from populations import rosenzweig_macarthur, rosenzweig_macarthur_in_logarithms
+from population_flows import rosenzweig_macarthur, rosenzweig_macarthur_in_logarithms
 
 NUDGE = 1e-5  # of an unknown's range, for derivatives by differences
 WORST = 1e3  # what a value counts that diverged

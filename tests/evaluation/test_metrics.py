@@ -144,7 +144,7 @@ def test_by_hand():
     assert row["crps_seed_units"] == pytest.approx(2 * row["crps"])
     to_truth, to_each_other = 2 + math.sqrt(10) + math.sqrt(29), 2 * (math.sqrt(2) + 2 * math.sqrt(41))
     assert row["energy"] == row["energy_median"] == pytest.approx(to_truth / 3 - to_each_other / 9 / 2)
-    # Step 1: the truth is equal to the first of three paths, a rank from 0 to 2/4. Step 2: between two, from 2/4 to 3/4.
+    # Step 1: the truth equals the first of three paths, ranks from 0 to 2/4. Step 2: between two, from 2/4 to 3/4.
     assert row["coverage_50"] == pytest.approx((0.5 + 1) / 2)
     assert row["coverage_80"] == pytest.approx((0.8 + 1) / 2)
     assert row["coverage_95"] == pytest.approx((0.95 + 1) / 2)

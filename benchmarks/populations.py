@@ -1,0 +1,221 @@
+"""Real populations: loracast beside what ecologists and statisticians use, on the same rolling origins.
+
+    python benchmarks/populations.py ../shared/data/populations --processes 2
+
+The folder holds `gpdd.csv` (columns id, step, count: 86 series of the Global Population Dynamics Database) and
+`experiments_raw.csv` (experiment, prey_time, prey, predator_time, predator); the hare and lynx of 1845–1935 come with
+loracast. The two irregular clocks of an experiment are read at even steps, as many as there are observations, by linear
+interpolation between them. A value that is missing in a context is interpolated for the peers, which cannot read gaps;
+where it is missing in the truth, nothing is scored.
+
+From half of a series on (16 steps at least), up to `--origins` evenly spaced origins are forecast 20 steps ahead or to
+the end, each from the whole series before it; nothing of what is scored is read to choose anything. Errors are kept of
+each origin at 1, 5, 10 and 20 steps, in `--output`, a forecaster at a time: the same command goes on where it was cut
+off. `populations_figures.py` makes tables and figures of them. Peers: see `classical.py`.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import time
+import warnings
+from argparse import ArgumentParser
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import classical
+import numpy as np
+import pandas as pd
+from harness import bare_parser, keep, note, origin
+from numpy.typing import NDArray
+from scoringrules import crps_ensemble, es_ensemble
+
+from loracast import Forecaster, SampleConfig, Series, lynx_hare
+from loracast.evaluation.ranks import covered
+
+Floats = NDArray[np.float64]
+OUTPUT = Path(__file__).parent / "results" / "populations.json"
+HORIZONS = (1, 5, 10, 20)
+LEAST = 16  # steps before the first origin
+LEVELS = (0.5, 0.8, 0.95)
+OURS = "loracast, zero-shot"
+NAIVE = "last value"
+
+
+@dataclass(frozen=True, eq=False)
+class Origin:
+    """A series up to a step, and what follows: `context` [C, D] and `future` [H, D], NaN where nothing was counted."""
+
+    series: str
+    group: str
+    context: Floats
+    future: Floats
+
+    @property
+    def filled(self) -> Floats:
+        """The context with its gaps interpolated; before the first and after the last count, that count."""
+        steps = np.arange(len(self.context))
+        columns = [np.interp(steps, steps[seen], one[seen]) for one in self.context.T if len(seen := _seen(one))]
+        return np.column_stack(columns)
+
+
+def _seen(values: Floats) -> NDArray[np.int64]:
+    return np.flatnonzero(~np.isnan(values))
+
+
+def populations(folder: Path) -> dict[str, tuple[str, Floats]]:
+    """Group and values [T, D] of each series by name."""
+    found: dict[str, tuple[str, Floats]] = {"hare and lynx": ("lynx–hare", lynx_hare().values)}
+    for name, rows in pd.read_csv(folder / "experiments_raw.csv").groupby("experiment", sort=True):
+        found[str(name)] = ("experiments", even_steps(rows))
+    for number, rows in pd.read_csv(folder / "gpdd.csv").groupby("id", sort=True):
+        values = np.full(int(rows["step"].max()) + 1, np.nan)
+        values[rows["step"].to_numpy()] = rows["count"]
+        found[f"GPDD {number}"] = ("GPDD", values[:, None])
+    return found
+
+
+def even_steps(rows: pd.DataFrame) -> Floats:
+    """Prey and predator [T, 2] at even steps over the time that both were observed in."""
+    clocks = [
+        rows[[f"{kind}_time", kind]].dropna().sort_values(f"{kind}_time").to_numpy() for kind in ("prey", "predator")
+    ]
+    first, last = max(clock[0, 0] for clock in clocks), min(clock[-1, 0] for clock in clocks)
+    times = np.linspace(first, last, max(len(clock) for clock in clocks))
+    return np.column_stack([np.interp(times, *clock.T) for clock in clocks])
+
+
+def origins(name: str, group: str, values: Floats, most: int) -> Iterator[Origin]:
+    """Evenly spaced ones from half of the series on; each variable was counted at least four times before."""
+    first = max(LEAST, len(values) // 2)
+    count = max(0, min(most, len(values) - first))  # none where a series is too short
+    chosen = np.unique(np.linspace(first, len(values) - 1, count).round().astype(int))
+    for at in chosen:
+        context = values[:at]
+        if (np.isfinite(context).sum(0) >= 4).all() and (np.nanmax(context, 0) > np.nanmin(context, 0)).all():
+            yield Origin(name, group, context, values[at : at + max(HORIZONS)])
+
+
+def scores(origin: Origin, paths: Floats) -> dict[str, Any]:
+    """Errors at each of HORIZONS that the series has, means over variables, and the energy score of all steps."""
+    truth = origin.future
+    found: dict[str, Any] = {"series": origin.series, "at": len(origin.context)}
+    for horizon in (one for one in HORIZONS if one <= len(truth)):
+        value, ensemble = truth[horizon - 1], paths[:, horizon - 1].T  # [D], [D, S]
+        seen = ~np.isnan(value)
+        if not seen.any():
+            continue
+        value, ensemble = value[seen], ensemble[seen]
+        point = np.median(ensemble, axis=1)
+        within = covered(ensemble, value, np.array(LEVELS)) if paths.shape[0] > 1 else np.full((len(value), 3), np.nan)
+        found[str(horizon)] = {
+            "crps": crps_ensemble(value, ensemble, estimator="qd").tolist(),
+            "error": (point - value).tolist(),
+            "truth": value.tolist(),
+            "covered": within.mean(0).tolist(),
+        }
+    steps = ~np.isnan(truth).any(1)
+    size = np.nanstd(origin.context, axis=0)
+    found["energy"] = float(
+        es_ensemble((truth / size)[steps].ravel(), (paths / size)[:, steps].reshape(len(paths), -1))
+    )
+    return found
+
+
+def ours(chosen: Sequence[Origin], samples: int, seed: int, device: str) -> list[Floats]:
+    """Zero-shot paths of the bundled model."""
+    forecaster = Forecaster.from_pretrained("bundled", device=device)
+    made: list[Floats] = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for one in chosen:
+            names = [f"x{index}" for index in range(one.context.shape[1])]
+            series = Series(f"{one.series}@{len(one.context)}", one.context, tuple(names))
+            forecast = forecaster.predict(series, len(one.future), sample=SampleConfig(samples, seed=seed))
+            made.append(forecast.samples[0])
+    return made
+
+
+def run(name: str, chosen: Sequence[Origin], samples: int, seed: int, device: str) -> dict[str, Any]:
+    """All origins by one forecaster; where it fails on one, that origin says so and counts as a naive forecast."""
+    began, failed, rows = time.perf_counter(), [], []
+    if name == OURS:
+        made = ours(chosen, samples, seed, device)
+    else:
+        made = []
+        for number, one in enumerate(chosen):
+            naive = np.tile(one.filled[-1], (1, len(one.future), 1))
+            try:
+                paths = (
+                    naive
+                    if name == NAIVE
+                    else classical.forecast(name, one.filled, len(one.future), samples, seed + number)
+                )
+                if not np.isfinite(paths).all():
+                    raise ValueError("a path that is not finite")
+            except Exception as error:
+                failed.append(f"{one.series}@{len(one.context)}: {type(error).__name__}: {error}"[:200])
+                paths = naive
+            made.append(paths)
+    rows = [scores(one, paths) for one, paths in zip(chosen, made)]
+    return {"rows": rows, "failed": failed, "seconds": round(time.perf_counter() - began, 1)}
+
+
+def work(tasks: Any, results: Any, chosen: Sequence[Origin], options: Any) -> None:
+    while (name := tasks.get()) is not None:
+        results.put((name, run(name, chosen, options.samples, options.seed, options.device)))
+
+
+def parser() -> ArgumentParser:
+    made = bare_parser(__doc__ or "")
+    made.set_defaults(output=OUTPUT)
+    made.add_argument("folder", type=Path)
+    made.add_argument("--forecasters", nargs="+", metavar="NAME", help="those to run (default: all)")
+    made.add_argument("--origins", type=int, default=8, help="of a series at most (%(default)s)")
+    made.add_argument("--samples", type=int, default=100, help="paths an origin (%(default)s)")
+    made.add_argument("--seed", type=int, default=0)
+    made.add_argument("--processes", type=int, default=1, help="forecasters at once (%(default)s)")
+    return made
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    made = parser()
+    options = made.parse_args(arguments)
+    known = [NAIVE, *classical.FORECASTERS, OURS]
+    names = options.forecasters or known
+    if unknown := [name for name in names if name not in known]:
+        made.error(f"unknown forecasters {', '.join(unknown)}; there are {', '.join(known)}")
+    chosen = [
+        one
+        for name, (group, values) in populations(options.folder).items()
+        for one in origins(name, group, values, options.origins)
+    ]
+    result = json.loads(options.output.read_text(encoding="utf-8")) if options.output.is_file() else {}
+    result |= {"benchmark": "populations", "series": {one.series: one.group for one in chosen}}
+    kept = result.setdefault("forecasters", {})
+    wanted = [name for name in names if name not in kept]
+    note(f"{len(chosen)} origins of {len(result['series'])} series; {', '.join(wanted) or 'nothing'} to do")
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    context = multiprocessing.get_context("spawn")
+    tasks, results = context.Queue(), context.Queue()
+    processes = min(options.processes, len(wanted))
+    for name in [*wanted, *[None] * processes]:
+        tasks.put(name)
+    crew = [context.Process(target=work, args=(tasks, results, chosen, options)) for _ in range(processes)]
+    for process in crew:
+        process.start()
+    for _ in wanted:
+        name, found = results.get()
+        kept[name] = {**found, "samples": options.samples, "seed": options.seed, **origin(options)}
+        keep(result, options.output)
+        note(f"{name}: {found['seconds']} s, {len(found['failed'])} failed {found['failed'][:1]}")
+    for process in crew:
+        process.join()
+
+
+if __name__ == "__main__":
+    main()
