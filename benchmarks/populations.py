@@ -134,7 +134,7 @@ def ours(chosen: Sequence[Origin], samples: int, seed: int, device: str) -> list
         warnings.simplefilter("ignore")
         for one in chosen:
             names = [f"x{index}" for index in range(one.context.shape[1])]
-            series = Series(f"{one.series}@{len(one.context)}", one.context, tuple(names))
+            series = Series(one.context, tuple(names), id=f"{one.series}@{len(one.context)}")
             forecast = forecaster.predict(series, len(one.future), sample=SampleConfig(samples, seed=seed))
             made.append(forecast.samples[0])
     return made

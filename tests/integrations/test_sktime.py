@@ -1,6 +1,8 @@
 """The forecaster of sktime: sktime's own checks, and that its numbers are those of a plain forecast."""
 
 from collections import Counter
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -33,7 +35,11 @@ def bundled() -> Forecaster:
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # sktime's checks call for warnings, and make some of their own
-def test_sktime_accepts_the_forecaster():
+def test_sktime_accepts_the_forecaster(monkeypatch: pytest.MonkeyPatch, qwen2_directory: Path):
+    """Of a tiny model, which is loaded once: there are hundreds of checks, and each forecasts."""
+    settings = [{**one, "model": str(qwen2_directory)} for one in LoracastForecaster.get_test_params()]
+    monkeypatch.setattr(LoracastForecaster, "get_test_params", lambda parameter_set="default": settings)
+    monkeypatch.setattr(Forecaster, "from_pretrained", cache(Forecaster.from_pretrained))
     results = check_estimator(LoracastForecaster, raise_exceptions=True, verbose=False)
     assert Counter(results.values()) == {"PASSED": len(results)}
     assert len(results) > 500
