@@ -113,7 +113,7 @@ def scores(origin: Origin, paths: Floats) -> dict[str, Any]:
         point = np.median(ensemble, axis=1)
         within = covered(ensemble, value, np.array(LEVELS)) if paths.shape[0] > 1 else np.full((len(value), 3), np.nan)
         found[str(horizon)] = {
-            "crps": crps_ensemble(value, ensemble, estimator="qd").tolist(),
+            "crps": np.asarray(crps_ensemble(value, ensemble, estimator="qd")).tolist(),
             "error": (point - value).tolist(),
             "truth": value.tolist(),
             "covered": within.mean(0).tolist(),
@@ -126,7 +126,7 @@ def scores(origin: Origin, paths: Floats) -> dict[str, Any]:
     return found
 
 
-def ours(chosen: Sequence[Origin], samples: int, seed: int, device: str) -> list[Floats]:
+def ours(chosen: Sequence[Origin], samples: int, seed: int, device: Any) -> list[Floats]:
     """Zero-shot paths of the bundled model."""
     forecaster = Forecaster.from_pretrained("bundled", device=device)
     made: list[Floats] = []

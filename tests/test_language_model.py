@@ -129,7 +129,7 @@ def test_spaces_stand_between_the_digits_of_a_number(bench: Any, qwen2_directory
     tokenizer = bench.open_model(str(qwen2_directory)).tokenizer
     way = bench.way_of_writing(bench.Cell(SMALL, model=str(qwen2_directory), spaces=True))
     with way.begin():
-        decoder = plain_module.PlainDecoder
+        decoder: Any = plain_module.PlainDecoder
         ids = decoder.with_spaces(decoder, torch.tensor(tokenizer.encode("12,345;").ids))
     assert ids.tolist() == tokenizer.encode("1 2, 3 4 5; ").ids
 

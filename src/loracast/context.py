@@ -49,7 +49,9 @@ class Reach:
                     f"than two steps; forecast at most {most} variables at once"
                 ]
             )
-        if tune := (record or {}).get("tune"):
+        record = record or {}
+        changes = record.get("validation_forecasts", {}).get("kept") != "untouched"  # else the model is as it was
+        if changes and (tune := record.get("tune")):
             window = min(positions, tune["context"] + tune["horizon"])
             return cls(variables, positions, window, min(tune["context"], window - 1), tuned=True)
         return cls(variables, positions, positions, max(1, int(READ * positions)), tuned=False)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from loracast.codec import Codec
 from loracast.context import Reach
@@ -89,37 +90,67 @@ def judge(
     """
     if not judged:
         return {}
-    maes = [
-        _mae(predict, judged, sample, ledger, lambda share, done=done: progress((done + share) / len(forecasters)))
+    found = [
+        _errors(predict, judged, sample, ledger, lambda share, done=done: progress((done + share) / len(forecasters)))
         for done, predict in enumerate(forecasters)
     ]
-    untouched, tuned = maes
+    (untouched_mae, untouched), (tuned_mae, tuned) = found
+    gains = untouched - tuned  # [N]
+    gain, noise = float(gains.mean()), _standard_error(gains, judged)
     return {
         "windows": len(judged),
-        "untouched_mae": untouched,
-        "tuned_mae": tuned,
-        "improved": bool(tuned < untouched),
+        "untouched_mae": untouched_mae,
+        "tuned_mae": tuned_mae,
+        "untouched_crps": float(untouched.mean()),
+        "tuned_crps": float(tuned.mean()),
+        "noise": noise,
+        "improved": gain > noise,
     }
 
 
 def no_help(verdict: dict[str, Any], best_step: int) -> str:
-    """What to tell of a tuning that did not help, and what to do."""
+    """What to tell of a tuning that did not help, what became of it, and what to do."""
+    count = verdict["windows"]
     never = "" if best_step else " (no step had a lower validation loss)"
+    least = f"; a gain counts from {verdict['noise']:.2g} on, its standard error" if verdict["noise"] else ""
+    if best_step and verdict["kept"] == "tuned":
+        kept = "The tuned adapter is kept, as asked."
+    elif best_step:
+        kept = "The untouched model is kept, by an adapter that changes nothing; --force (force=True) keeps the other."
+    else:
+        kept = "The adapter that is kept changes nothing."
     return (
-        f"TUNING DID NOT HELP{never}: on {verdict['windows']} validation windows the tuned model's MAE is "
-        f"{verdict['tuned_mae']:.4g}, the untouched model's {verdict['untouched_mae']:.4g}. Try more steps, more "
-        "series or another rate."
+        f"TUNING DID NOT HELP{never}: on {count} validation window{'s' * (count > 1)} the tuned model's CRPS is "
+        f"{verdict['tuned_crps']:.4g} standard deviations of the context, the untouched model's "
+        f"{verdict['untouched_crps']:.4g}{least}. {kept} Try more steps, more series or another rate."
     )
 
 
-def _mae(
+def _standard_error(gains: NDArray[np.float64], judged: Sequence[Window]) -> float:
+    """That of the mean of gains [N]. Windows whose futures overlap count as as many as would not."""
+    if len(gains) == 1:
+        return 0.0
+    steps = {
+        (window.series.id, window.start + window.context + step) for window in judged for step in range(window.horizon)
+    }
+    apart = max(1.0, min(len(gains), len(steps) / judged[0].horizon))
+    return float(gains.std(ddof=1) / np.sqrt(apart))
+
+
+def _errors(
     predict: Callable[..., Forecast],
     judged: Sequence[Window],
     sample: SampleConfig,
     ledger: Ledger,
     progress: Callable[[float], None],
-) -> float:
-    """Mean absolute error of the median over windows, as the tuned and the untouched forecaster are compared."""
+) -> tuple[float, NDArray[np.float64]]:
+    """The median's mean absolute error over windows, and each window's CRPS [N].
+
+    The CRPS is in standard deviations of a variable over the context, so that large variables and series weigh no more
+    than small ones.
+    """
+    from scoringrules import crps_ensemble  # half a second
+
     contexts = [replace(window.context_series, id=window.id) for window in judged]
     progress(0.0)
     forecast = predict(
@@ -132,5 +163,14 @@ def _mae(
         progress=progress,
     )
     progress(1.0)  # also of series that never vary, which the model is not asked about
-    truth = np.stack([window.future_values[:, window.series.target_columns] for window in judged])
-    return float(np.nanmean(np.abs(forecast.median() - truth)))
+    targets = judged[0].series.target_columns
+    truth = np.stack([window.future_values[:, targets] for window in judged])  # [N, H, D]
+    seen = np.stack([window.context_values[:, targets] for window in judged])  # [N, C, D]
+    count = np.maximum(1, (~np.isnan(seen)).sum(1, keepdims=True))
+    mean = np.nansum(seen, 1, keepdims=True) / count
+    spread = np.sqrt(np.nansum((seen - mean) ** 2, 1, keepdims=True) / count)  # [N, 1, D]
+    size = np.where(spread > 0, spread, np.where(mean != 0, np.abs(mean), 1.0))
+    crps = crps_ensemble(truth, np.moveaxis(forecast.samples, 1, -1), estimator="qd", backend="numpy") / size
+    missing = np.isnan(crps)
+    windows_crps = np.where(missing, 0, crps).sum((1, 2)) / np.maximum(1, (~missing).sum((1, 2)))
+    return float(np.nanmean(np.abs(forecast.median() - truth))), windows_crps

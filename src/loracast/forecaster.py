@@ -129,6 +129,7 @@ class Forecaster(FrameMethods):
         validation: Sequence[Series] | Series | Table | None = None,
         directory: str | Path | None = None,
         resume: bool = False,
+        force: bool = False,
         ledger: Ledger | None = None,
         stop: Callable[[int, float], str | None] = lambda step, nats: None,
         report: Report = lambda event: None,
@@ -143,6 +144,8 @@ class Forecaster(FrameMethods):
                 (the end of it, where there is only one).
             directory: a folder for the log, for checkpoints, and for the finished adapter.
             resume: continue from the checkpoint in `directory`.
+            force: keep the tuned adapter also where it does not help. Otherwise an adapter that changes nothing is kept
+                where the CRPS on the held-out windows did not fall by more than its standard error.
             ledger: charged for everything; one with the budget of `tune` unless given.
             stop: asked before a step that follows a validation, with the steps so far and the validation loss in nats a
                 value; a reason to stop ends training there.
@@ -151,7 +154,7 @@ class Forecaster(FrameMethods):
                 function is called with `tuning` or `validation forecasts` and the share of it that is done.
 
         Warns:
-            UserWarning: the tuned forecaster is no better than the untouched one on the validation series.
+            UserWarning: the tuned forecaster is no better than the untouched one on the held-out windows.
 
         Examples:
             >>> series = loracast.simulate("predator-prey", n=10, steps=30)
@@ -204,6 +207,10 @@ class Forecaster(FrameMethods):
                 lambda share: display(JUDGEMENT, share),
             )
         if verdict:
+            verdict["kept"] = "tuned" if force or verdict["improved"] else "untouched"
+            if verdict["kept"] == "untouched":  # as it began: B is zero
+                network = attach(self.model.network, config.lora, config.seed)
+                tuned = Forecaster(self.model.with_network(network), material.codec, config.lora)
             spent = {"flops": ledger.total.executed, "flops_published": ledger.total.published}
             report({"event": "verdict", "step": result.record["steps"], **verdict, **spent})
         tuned.record = adapter_record(

@@ -30,7 +30,7 @@ def path_quantile(paths: Values, level: float) -> ByVariable:
     return _at(paths, lambda count: level * (count + 1) - 1)
 
 
-def _at(values: Values, place: Callable[[NDArray[np.int64]], NDArray[np.float64]]) -> ByVariable:
+def _at(values: Values, place: Callable[[NDArray[np.int64]], NDArray[np.floating]]) -> ByVariable:
     """The value at a place, from 0, among those in order that are not NaN; NaN where there is none."""
     ordered = np.sort(values, axis=-2)  # NaN comes last
     count = (~np.isnan(values)).sum(-2)  # [..., D]

@@ -35,6 +35,7 @@ from loracast.engine.train import (
 )
 from loracast.errors import BudgetError, ConfigError, DataError, Interrupted, LoracastError, ModelError
 from loracast.files import CHECKPOINT
+from loracast.fitting import _standard_error
 from loracast.flops import Convention, Flops, PassCost
 from loracast.forecaster import Forecaster
 from loracast.grammar import MISSING
@@ -290,12 +291,51 @@ def test_a_scale_for_the_data_set_is_fitted_to_the_training_series_and_stored(
 def test_an_absurd_learning_rate_is_reported_loudly_and_does_no_harm(numeric_model: LanguageModel, tmp_path: Path):
     base = Forecaster(numeric_model, FIXED)
     config = replace(CONFIG, steps=1, learning_rate=1e4, validation_series=2, validation_samples=3)
-    with pytest.warns(UserWarning, match=r"TUNING DID NOT HELP .*the tuned model.s MAE is .*the untouched model.s"):
+    with pytest.warns(UserWarning, match=r"TUNING DID NOT HELP .*the tuned model.s CRPS is .*the untouched model.s"):
         tuned = base.fit(waves(6, 12), tune=config, directory=tmp_path)
     verdict = tuned.record["validation_forecasts"]
     assert verdict["improved"] is False
     assert tuned.record["result"]["best_step"] == 0
     assert verdict["tuned_mae"] == verdict["untouched_mae"]  # the best adapter is the one that changes nothing
+
+
+def test_a_tuning_that_does_not_help_changes_nothing_unless_forced(
+    numeric_model: LanguageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """A verdict that finds no gain, though the loss fell: the adapter that is kept forecasts as the untouched model."""
+    base, series = Forecaster(numeric_model, FIXED), waves(6, 12)
+    config = replace(CONFIG, steps=8, learning_rate=3e-2, validation_series=4, validation_samples=3)
+    monkeypatch.setattr("loracast.fitting._standard_error", lambda gains, judged: 1e3)
+    with pytest.warns(UserWarning, match=r"The untouched model is kept, .* --force \(force=True\) keeps the other"):
+        kept = base.fit(series, tune=config, directory=tmp_path / "a")
+    with pytest.warns(UserWarning, match="The tuned adapter is kept, as asked"):
+        forced = base.fit(series, tune=config, force=True)
+    assert kept.record["result"]["best_step"] > 0
+    assert [one.record["validation_forecasts"]["kept"] for one in (kept, forced)] == ["untouched", "tuned"]
+    loaded = Forecaster.from_pretrained(numeric_model.source, tmp_path / "a", device="cpu", precision="float32")
+    paths = [one.predict(series[0], 4, sample=SampleConfig(5)).samples for one in (base, kept, loaded, forced)]
+    np.testing.assert_array_equal(paths[0], paths[1])
+    np.testing.assert_array_equal(paths[0], paths[2])
+    assert (paths[0] != paths[3]).any()
+
+
+def test_the_end_of_an_only_series_is_forecast_from_several_origins():
+    """As many as there is room for, and nothing that is forecast was trained on."""
+    for steps, origins in ((120, 5), (60, 6), (45, 6), (40, 1), (41, 2)):
+        training, held_out = hold_out([Series(np.arange(float(steps))[:, None], ("x",))], 20, 10)
+        assert len(held_out) == origins, steps
+        first = min(window.start + window.series.values[0, 0] for window in held_out) + 20
+        assert first == training[0].steps
+        assert held_out[-1].values[-1, 0] <= steps - 1
+
+
+def test_a_gain_counts_beyond_the_noise_of_windows_that_do_not_overlap():
+    series = Series(np.arange(60.0)[:, None], ("x",))
+    apart, overlapping = windows([series], 20, 10), windows([series], 20, 10, stride=5)
+    gains = np.array([1.0, 2.0, 3.0, 4.0])
+    assert _standard_error(gains, apart) == pytest.approx(gains.std(ddof=1) / 2)
+    assert _standard_error(gains, overlapping[:4]) == pytest.approx(gains.std(ddof=1) / np.sqrt(2.5))
+    assert _standard_error(gains[:1], apart[:1]) == 0
 
 
 # -- interruption and resumption ---------------------------------------------------------------------------------

@@ -48,6 +48,7 @@ def finetune(
     split: Path | None = None,
     log: Log | None = None,
     resume: bool = False,
+    force: bool = False,
 ) -> None:
     """Tune an adapter on a file of series and save it in PEFT's format.
 
@@ -65,6 +66,9 @@ def finetune(
         tensorboard: also write the events of the training for TensorBoard.
     resume
         Continue an interrupted run in the output folder.
+    force
+        Keep the tuned adapter also where it does not help on the held-out windows. Otherwise one is kept that changes
+        nothing.
     """
     from loracast.cli.console import say, shown_warnings
     from loracast.errors import Interrupted
@@ -87,7 +91,7 @@ def finetune(
     try:
         with shown_warnings(), Display() as display:
             report = TensorBoard(output) if log else lambda event: None
-            given = {"directory": output, "resume": resume, "report": report, "progress": display}
+            given = {"directory": output, "resume": resume, "force": force, "report": report, "progress": display}
             tuned = base.fit(series, tune=tune, validation=validation, **given)
     except KeyboardInterrupt:  # not during the steps, which save their own: while the result was judged, say
         if (output / CHECKPOINT).is_file():
@@ -102,7 +106,8 @@ def finetune(
     if verdict:
         say(
             f"validation MAE of {verdict['windows']} forecast{'s' * (verdict['windows'] > 1)}: untouched "
-            f"{verdict['untouched_mae']:.4g}, tuned {verdict['tuned_mae']:.4g}"
+            f"{verdict['untouched_mae']:.4g}, tuned {verdict['tuned_mae']:.4g}; CRPS in standard deviations "
+            f"{verdict['untouched_crps']:.4g} → {verdict['tuned_crps']:.4g}; the {verdict['kept']} model is kept"
         )
     say(f"adapter → {output}")
 

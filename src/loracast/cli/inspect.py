@@ -138,6 +138,8 @@ def _adapter_rows(directory: Path) -> dict[str, Any]:
             f"{verdict['untouched_mae']:.4g} untouched, {verdict['tuned_mae']:.4g} tuned, on {verdict['windows']} "
             f"windows: {judged}"
         )
+        if verdict.get("kept") == "untouched":  # older records do not say
+            rows["kept"] = "the untouched model: this adapter changes nothing"
     totals = [f"{flops[convention]['total']:.3e} ({convention})" for convention in ("executed", "published")]
     return rows | {
         "FLOPs": ", ".join(totals),

@@ -21,6 +21,9 @@ from loracast.series.types import Series
 
 Item = TypeVar("Item")
 
+ORIGINS = 5  # in the end of an only series, at least, where it is long enough
+ORIGINS_SPAN = 1.5  # horizons that are held out for them
+
 
 @dataclass(frozen=True, eq=False)
 class Window:
@@ -169,22 +172,26 @@ def hold_out(
 ) -> tuple[list[Series], list[Window]]:
     """Training series and validation windows: whole series where there are several, else the end of the only one.
 
-    The future of a validation window is never trained on.
+    The end of an only series is forecast from several origins, since a single one tells little of what will help: one
+    and a half horizons are held out, or 15% of it, but never so much that less than one window is left to train on. The
+    future of a validation window is never trained on.
     """
     if len(series) > 1:
         split = split_series(len(series), (1 - fraction, fraction, 0.0), seed)
         chosen = [series[index] for index in split.validation]
         return [series[index] for index in split.train], windows(chosen, context, horizon)
     only = series[0]
-    kept_back = max(horizon, round(fraction * only.steps))
-    end = only.steps - kept_back
-    if end < context + horizon:
+    if only.steps < context + 2 * horizon:
         raise DataError(
             f"series {only.id!r} has {only.steps} steps; to train on it alone and validate on its end takes "
             f"{context + 2 * horizon} (context + twice the horizon): shorten --context or --horizon"
             f"{_fitting(only.steps // 3, only.steps // 5)}, or add series"
         )
-    return [only.slice(0, end)], windows([only.slice(end - context, only.steps)], context, horizon)
+    wanted = max(round(ORIGINS_SPAN * horizon), round(fraction * only.steps))
+    kept_back = min(wanted, only.steps - context - horizon)
+    end = only.steps - kept_back
+    stride = max(1, min(horizon, (kept_back - horizon) // (ORIGINS - 1)))
+    return [only.slice(0, end)], windows([only.slice(end - context, only.steps)], context, horizon, stride=stride)
 
 
 def _fitting(context: int, horizon: int) -> str:
