@@ -127,17 +127,22 @@ def scores(origin: Origin, paths: Floats) -> dict[str, Any]:
 
 
 def ours(chosen: Sequence[Origin], samples: int, seed: int, device: Any) -> list[Floats]:
-    """Zero-shot paths of the bundled model."""
+    """Zero-shot paths of the bundled model, those of as many variables and steps together."""
     forecaster = Forecaster.from_pretrained("bundled", device=device)
-    made: list[Floats] = []
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        for one in chosen:
-            names = [f"x{index}" for index in range(one.context.shape[1])]
-            series = Series(one.context, tuple(names), id=f"{one.series}@{len(one.context)}")
-            forecast = forecaster.predict(series, len(one.future), sample=SampleConfig(samples, seed=seed))
-            made.append(forecast.samples[0])
-    return made
+    made: dict[int, Floats] = {}
+    alike: dict[tuple[int, int], list[int]] = {}
+    for number, one in enumerate(chosen):
+        alike.setdefault((one.context.shape[1], len(one.future)), []).append(number)
+    for (variables, horizon), members in alike.items():
+        names = tuple(f"x{index}" for index in range(variables))
+        series = [
+            Series(chosen[one].context, names, id=f"{chosen[one].series}@{len(chosen[one].context)}") for one in members
+        ]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of contexts that are cut to what the model holds
+            forecast = forecaster.predict(series, horizon, sample=SampleConfig(samples, seed=seed))
+        made |= dict(zip(members, forecast.samples))
+    return [made[number] for number in range(len(chosen))]
 
 
 def run(name: str, chosen: Sequence[Origin], samples: int, seed: int, device: str) -> dict[str, Any]:
