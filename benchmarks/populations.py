@@ -35,7 +35,7 @@ from numpy.typing import NDArray
 from scoringrules import crps_ensemble, es_ensemble
 
 from loracast import Forecaster, SampleConfig, Series, lynx_hare
-from loracast.evaluation.ranks import covered
+from loracast.ranks import covered
 
 Floats = NDArray[np.float64]
 OUTPUT = Path(__file__).parent / "results" / "populations.json"

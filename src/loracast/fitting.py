@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from loracast.calibration import Widths, fit_widths
 from loracast.codec import Codec
 from loracast.context import Reach
 from loracast.errors import DataError
@@ -80,24 +81,32 @@ def judge(
     judged: Sequence[Window],
     sample: SampleConfig,
     ledger: Ledger,
+    force: bool,
     progress: Callable[[float], None],
-) -> dict[str, Any]:
-    """How the untouched and the tuned forecaster compare on windows; empty where there is none.
+) -> tuple[dict[str, Any], Widths | None]:
+    """How the untouched and the tuned forecaster compare on windows, empty where there is none; and the tuned one's
+    widths, where the windows are enough to tell.
 
     Args:
         forecasters: `Forecaster.predict` of both.
+        force: keep the tuned model also where it does not help.
         progress: called with the share of the work that is done.
     """
     if not judged:
-        return {}
-    found = [
-        _errors(predict, judged, sample, ledger, lambda share, done=done: progress((done + share) / len(forecasters)))
+        return {}, None
+    forecasts = [
+        _forecast(predict, judged, sample, ledger, lambda share, done=done: progress((done + share) / len(forecasters)))
         for done, predict in enumerate(forecasters)
     ]
-    (untouched_mae, untouched), (tuned_mae, tuned) = found
+    targets = judged[0].series.target_columns
+    truth = np.stack([window.future_values[:, targets] for window in judged])  # [N, H, D]
+    seen = np.stack([window.context_values[:, targets] for window in judged])  # [N, C, D]
+    size = _size(seen)
+    untouched, tuned = (_crps(forecast, truth, size) for forecast in forecasts)
+    untouched_mae, tuned_mae = (float(np.nanmean(np.abs(one.median() - truth))) for one in forecasts)
     gains = untouched - tuned  # [N]
     gain, noise = float(gains.mean()), _standard_error(gains, judged)
-    return {
+    verdict = {
         "windows": len(judged),
         "untouched_mae": untouched_mae,
         "tuned_mae": tuned_mae,
@@ -105,7 +114,10 @@ def judge(
         "tuned_crps": float(tuned.mean()),
         "noise": noise,
         "improved": gain > noise,
+        "kept": "tuned" if force or gain > noise else "untouched",
     }
+    helps = verdict["kept"] == "tuned"
+    return verdict, fit_widths(forecasts[1].samples, truth, forecasts[1].lowest) if helps else None
 
 
 def no_help(verdict: dict[str, Any], best_step: int) -> str:
@@ -137,20 +149,13 @@ def _standard_error(gains: NDArray[np.float64], judged: Sequence[Window]) -> flo
     return float(gains.std(ddof=1) / np.sqrt(apart))
 
 
-def _errors(
+def _forecast(
     predict: Callable[..., Forecast],
     judged: Sequence[Window],
     sample: SampleConfig,
     ledger: Ledger,
     progress: Callable[[float], None],
-) -> tuple[float, NDArray[np.float64]]:
-    """The median's mean absolute error over windows, and each window's CRPS [N].
-
-    The CRPS is in standard deviations of a variable over the context, so that large variables and series weigh no more
-    than small ones.
-    """
-    from scoringrules import crps_ensemble  # half a second
-
+) -> Forecast:
     contexts = [replace(window.context_series, id=window.id) for window in judged]
     progress(0.0)
     forecast = predict(
@@ -163,14 +168,25 @@ def _errors(
         progress=progress,
     )
     progress(1.0)  # also of series that never vary, which the model is not asked about
-    targets = judged[0].series.target_columns
-    truth = np.stack([window.future_values[:, targets] for window in judged])  # [N, H, D]
-    seen = np.stack([window.context_values[:, targets] for window in judged])  # [N, C, D]
-    count = np.maximum(1, (~np.isnan(seen)).sum(1, keepdims=True))
-    mean = np.nansum(seen, 1, keepdims=True) / count
-    spread = np.sqrt(np.nansum((seen - mean) ** 2, 1, keepdims=True) / count)  # [N, 1, D]
-    size = np.where(spread > 0, spread, np.where(mean != 0, np.abs(mean), 1.0))
-    crps = crps_ensemble(truth, np.moveaxis(forecast.samples, 1, -1), estimator="qd", backend="numpy") / size
+    return forecast
+
+
+def _size(seen: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The standard deviation [N, D] of contexts [N, C, D], or their mean's size, or 1, where that is zero.
+
+    By it the CRPS is divided, so that large variables and series weigh no more than small ones.
+    """
+    count = np.maximum(1, (~np.isnan(seen)).sum(1))
+    mean = np.nansum(seen, 1) / count
+    spread = np.sqrt(np.nansum((seen - mean[:, None]) ** 2, 1) / count)
+    return np.where(spread > 0, spread, np.where(mean != 0, np.abs(mean), 1.0))
+
+
+def _crps(forecast: Forecast, truth: NDArray[np.float64], size: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Each window's CRPS [N] over `size`."""
+    from scoringrules import crps_ensemble  # half a second
+
+    crps = np.asarray(crps_ensemble(truth, np.moveaxis(forecast.samples, 1, -1), estimator="qd", backend="numpy"))
+    crps = crps / size[:, None]
     missing = np.isnan(crps)
-    windows_crps = np.where(missing, 0, crps).sum((1, 2)) / np.maximum(1, (~missing).sum((1, 2)))
-    return float(np.nanmean(np.abs(forecast.median() - truth))), windows_crps
+    return np.where(missing, 0, crps).sum((1, 2)) / np.maximum(1, (~missing).sum((1, 2)))

@@ -6,13 +6,14 @@ Shapes: N series, S sample paths, H steps, D variables, Q quantiles.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from loracast.calibration import Widths
 from loracast.charts.fan import LEVELS, Fan
 from loracast.errors import ConfigError
 from loracast.events import Extreme, Outcome, Paths, outcomes, read_event
@@ -50,6 +51,7 @@ class Forecast:
         stretches: of each series, the steps of each stretch in which it was forecast; none where the model was not
             asked.
         conditional: sentences on what the forecast is conditional on, where values were set for its targets.
+        widths: how the paths, once drawn, were moved nearer to their median or further from it; None if they were not.
 
     Examples:
         >>> forecaster = loracast.Forecaster.from_pretrained("bundled")
@@ -73,6 +75,7 @@ class Forecast:
     available: tuple[int, ...] = ()
     stretches: tuple[tuple[int, ...], ...] = ()
     conditional: tuple[str, ...] = ()
+    widths: Widths | None = None
 
     def __repr__(self) -> str:
         series, samples, horizon, _ = self.samples.shape
@@ -102,6 +105,19 @@ class Forecast:
         count = (~np.isnan(self.samples)).sum(1)
         total = np.nansum(self.samples - centre[:, None], 1)
         return centre + np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
+
+    @property
+    def lowest(self) -> Annotated[NDArray[np.float64], "N D"]:
+        """What no path may go below: zero for what was never below it, as counts are, else minus infinity."""
+        rows = range(len(self.contexts))
+        found = np.array([np.nanmin(self.context_values(row), 0, initial=0.0) for row in rows])  # [N, D]
+        return np.where(found < 0, -np.inf, 0.0)
+
+    def widened(self, widths: Widths | None) -> Forecast:
+        """The same forecast with its paths nearer to their median or further from it; itself where there are none."""
+        if widths is None:
+            return self
+        return replace(self, samples=widths.applied(self.samples, self.lowest), widths=widths)
 
     def quantiles(self, q: Sequence[float]) -> Annotated[NDArray[np.float64], "N Q H D"]:
         """Quantiles [N, Q, H, D] of what the paths with a value there are drawn from; NaN where none has one.

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from loracast.calibration import recorded
 from loracast.codec import Codec
 from loracast.compute.device import describe_hardware
 from loracast.context import Reach, reading_order
@@ -166,8 +167,7 @@ class Forecaster(FrameMethods):
             (8, ['prey', 'predator'])
             >>> tuned.save("adapter")
         """
-        config = tune or TuneConfig()
-        directory = Path(directory) if directory else None
+        config, directory = tune or TuneConfig(), Path(directory) if directory else None
         if directory and not resume:
             check_unused(directory)
         if self.lora:
@@ -199,23 +199,23 @@ class Forecaster(FrameMethods):
             network = attach(self.model.network, config.lora, config.seed)
             load_adapter_state(network, result.state, "the tuned adapter")
             tuned = Forecaster(self.model.with_network(network), material.codec, config.lora)
-            verdict = judge(
+            verdict, widths = judge(
                 (untouched.predict, tuned.predict),
                 material.judged,
                 SampleConfig(config.validation_samples, seed=config.seed),
                 ledger,
+                force,
                 lambda share: display(JUDGEMENT, share),
             )
+        if verdict.get("kept") == "untouched":  # as it began: B is zero
+            network = attach(self.model.network, config.lora, config.seed)
+            tuned = Forecaster(self.model.with_network(network), material.codec, config.lora)
         if verdict:
-            verdict["kept"] = "tuned" if force or verdict["improved"] else "untouched"
-            if verdict["kept"] == "untouched":  # as it began: B is zero
-                network = attach(self.model.network, config.lora, config.seed)
-                tuned = Forecaster(self.model.with_network(network), material.codec, config.lora)
             spent = {"flops": ledger.total.executed, "flops_published": ledger.total.published}
             report({"event": "verdict", "step": result.record["steps"], **verdict, **spent})
         tuned.record = adapter_record(
             *(self.model, material.codec, material.training, [window.series for window in material.held_out]),
-            *(config, result.record, verdict, ledger),
+            *(config, result.record, verdict, widths, ledger),
         )
         if directory:
             tuned.save(directory)
@@ -242,6 +242,7 @@ class Forecaster(FrameMethods):
         context: int | None = None,
         known: Known | None = None,
         constrained: bool = True,
+        raw: bool = False,
         ledger: Ledger | None = None,
         progress: bool | Callable[[float], None] | None = None,
     ) -> Forecast:
@@ -259,6 +260,7 @@ class Forecaster(FrameMethods):
                 array [N, H, D]; NaN where nothing is known. Variables that are known beforehand need all values; one of
                 another is a what-if, on which the forecast is conditional. Given values come back exactly.
             constrained: whether only text that parses may be written; False needs the full vocabulary.
+            raw: leave the paths as they are drawn, also where the adapter's record says how wide they ought to be.
             ledger: asked before the forecast begins whether it holds the most that it may cost, then charged.
             progress: True shows how far the work is, as a bar in a terminal or a notebook and as lines in a log; a
                 function is called with the share that is done.
@@ -297,8 +299,8 @@ class Forecaster(FrameMethods):
             raise ConfigError(["values of the future cannot be given to unconstrained sampling; leave them out"])
         contexts, plans = self._reach(series[0].variables).read(series, horizon, context)
 
-        shape = (len(series), sample.samples, *given.shape[1:])
-        values, valid, asked = np.empty(shape), np.ones(shape[:3], bool), []
+        values = np.empty((len(series), sample.samples, *given.shape[1:]))  # [N, S, H, D]
+        valid, asked = np.ones(values.shape[:3], bool), []
         for index, one in enumerate(contexts):
             level = constant_level(one)
             if level is None or not np.isnan(given[index, :, one.target_columns]).all():
@@ -328,7 +330,7 @@ class Forecaster(FrameMethods):
             saturated, flops = drawn.saturated, drawn.flops
             if ledger:
                 ledger.charge("forecasts", flops)
-        return Forecast(
+        forecast = Forecast(
             values[..., series[0].target_columns],
             valid,
             tuple(contexts),
@@ -339,6 +341,7 @@ class Forecaster(FrameMethods):
             stretches=tuple(plan.stretches for plan in plans),
             conditional=conditions(series, given),
         )
+        return forecast if raw else forecast.widened(recorded(self.record))
 
     def log_density(self, windows: Sequence[Window], *, ledger: Ledger | None = None) -> NDArray[np.float64]:
         """Log density [N] in nats of each window's future given its context (missing values left out).
@@ -357,8 +360,7 @@ class Forecaster(FrameMethods):
         stacked = np.take(np.stack([window.values for window in windows]), order, 2)
         if ledger:
             tokens = encode_batch(self.codec, stacked, windows[0].context).symbols.shape[1]
-            cost = self._forecast_cost(self.lora, constrained=True).forward(len(windows), tokens - 1)
-            ledger.charge("likelihood", cost.total)
+            ledger.charge("likelihood", self._forecast_cost(self.lora, True).forward(len(windows), tokens - 1).total)
         return log_density(self.model, self.codec, stacked, windows[0].context, not_known(first)[order])
 
     @property

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 import loracast
+from loracast.calibration import Widths
 from loracast.codec import Codec
 from loracast.compute.device import describe_hardware
 from loracast.errors import ConfigError
@@ -32,6 +33,7 @@ def adapter_record(
     config: TuneConfig,
     result: dict[str, Any],
     verdict: dict[str, Any],
+    widths: Widths | None,
     ledger: Ledger,
 ) -> dict[str, Any]:
     """The record of an adapter, ready for JSON.
@@ -41,6 +43,7 @@ def adapter_record(
         training, validation: the series that it was tuned on and that chose the best one, all of the same variables.
         result: what the tuning tells of itself.
         verdict: how its forecasts compare with the untouched model's.
+        widths: how wide its forecasts ought to be, where that is known.
         ledger: what all of it cost.
     """
     return {
@@ -55,6 +58,7 @@ def adapter_record(
         "tune": asdict(config),
         "result": result,
         "validation_forecasts": verdict,
+        "calibration": widths.to_dict() if widths else None,
         "flops": ledger.to_dict(),
         "made": {
             "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),

@@ -178,8 +178,9 @@ class TuneConfig(CommonTuning):
     clip: float = 1.0
     """Largest norm of the gradient."""
 
-    validation_series: int = 8
-    """Held-out series that are forecast at the end, untouched and tuned, to say whether tuning helped; 0 for none."""
+    validation_series: int = 24
+    """Held-out windows that are forecast at the end, untouched and tuned, to say whether tuning helped and, from 20 on,
+    how wide its intervals ought to be; 0 for none."""
 
     validation_samples: int = CHOICE_PATHS
     """Sample paths of each of those forecasts."""

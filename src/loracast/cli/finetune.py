@@ -70,6 +70,7 @@ def finetune(
         Keep the tuned adapter also where it does not help on the held-out windows. Otherwise one is kept that changes
         nothing.
     """
+    from loracast.calibration import recorded
     from loracast.cli.console import say, shown_warnings
     from loracast.errors import Interrupted
     from loracast.files import CHECKPOINT, check_folder
@@ -109,6 +110,8 @@ def finetune(
             f"{verdict['untouched_mae']:.4g}, tuned {verdict['tuned_mae']:.4g}; CRPS in standard deviations "
             f"{verdict['untouched_crps']:.4g} → {verdict['tuned_crps']:.4g}; the {verdict['kept']} model is kept"
         )
+    if widths := recorded(tuned.record):
+        say(widths.sentence().replace("; --raw leaves", "; forecast --raw leaves"))
     say(f"adapter → {output}")
 
 

@@ -33,6 +33,7 @@ def forecast(
     paths: Path | None = None,
     plot: Annotated[Path | None, Parameter(negative_bool=())] = None,
     no_plot: bool = False,
+    raw: bool = False,
     verbose: bool = False,
 ) -> None:
     """Forecast what follows each series of a table: a table of the forecast, a picture, and the chances of events.
@@ -61,6 +62,8 @@ def forecast(
         Picture: .png, .pdf or .svg; beside OUTPUT unless given.
     no_plot
         Draw no picture.
+    raw
+        Leave the paths as they are drawn, also where the adapter's record says how wide they ought to be.
     verbose
         Tell the FLOPs, too.
     """
@@ -89,11 +92,15 @@ def forecast(
     known = set_values(set_, series, horizon, known) if set_ else known
     forecaster = Forecaster.from_pretrained(model.model, adapter, **model.where())
     with shown_warnings():
-        result = forecaster.predict(series, horizon, sample=sample, context=context, known=known, progress=True)
+        result = forecaster.predict(
+            series, horizon, sample=sample, context=context, known=known, raw=raw, progress=True
+        )
     found = result.events(event)
 
     write_frame(result.to_frame(), output)
     _show_forecast(result)
+    if result.widths:
+        say(result.widths.sentence())
     for sentence in result.conditional:
         say(sentence)
     _show_events(found)

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 import loracast
+from loracast.calibration import recorded
 from loracast.errors import ConfigError, DataError
 from loracast.evaluation.baselines import BASELINES, climatology, seasonal_naive
 from loracast.evaluation.metrics import Scores, score, seasonal_scale
@@ -134,7 +135,8 @@ def backtest(
     """Forecasts `horizon` steps from `context` ones in every window of every series, and scores all forecasters.
 
     Args:
-        forecasters: by the name they get in the table; the baselines are always added, the seasonal one where the
+        forecasters: by the name they get in the table, and, where an adapter's record says how wide its forecasts ought
+            to be, again with ", raw" as they are drawn; the baselines are always added, the seasonal one where the
             series' calendar has a season.
         series: what is cut into windows, all of the same variables.
         context: steps that are read in each window.
@@ -196,12 +198,16 @@ def backtest(
                 context=context,
                 known=known_of(cut),
                 constrained=constrained,
+                raw=True,
                 ledger=ledger,
                 progress=lambda share, name=name: display(name, share),
             )
             display(name, 1.0)
-    for name, forecast in forecasts.items():
-        scores[name] = score(forecast.samples, truth, **shared)
+    for name, forecaster in forecasters.items():
+        raw, forecasts[name] = forecasts[name], forecasts[name].widened(recorded(forecaster.record))
+        scores[name] = score(forecasts[name].samples, truth, **shared)
+        if forecasts[name].widths:
+            scores[f"{name}, raw"] = score(raw.samples, truth, **shared)
     for name, baseline in BASELINES.items():
         paths = np.stack([baseline(context, horizon) for context in contexts])  # [N, H, D]
         scores[name] = score(paths[:, None], truth, **shared)

@@ -20,7 +20,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from loracast.evaluation.metrics import Samples, Truth, observed_mean, score_values
-from loracast.evaluation.ranks import covered, places, reached
+from loracast.ranks import covered, places, reached
 from loracast.series import Window
 from loracast.statistics import path_quantile, percentile
 

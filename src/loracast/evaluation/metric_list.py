@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from loracast.evaluation.ranks import covered
+from loracast.ranks import covered
 
 FloatArray = NDArray[np.float64]
 QUANTILES = np.arange(1, 10) / 10  # over whose levels the quantile losses are means
