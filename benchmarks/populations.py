@@ -10,8 +10,8 @@ where it is missing in the truth, nothing is scored.
 
 From half of a series on (16 steps at least), up to `--origins` evenly spaced origins are forecast 20 steps ahead or to
 the end, each from the whole series before it; nothing of what is scored is read to choose anything. Errors are kept of
-each origin at 1, 5, 10 and 20 steps, in `--output`, a forecaster at a time: the same command goes on where it was cut
-off. `populations_figures.py` makes tables and figures of them. Peers: see `classical.py`.
+each series at 1, 5, 10 and 20 steps in populations.csv beside `--output`, a forecaster at a time: the same command goes
+on where it was cut off. `populations_figures.py` makes tables and figures of them. Peers: see `classical.py`.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from numpy.typing import NDArray
 from scoringrules import crps_ensemble, es_ensemble
 
 from loracast import Forecaster, SampleConfig, Series, lynx_hare
+from loracast.files import write_text
 from loracast.ranks import covered
 
 Floats = NDArray[np.float64]
@@ -147,7 +148,7 @@ def ours(chosen: Sequence[Origin], samples: int, seed: int, device: Any) -> list
 
 def run(name: str, chosen: Sequence[Origin], samples: int, seed: int, device: str) -> dict[str, Any]:
     """All origins by one forecaster; where it fails on one, that origin says so and counts as a naive forecast."""
-    began, failed, rows = time.perf_counter(), [], []
+    began, failed = time.perf_counter(), []
     if name == OURS:
         made = ours(chosen, samples, seed, device)
     else:
@@ -166,8 +167,38 @@ def run(name: str, chosen: Sequence[Origin], samples: int, seed: int, device: st
                 failed.append(f"{one.series}@{len(one.context)}: {type(error).__name__}: {error}"[:200])
                 paths = naive
             made.append(paths)
-    rows = [scores(one, paths) for one, paths in zip(chosen, made)]
+    rows = by_series([scores(one, paths) for one, paths in zip(chosen, made)])
     return {"rows": rows, "failed": failed, "seconds": round(time.perf_counter() - began, 1)}
+
+
+def by_series(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Means over origins, a row a series and horizon, and what R² is made of: sums over values of the squared error and
+    of the squared distance of the truth from its mean, by variable."""
+    found = []
+    for series in dict.fromkeys(row["series"] for row in rows):
+        mine = [row for row in rows if row["series"] == series]
+        for horizon in map(str, HORIZONS):
+            if not (there := [row[horizon] for row in mine if horizon in row]):
+                continue
+            whole = len({len(row["truth"]) for row in there}) == 1  # all variables were seen at all origins
+            truth = np.array([row["truth"] for row in there]) if whole else np.full((1, 1), np.nan)
+            found.append(
+                {
+                    "series": series,
+                    "horizon": int(horizon),
+                    "origins": len(there),
+                    "crps": np.mean([np.mean(row["crps"]) for row in there]),
+                    "mae": np.mean([np.mean(np.abs(row["error"])) for row in there]),
+                    **{
+                        f"coverage_{level:.0%}".rstrip("%"): np.mean([row["covered"][place] for row in there])
+                        for place, level in enumerate(LEVELS)
+                    },
+                    "squared": sum(np.sum(np.square(row["error"])) for row in there),
+                    "spread": ((truth - truth.mean(0)) ** 2).sum(),
+                    "energy": np.mean([row["energy"] for row in mine]),
+                }
+            )
+    return found
 
 
 def work(tasks: Any, results: Any, chosen: Sequence[Origin], options: Any) -> None:
@@ -200,6 +231,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for one in origins(name, group, values, options.origins)
     ]
     result = json.loads(options.output.read_text(encoding="utf-8")) if options.output.is_file() else {}
+    table = options.output.with_suffix(".csv")
+    rows = [pd.read_csv(table)] if table.is_file() else []
     result |= {"benchmark": "populations", "series": {one.series: one.group for one in chosen}}
     kept = result.setdefault("forecasters", {})
     wanted = [name for name in names if name not in kept]
@@ -215,6 +248,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         process.start()
     for _ in wanted:
         name, found = results.get()
+        rows.append(pd.DataFrame(found.pop("rows")).assign(forecaster=name))
+        write_text(table, pd.concat(rows).to_csv(index=False, float_format="%.6g"))
         kept[name] = {**found, "samples": options.samples, "seed": options.seed, **origin(options)}
         keep(result, options.output)
         note(f"{name}: {found['seconds']} s, {len(found['failed'])} failed {found['failed'][:1]}")

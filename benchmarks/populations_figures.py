@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from populations import HORIZONS, NAIVE, OURS, OUTPUT
 from tables import caption, table
@@ -24,45 +25,27 @@ from loracast.charts.marks import Axis, Dots, Figure, Line, Mark, Panel, numbers
 from loracast.statistics import percentile
 
 Floats = NDArray[np.float64]
+Found = dict[str, dict[str, Any]]
 PAGE = Path(__file__).parents[1] / "docs" / "populations.md"
 DRAWS = 2000
+MOST = 100.0  # what a ratio counts at most, and its inverse at least, as in fev: some last values are nearly right
 LEAST_ORIGINS = 3  # of a series at a horizon, below which it is not judged there
 
 
-def by_series(result: dict[str, Any], horizon: int) -> dict[str, dict[str, dict[str, float]]]:
-    """{forecaster: {series: {crps, mae, coverage, …}}}, means over the origins that have this horizon."""
-    found: dict[str, dict[str, dict[str, float]]] = {}
-    for name, one in result["forecasters"].items():
-        rows: dict[str, list[dict[str, Any]]] = {}
-        for row in one["rows"]:
-            if str(horizon) in row:
-                rows.setdefault(row["series"], []).append(row[str(horizon)])
-        found[name] = {
-            series: {
-                "crps": float(np.mean([np.mean(row["crps"]) for row in chosen])),
-                "mae": float(np.mean([np.mean(np.abs(row["error"])) for row in chosen])),
-                "coverage": float(np.mean([row["covered"][1] for row in chosen])),
-                "squared": float(np.sum([np.sum(np.square(row["error"])) for row in chosen])),
-                "spread": float(_spread([row["truth"] for row in chosen])),
-            }
-            for series, chosen in rows.items()
-            if len(chosen) >= LEAST_ORIGINS
-        }
-    return found
+def by_series(table: pd.DataFrame, horizon: int) -> Found:
+    """{forecaster: {series: {crps, mae, …}}} of the series that have enough origins with this horizon."""
+    rows = table[(table["horizon"] == horizon) & (table["origins"] >= LEAST_ORIGINS)]
+    return {
+        str(name): {str(row["series"]): row for row in mine.to_dict("records")}
+        for name, mine in rows.groupby("forecaster", sort=False)
+    }
 
 
-def _spread(truths: list[list[float]]) -> float:
-    """The sum of squares of the truth about its mean, of each variable."""
-    if len({len(one) for one in truths}) > 1:
-        return float("nan")
-    array = np.array(truths)
-    return float(((array - array.mean(0)) ** 2).sum())
-
-
-def scaled(found: dict[str, dict[str, dict[str, float]]], score: str, series: list[str]) -> dict[str, Floats]:
+def scaled(found: Found, score: str, series: list[str]) -> dict[str, Floats]:
     """Logarithms [G] of each forecaster's scores over the last value's."""
     naive = np.array([found[NAIVE][one]["mae"] for one in series])
-    return {name: np.log([rows[one][score] for one in series]) - np.log(naive) for name, rows in found.items()}
+    ratios = {name: np.array([rows[one][score] for one in series]) / naive for name, rows in found.items()}
+    return {name: np.log(np.clip(ratio, 1 / MOST, MOST)) for name, ratio in ratios.items()}
 
 
 def interval(values: Floats) -> tuple[float, float, float]:
@@ -72,13 +55,13 @@ def interval(values: Floats) -> tuple[float, float, float]:
     return float(values.mean()), float(percentile(means, 2.5)[0]), float(percentile(means, 97.5)[0])
 
 
-def judged(found: dict[str, dict[str, dict[str, float]]]) -> list[str]:
+def judged(found: Found) -> list[str]:
     """Series that all forecasters have and whose last value is not always right."""
     series = [one for one, scores in found[NAIVE].items() if scores["mae"] > 0]
     return [one for one in series if all(one in rows and rows[one]["crps"] > 0 for rows in found.values())]
 
 
-def ranks(found: dict[str, dict[str, dict[str, float]]], series: list[str]) -> dict[str, Floats]:
+def ranks(found: Found, series: list[str]) -> dict[str, Floats]:
     """The rank [G] of each forecaster's CRPS, from 1; equal ones share theirs."""
     array = np.array([[rows[one]["crps"] for one in series] for rows in found.values()])  # [F, G]
     below = (array[:, None] > array[None]).sum(1)
@@ -86,15 +69,15 @@ def ranks(found: dict[str, dict[str, dict[str, float]]], series: list[str]) -> d
     return dict(zip(found, below + (equal + 1) / 2))
 
 
-def horizon_table(result: dict[str, Any], horizon: int) -> str:
-    found = by_series(result, horizon)
+def horizon_table(scored: pd.DataFrame, horizon: int) -> str:
+    found = by_series(scored, horizon)
     series = judged(found)
     crps, mae, placed = scaled(found, "crps", series), scaled(found, "mae", series), ranks(found, series)
     rows = []
     for name in sorted(found, key=lambda name: crps[name].mean()):
         middle, low, high = np.exp(interval(crps[name]))
         wins = int((crps[OURS] < crps[name]).sum()) if OURS in crps and name != OURS else None
-        coverage = np.mean([found[name][one]["coverage"] for one in series])
+        coverage = np.mean([found[name][one]["coverage_80"] for one in series])
         rows.append(
             [
                 f"**{name}**" if name.startswith("loracast") else name,
@@ -110,8 +93,8 @@ def horizon_table(result: dict[str, Any], horizon: int) -> str:
     return f"{title}\n\n{table(['', *heads], rows)}"
 
 
-def one_step_r2(result: dict[str, Any]) -> str:
-    found = by_series(result, 1)
+def one_step_r2(scored: pd.DataFrame) -> str:
+    found = by_series(scored, 1)
     rows = []
     for name, scores in found.items():
         each = [1 - one["squared"] / one["spread"] for one in scores.values() if one["spread"] > 0]
@@ -120,10 +103,10 @@ def one_step_r2(result: dict[str, Any]) -> str:
     return table(["one step ahead", "median R² over series", "series with R² above 0"], rows)
 
 
-def figure(result: dict[str, Any]) -> Figure:
+def figure(scored: pd.DataFrame) -> Figure:
     panels = []
     for horizon in HORIZONS:
-        found = by_series(result, horizon)
+        found = by_series(scored, horizon)
         placed = ranks(found, judged(found))
         order = sorted(placed, key=lambda name: -placed[name].mean())
         marks: list[Mark] = []
@@ -144,13 +127,13 @@ def figure(result: dict[str, Any]) -> Figure:
     )
 
 
-def write(result: dict[str, Any], page: Path) -> None:
-    drawn = figure(result)
+def write(result: dict[str, Any], scored: pd.DataFrame, page: Path) -> None:
+    drawn = figure(scored)
     write_png(drawn, page.parent / "figures" / f"{drawn.name}.png")
     failed = [f"{name} {len(one['failed'])}" for name, one in result["forecasters"].items() if one["failed"]]
     parts = [f"![{drawn.title}](figures/{drawn.name}.png)\n\n{drawn.caption}"]
-    parts += [horizon_table(result, horizon) for horizon in HORIZONS]
-    parts += [one_step_r2(result)]
+    parts += [horizon_table(scored, horizon) for horizon in HORIZONS]
+    parts += [one_step_r2(scored)]
     if failed:
         parts.append(f"Origins on which a forecaster failed, and counts as the last value: {', '.join(failed)}.")
     parts.append(" ".join(dict.fromkeys(caption(one) for one in result["forecasters"].values())))
@@ -160,4 +143,4 @@ def write(result: dict[str, Any], page: Path) -> None:
 
 
 if __name__ == "__main__":
-    write(json.loads(OUTPUT.read_text(encoding="utf-8")), PAGE)
+    write(json.loads(OUTPUT.read_text(encoding="utf-8")), pd.read_csv(OUTPUT.with_suffix(".csv")), PAGE)
