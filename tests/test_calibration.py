@@ -10,6 +10,7 @@ import pytest
 from loracast import Forecaster, SampleConfig, Series, TuneConfig, simulate
 from loracast.calibration import Widths, fit_widths, recorded
 from loracast.evaluation.backtest import backtest
+from loracast.merge import merge
 from loracast.ranks import covered
 
 ANY = np.full((60, 1), -np.inf)
@@ -48,6 +49,9 @@ def test_what_was_shrunk_is_widened_again(first: float, last: float):
 
 def test_an_ideal_forecaster_is_left_alone_and_so_is_one_of_few_windows():
     assert sum(fit_widths(*ideal(seed), ANY) is not None for seed in range(8)) <= 1
+    samples, truth = ideal()
+    truth[:, 10:] = np.nan  # the second half was never observed
+    assert fit_widths(shrunk(samples, np.full(20, 0.3)), truth, ANY) is None
     samples, truth = ideal(windows=12)
     assert fit_widths(shrunk(samples, np.full(20, 0.3)), truth, ANY[:12]) is None
 
@@ -78,6 +82,8 @@ def test_a_forecaster_applies_what_its_record_says_unless_raw_is_asked_for(
     base.fit(series, tune=tune, directory=tmp_path / "a", force=True)
     tuned = Forecaster.from_pretrained(qwen2_directory, tmp_path / "a", device="cpu")
     assert recorded(tuned.record) == widths
+    with pytest.warns(UserWarning, match="says how wide its forecasts ought to be, which a merged model cannot"):
+        merge(qwen2_directory, tmp_path / "a", tmp_path / "merged")
     sample = SampleConfig(7, seed=1)
     one, raw = (tuned.predict(series[0], 6, sample=sample, raw=raw) for raw in (False, True))
     assert (one.widths, raw.widths) == (widths, None)

@@ -98,6 +98,8 @@ def fit_widths(samples: Paths, truth: Truth, lowest: Annotated[NDArray[np.float6
         return float(((np.nanmean(within(first, last), 0) - LEVELS) ** 2).sum())
 
     raw = within(1.0, 1.0)[..., 1]  # [N, halves], of 80%
+    if np.isnan(raw).all(0).any():  # nothing is known of the truth in a half
+        return None
     error = np.nanstd(raw, axis=0, ddof=1) / np.sqrt(count)
     if (np.abs(np.nanmean(raw, 0) - LEVELS[1]) <= 2 * error).all():
         return None

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import shutil
+import warnings
 from pathlib import Path
 
 import torch
 
+from loracast.calibration import recorded
 from loracast.codec import Codec
 from loracast.errors import ModelError
 from loracast.files import RECORD, atomic_path, write_json, write_text
@@ -26,7 +28,7 @@ def merge(source: str | Path, adapter: Path, output: Path, precision: Precision 
         precision: of the stored weights; `auto` keeps the base's own.
 
     Returns the largest differences of the numeric logits on 256 random digits: `float32`, of merging alone,
-    and `stored`, with the rounding of the stored weights.
+    and `stored`, with the rounding of the stored weights. Warns where the adapter's record has widths, which are lost.
     """
     stored, output = open_model(source), Path(output)
     directory = stored.place
@@ -35,6 +37,12 @@ def merge(source: str | Path, adapter: Path, output: Path, precision: Precision 
             raise ModelError(f"{output} is the {role} itself, which merging would overwrite; choose another folder")
     base = load_model(source, vocabulary="full", device="cpu", precision="float32")
     adapted, _, record = load_adapted(base, adapter)
+    if recorded(record):
+        warnings.warn(
+            f"the record of {adapter} says how wide its forecasts ought to be, which a merged model cannot: it draws "
+            "paths as `forecast --raw` does",
+            stacklevel=2,
+        )
     stored_config = stored.description
     stored_as = stored_config.get("dtype") or stored_config.get("torch_dtype") or "float32"
     dtype = getattr(torch, stored_as if precision == "auto" else precision)

@@ -136,13 +136,14 @@ def merge(
     precision
         Precision of the stored weights; that of the base unless given. The sum is computed in float32.
     """
-    from loracast.cli.console import say
+    from loracast.cli.console import say, shown_warnings
     from loracast.files import check_folder
     from loracast.merge import merge as run
     from loracast.model.checkpoint import recorded_base
 
     check_folder(output)
-    differences = run(model or recorded_base(adapter), adapter, output, precision)
+    with shown_warnings():
+        differences = run(model or recorded_base(adapter), adapter, output, precision)
     say(
         f"merged model → {output}\nlargest difference of logits: {differences['float32']:.2e} from merging in float32, "
         f"{differences['stored']:.2e} with the stored precision"
