@@ -21,7 +21,15 @@ from loracast.settings import SampleConfig, TuneConfig
 
 SAMPLE = SampleConfig(4, seed=3)
 QUICK = TuneConfig(
-    steps=2, batch=2, context=8, horizon=4, learning_rate=0.01, validate_every=1, validation_windows=2, gaps=0.0
+    steps=2,
+    batch=2,
+    context=8,
+    horizon=4,
+    learning_rate=0.01,
+    validate_every=1,
+    validation_windows=2,
+    validation_series=0,
+    gaps=0.0,
 )
 AHEAD = pd.date_range("2021-09-30", periods=3, freq="ME", tz="Europe/Berlin", unit="us")
 MONTHS = pd.date_range("2020-01-31", periods=20, freq="ME", tz="Europe/Berlin", unit="us")

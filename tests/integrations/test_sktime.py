@@ -89,7 +89,8 @@ def test_an_update_is_read_without_tuning_anew():
 
 @pytest.mark.filterwarnings("ignore:TUNING DID NOT HELP")
 def test_fit_tunes_where_it_is_told_to():
-    tune = TuneConfig(steps=2, batch=2, context=8, horizon=4, validate_every=1, validation_windows=2)
+    settings = {"context": 8, "horizon": 4, "validate_every": 1, "validation_windows": 2, "validation_series": 0}
+    tune = TuneConfig(steps=2, batch=2, **settings)
     forecaster = LoracastForecaster(tune=tune, sample=SAMPLE).fit(HARE)
     assert forecaster.forecaster_.record["variables"] == ["hare"]
     assert not np.array_equal(
