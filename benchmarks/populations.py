@@ -1,6 +1,6 @@
 """Real populations: loracast beside what ecologists and statisticians use, on the same rolling origins.
 
-    python benchmarks/populations.py ../shared/data/populations --processes 2
+    python benchmarks/populations.py populations --processes 2
 
 The folder holds `gpdd.csv` (columns id, step, count: 86 series of the Global Population Dynamics Database) and
 `experiments_raw.csv` (experiment, prey_time, prey, predator_time, predator); the hare and lynx of 1845–1935 come with
