@@ -4,7 +4,7 @@ A forecaster takes a context [C, D] without gaps, a horizon, the number of paths
 paths [S, H, D]. Those of single series forecast each variable by itself. `logs` are taken of the values plus half of
 the smallest positive one where there are zeros, and refused where a value is negative.
 
-statsforecast, statsmodels, pysindy and scikit-learn are needed; `pip install --group peers .` brings them.
+statsforecast, statsmodels, pysindy, scikit-learn and fracast are needed; docs/populations.md says how to get them.
 """
 
 from __future__ import annotations
@@ -86,12 +86,20 @@ def autoregression(series: Floats, horizon: int, samples: int, draws: np.random.
     lags = ar_select_order(series, most, ic="aic").ar_lags or 0
     fitted = AutoReg(series, lags).fit()
     constant, weights = fitted.params[0], np.asarray(fitted.params[1:])
-    order, errors = len(weights), np.asarray(fitted.resid)
-    recent = np.tile(series[len(series) - order :][::-1], (samples, 1))  # [S, order], the latest first
-    made = np.empty((samples, horizon))
+    return continued(series[:, None], constant, weights[:, None], fitted.resid, horizon, samples, draws)[..., 0]
+
+
+def continued(
+    context: Floats, constant: Any, weights: Floats, errors: Any, horizon: int, samples: int, draws: np.random.Generator
+) -> Floats:
+    """Paths [S, H, D] of a linear map [order · D, D] of the last steps, latest first, with its own errors."""
+    errors, variables = np.asarray(errors).reshape(-1, context.shape[1]), context.shape[1]
+    order = len(weights) // variables
+    recent = np.tile(context[len(context) - order :][::-1].ravel(), (samples, 1))  # [S, order · D]
+    made = np.empty((samples, horizon, variables))
     for step in range(horizon):
         made[:, step] = constant + recent @ weights + errors[draws.integers(len(errors), size=samples)]
-        recent = np.column_stack([made[:, step], recent])[:, :order]
+        recent = np.column_stack([made[:, step], recent])[:, : order * variables]
     return made
 
 
@@ -104,14 +112,7 @@ def vector_autoregression(context: Floats, horizon: int, samples: int, draws: np
         return each(autoregression)(context, horizon, samples, draws)
     most = max(1, min(MOST_LAGS, (steps - 5) // (2 * variables + 1)))
     fitted = VAR(context).fit(maxlags=most, ic="aic", trend="c")
-    order, errors = fitted.k_ar, np.asarray(fitted.resid)
-    constant, weights = fitted.params[0], fitted.params[1:]  # [D], [order · D, D]
-    recent = np.tile(context[steps - order :][::-1].ravel(), (samples, 1))  # [S, order · D], the latest first
-    made = np.empty((samples, horizon, variables))
-    for step in range(horizon):
-        made[:, step] = constant + recent @ weights + errors[draws.integers(len(errors), size=samples)]
-        recent = np.column_stack([made[:, step], recent])[:, : order * variables]
-    return made
+    return continued(context, fitted.params[0], fitted.params[1:], fitted.resid, horizon, samples, draws)
 
 
 def gaussian_process(series: Floats, horizon: int, samples: int, draws: np.random.Generator) -> Floats:
@@ -183,18 +184,20 @@ GOMPERTZ = state_space(lambda n, law: n + law[0] * (law[1] - n), lambda n, law: 
 # -- nonlinear -----------------------------------------------------------------------------------------------------
 
 
-def simplex_projection(context: Floats, horizon: int, samples: int, draws: np.random.Generator) -> Floats:
-    size = context.std(0) + np.finfo(float).tiny
-    scaled = (context - context.mean(0)) / size
-    fitted = nearest.choose(scaled, {None: nearest.simplex})
-    return nearest.paths(scaled, fitted, horizon, samples, draws) * size + context.mean(0)
+def neighbours(ways: dict[float | None, nearest.Map]) -> Forecaster:
+    """By the best of these ways, each variable in its standard deviations."""
+
+    def forecast(context: Floats, horizon: int, samples: int, draws: np.random.Generator) -> Floats:
+        size = context.std(0) + np.finfo(float).tiny
+        scaled = (context - context.mean(0)) / size
+        fitted = nearest.choose(scaled, ways)
+        return nearest.paths(scaled, fitted, horizon, samples, draws) * size + context.mean(0)
+
+    return forecast
 
 
-def s_map(context: Floats, horizon: int, samples: int, draws: np.random.Generator) -> Floats:
-    size = context.std(0) + np.finfo(float).tiny
-    scaled = (context - context.mean(0)) / size
-    fitted = nearest.choose(scaled, {theta: nearest.smap(theta) for theta in nearest.THETAS})
-    return nearest.paths(scaled, fitted, horizon, samples, draws) * size + context.mean(0)
+SIMPLEX = neighbours({None: nearest.simplex})
+S_MAP = neighbours({theta: nearest.smap(theta) for theta in nearest.THETAS})
 
 
 def sindy(context: Floats, horizon: int, samples: int, draws: np.random.Generator) -> Floats:
@@ -252,10 +255,10 @@ FORECASTERS: dict[str, Forecaster] = {
     "VAR, logs": logs(vector_autoregression),
     "Ricker": logs(RICKER),
     "Gompertz": logs(GOMPERTZ),
-    "simplex": simplex_projection,
-    "simplex, logs": logs(simplex_projection),
-    "S-map": s_map,
-    "S-map, logs": logs(s_map),
+    "simplex": SIMPLEX,
+    "simplex, logs": logs(SIMPLEX),
+    "S-map": S_MAP,
+    "S-map, logs": logs(S_MAP),
     "SINDy": sindy,
     "SINDy, logs": logs(sindy),
     "Gaussian process, logs": logs(each(gaussian_process)),

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loracast.ranks import covered
-from loracast.statistics import path_quantile
+from loracast.statistics import observed_mean, path_quantiles
 
 ENOUGH = 20  # windows, below which widths are not fitted
 LEVELS = np.array([0.5, 0.8])
@@ -54,7 +54,7 @@ class Widths:
 
     def applied(self, samples: Paths, lowest: Annotated[NDArray[np.float64], "N D"]) -> Paths:
         """The paths with these widths; none goes below `lowest`, unless it did before."""
-        middle = path_quantile(np.moveaxis(samples, 1, 2), 0.5)[:, None]  # [N, 1, H, D]
+        middle = path_quantiles(np.moveaxis(samples, 1, 2), [0.5])[0][:, None]  # [N, 1, H, D]
         moved = middle + self.factors(samples.shape[2])[:, None] * (samples - middle)
         return np.maximum(moved, np.minimum(samples, lowest[:, None, None]))
 
@@ -62,7 +62,7 @@ class Widths:
         """What was done, in words."""
         first, last = (f"{'widened' if one >= 1 else 'narrowed'} to {one:.0%}" for one in (self.first, self.last))
         what = first if self.first == self.last else f"{first} at the first step and {last} at step {self.horizon}"
-        return f"intervals are {what}, as {self.windows} held-out windows asked for; --raw leaves them as drawn"
+        return f"intervals are {what}, as {self.windows} held-out windows asked for"
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -92,7 +92,7 @@ def fit_widths(samples: Paths, truth: Truth, lowest: Annotated[NDArray[np.float6
         found = covered(np.moveaxis(moved, 1, -1), truth, LEVELS)  # [N, H, D, levels]
         middle = -(-horizon // 2)
         halves = (found[:, :middle], found[:, middle:]) if horizon > 1 else (found, found)
-        return np.stack([_mean(half) for half in halves], 1)
+        return np.stack([observed_mean(half, axis=(1, 2)) for half in halves], 1)
 
     def off(first: float, last: float) -> float:
         return float(((np.nanmean(within(first, last), 0) - LEVELS) ** 2).sum())
@@ -109,10 +109,3 @@ def fit_widths(samples: Paths, truth: Truth, lowest: Annotated[NDArray[np.float6
         last = min(FACTORS, key=lambda one, first=first: off(first, one))
     found = within(first, last)[..., 1]
     return Widths(float(first), float(last), horizon, count, float(np.nanmean(raw)), float(np.nanmean(found)))
-
-
-def _mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Over steps and variables: [N, H, D, levels] to [N, levels]; NaN where nothing is known."""
-    seen = ~np.isnan(values)
-    count = seen.sum((1, 2))
-    return np.where(count > 0, np.where(seen, values, 0).sum((1, 2)) / np.maximum(count, 1), np.nan)

@@ -20,6 +20,7 @@ from loracast.series import Series, Window, leave_out_short, windows
 from loracast.series.checks import check_observed, same_variables
 from loracast.series.windows import evenly_spaced, hold_out, scorable_windows
 from loracast.settings import SampleConfig, TuneConfig
+from loracast.statistics import centre_and_spread, observed_mean
 
 
 @dataclass(frozen=True)
@@ -176,9 +177,7 @@ def _size(seen: NDArray[np.float64]) -> NDArray[np.float64]:
 
     By it the CRPS is divided, so that large variables and series weigh no more than small ones.
     """
-    count = np.maximum(1, (~np.isnan(seen)).sum(1))
-    mean = np.nansum(seen, 1) / count
-    spread = np.sqrt(np.nansum((seen - mean[:, None]) ** 2, 1) / count)
+    mean, spread = centre_and_spread(seen)
     return np.where(spread > 0, spread, np.where(mean != 0, np.abs(mean), 1.0))
 
 
@@ -187,6 +186,4 @@ def _crps(forecast: Forecast, truth: NDArray[np.float64], size: NDArray[np.float
     from scoringrules import crps_ensemble  # half a second
 
     crps = np.asarray(crps_ensemble(truth, np.moveaxis(forecast.samples, 1, -1), estimator="qd", backend="numpy"))
-    crps = crps / size[:, None]
-    missing = np.isnan(crps)
-    return np.where(missing, 0, crps).sum((1, 2)) / np.maximum(1, (~missing).sum((1, 2)))
+    return observed_mean(crps / size[:, None], axis=(1, 2))

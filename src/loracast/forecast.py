@@ -22,7 +22,7 @@ from loracast.flops import Flops
 from loracast.series import Series
 from loracast.series.calendar import common_calendar
 from loracast.series.types import listed
-from loracast.statistics import path_quantile
+from loracast.statistics import path_quantiles
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -129,7 +129,7 @@ class Forecast:
         if outside:
             raise ConfigError([f"quantile {value} does not lie in 0 to 1" for value in outside])
         paths = np.moveaxis(self.samples, 1, 2)  # [N, H, S, D]
-        return np.stack([path_quantile(paths, level) for level in q], axis=1)
+        return np.moveaxis(path_quantiles(paths, q), 0, 1)
 
     def probability(self, event: str | Callable[[NDArray[np.float64]], NDArray[np.bool_]]) -> Share:
         """The share [N] of paths in which something happens.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Annotated, TypeAlias
 
 import numpy as np
@@ -17,24 +17,48 @@ def percentile(values: Values, percent: float) -> ByVariable:
 
     As numpy.nanpercentile (linear interpolation), but vectorised over rows, without overflow, and exact for a constant.
     """
-    return _at(values, lambda count: percent / 100 * (count - 1))
+    ordered, count = _in_order(values)
+    return _at(ordered, count, percent / 100 * (count - 1))
 
 
-def path_quantile(paths: Values, level: float) -> ByVariable:
-    """The quantile [..., D] of a distribution that paths [..., S, D] are drawn from; NaN left out.
+def path_quantiles(paths: Values, levels: Sequence[float]) -> Annotated[NDArray[np.float64], "Q *B D"]:
+    """Quantiles [Q, ..., D] of a distribution that paths [..., S, D] are drawn from; NaN left out.
 
-    It stands at the place level · (n + 1) of n paths in order, linearly interpolated (Hyndman & Fan 1996, definition
-    6), and at the first or last path where that is beyond them: another path lies below it with about the probability
-    `level`. By the place 1 + level · (n - 1), as `percentile` has it, 20 paths would have 72% in an interval of 80%.
+    That of a level stands at the place level · (n + 1) of n paths in order, linearly interpolated (Hyndman & Fan 1996,
+    definition 6), and at the first or last path where that is beyond them: another path lies below it with about the
+    probability `level`. By the place 1 + level · (n - 1), as `percentile` has it, 20 paths would have 72% in an
+    interval of 80%.
     """
-    return _at(paths, lambda count: level * (count + 1) - 1)
+    ordered, count = _in_order(paths)
+    found = np.empty((len(levels), *count.shape))
+    for row, level in enumerate(levels):
+        found[row] = _at(ordered, count, level * (count + 1) - 1)
+    return found
 
 
-def _at(values: Values, place: Callable[[NDArray[np.int64]], NDArray[np.floating]]) -> ByVariable:
+def observed_mean(values: NDArray[np.float64], axis: int | tuple[int, ...]) -> NDArray[np.float64]:
+    """The mean of what is not NaN, NaN where nothing is left: `numpy.nanmean` without its warning."""
+    present = ~np.isnan(values)
+    count = present.sum(axis=axis)
+    total = np.where(present, values, 0.0).sum(axis=axis)
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+
+
+def centre_and_spread(values: Values) -> tuple[ByVariable, ByVariable]:
+    """The mean and the standard deviation [..., D] over the steps of values [..., T, D]; both 0 where none is known."""
+    centre = np.nan_to_num(observed_mean(values, axis=-2))
+    spread = np.sqrt(np.nan_to_num(observed_mean((values - centre[..., None, :]) ** 2, axis=-2)))
+    return centre, spread
+
+
+def _in_order(values: Values) -> tuple[Values, NDArray[np.int64]]:
+    """Ascending along the last axis but one, NaN last; and how many are not NaN [..., D]."""
+    return np.sort(values, axis=-2), (~np.isnan(values)).sum(-2)
+
+
+def _at(ordered: Values, count: NDArray[np.int64], place: NDArray[np.floating]) -> ByVariable:
     """The value at a place, from 0, among those in order that are not NaN; NaN where there is none."""
-    ordered = np.sort(values, axis=-2)  # NaN comes last
-    count = (~np.isnan(values)).sum(-2)  # [..., D]
-    position = np.clip(place(count), 0, np.maximum(count - 1, 0))
+    position = np.clip(place, 0, np.maximum(count - 1, 0))
     below = np.floor(position).astype(np.int64)
     above = np.minimum(below + 1, np.maximum(count - 1, 0))
     fraction = position - below

@@ -111,7 +111,7 @@ def finetune(
             f"{verdict['untouched_crps']:.4g} → {verdict['tuned_crps']:.4g}; the {verdict['kept']} model is kept"
         )
     if widths := recorded(tuned.record):
-        say(widths.sentence().replace("; --raw leaves", "; forecast --raw leaves"))
+        say(f"{widths.sentence()}; forecast --raw leaves them as drawn")
     say(f"adapter → {output}")
 
 

@@ -100,7 +100,7 @@ def forecast(
     write_frame(result.to_frame(), output)
     _show_forecast(result)
     if result.widths:
-        say(result.widths.sentence())
+        say(f"{result.widths.sentence()}; --raw leaves them as drawn")
     for sentence in result.conditional:
         say(sentence)
     _show_events(found)

@@ -10,6 +10,8 @@ from typing import Annotated
 import numpy as np
 from numpy.typing import NDArray
 
+from loracast.statistics import centre_and_spread
+
 CLEAN = 0.25  # share of the windows that stay as they are
 LEAST = 0.005  # the smallest noise, relative to the values or to their spread
 
@@ -33,10 +35,7 @@ def observed(
     size = np.exp(draws.uniform(np.log(min(LEAST, most)), np.log(most), (len(windows), 1, 1)))
     kind = draws.integers(3, size=size.shape)
     normal, clean = draws.standard_normal(windows.shape), draws.random(size.shape) < CLEAN
-    seen = windows[:, :context]
-    count = np.maximum(1, np.isfinite(seen).sum(1, keepdims=True))  # [B, 1, D]; a context may be missing throughout
-    mean = np.nansum(seen, 1, keepdims=True) / count
-    spread = np.sqrt(np.nansum((seen - mean) ** 2, 1, keepdims=True) / count)
+    mean, spread = (one[:, None] for one in centre_and_spread(windows[:, :context]))  # [B, 1, D] each
     countable = ~(windows < 0).any(1, keepdims=True) & (mean > 0)
     factors = windows * np.exp(size * normal)
     unit = np.where(countable, size**2 * mean, 1.0)  # one individual

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loracast.errors import DataError
-from loracast.evaluation.metrics import observed_mean
+from loracast.statistics import observed_mean
 
 FloatArray = NDArray[np.float64]
 Context: TypeAlias = Annotated[FloatArray, "C D"]

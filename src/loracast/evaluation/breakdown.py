@@ -19,10 +19,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from loracast.evaluation.metrics import Samples, Truth, observed_mean, score_values
+from loracast.evaluation.metrics import Samples, Truth, score_values
 from loracast.ranks import covered, places, reached
 from loracast.series import Window
-from loracast.statistics import path_quantile, percentile
+from loracast.statistics import observed_mean, path_quantiles, percentile
 
 FloatArray = NDArray[np.float64]
 
@@ -92,10 +92,13 @@ def fans(samples: Mapping[str, FloatArray], windows: Sequence[Window]) -> tuple[
     labels = ids if len(set(ids)) == len(ids) else [window.id for window in windows]
     rows = {"series": [labels[window] for window in chosen], "variable": names}
     steps = np.arange(1, whole.shape[1] + 1)  # [C + H]
-    ordered = [np.moveaxis(paths[chosen], 1, 2) for paths in samples.values()]  # F times [K, H, S, D]
+    levels = [percent / 100 for percent in FAN_PERCENTS]
+    found = [
+        path_quantiles(np.moveaxis(paths[chosen], 1, 2), levels) for paths in samples.values()
+    ]  # [5, K, H, D] each
     quantiles = _table(
         {"forecaster": list(samples), **rows, "step": steps[context:]},
-        {f"q{level}": [path_quantile(one, level / 100).swapaxes(1, 2) for one in ordered] for level in FAN_PERCENTS},
+        {f"q{percent}": [one[row].swapaxes(1, 2) for one in found] for row, percent in enumerate(FAN_PERCENTS)},
     )
     values = _table({**rows, "step": steps}, {"value": whole[chosen].swapaxes(1, 2)})
     values.insert(3, "part", np.where(values["step"] > context, "future", "context"))

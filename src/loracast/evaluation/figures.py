@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from loracast.charts.fan import LABELS, LEVELS
 from loracast.evaluation.backtest import Backtest
 from loracast.evaluation.baselines import BASELINES
-from loracast.evaluation.metrics import observed_mean
 from loracast.forecast import draw_fan
+from loracast.statistics import observed_mean
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

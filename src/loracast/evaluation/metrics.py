@@ -26,6 +26,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from loracast.errors import DataError
 from loracast.evaluation.metric_list import METRICS, FloatArray, Values, Windows
+from loracast.statistics import observed_mean
 
 Samples: TypeAlias = Annotated[FloatArray, "N S H D"]
 Truth: TypeAlias = Annotated[FloatArray, "N H D"]
@@ -171,14 +172,6 @@ def score(
         valid_share=np.mean(~np.isnan(samples), axis=(0, 1, 2)),
         n_unscored=np.sum(~np.isnan(truth) & ~scored, axis=(0, 1)),
     )
-
-
-def observed_mean(values: FloatArray, axis: int) -> FloatArray:
-    """The mean of what is not NaN, NaN where nothing is left: `numpy.nanmean` without its warning."""
-    present = ~np.isnan(values)
-    count = present.sum(axis=axis)
-    total = np.where(present, values, 0.0).sum(axis=axis)
-    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
 
 
 def score_values(

@@ -14,10 +14,10 @@ from loracast.charts.fan import Fan
 from loracast.charts.marks import Axis, Bars, Box, Dots, Figure, Line, Mark, Panel, numbers
 from loracast.charts.palette import role_of
 from loracast.evaluation.baselines import BASELINES
-from loracast.evaluation.metrics import observed_mean
 from loracast.report.data_figures import in_order
 from loracast.report.reading import Findings, where
 from loracast.report.wording import listed, number, shortened
+from loracast.statistics import observed_mean
 
 FORECASTERS = ("zero-shot", "tuned", *BASELINES)
 FAINTEST = 1e-5  # errors below this share of the largest are drawn at it: a logarithmic axis has no zero
