@@ -31,7 +31,6 @@ Without --data, simulated series take the place of the published ones.
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import time
 from argparse import ArgumentParser
@@ -43,6 +42,7 @@ from typing import Any
 
 import torch
 from accuracy import SEEDS, SYSTEM, Data, parse, read_data, read_recipe, recipe_codec
+from crew import Do, shared_out
 from from_scratch import cost_of, train
 from harness import bare_parser, keep, note, origin
 from other_ways import (
@@ -310,18 +310,13 @@ def window_tokens(cell: Cell, base: Forecaster, training: Sequence[Any]) -> int:
 # -- many processes ----------------------------------------------------------------------------------------------------
 
 
-def work(number: int, tasks: Any, results: Any, arguments: dict[str, Any]) -> None:
-    """Does cells until there is none left, on one GPU."""
+def worker(number: int, arguments: dict[str, Any]) -> Do:
+    """What does a cell, on one GPU."""
     if gpus := arguments["gpus"]:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpus[number % len(gpus)]
     data, known = read_data(arguments["data"], arguments["split"]), cells(arguments["recipe"])
-    sample = SampleConfig(arguments["samples"], seed=0)
-    while (name := tasks.get()) is not None:
-        try:
-            folder = arguments["adapters"] and arguments["adapters"] / name
-            results.put((name, run(known[name], data, sample, arguments["device"], folder)))
-        except Exception as error:
-            results.put((name, {"failed": f"{type(error).__name__}: {error}"[:300]}))
+    sample, kept = SampleConfig(arguments["samples"], seed=0), arguments["adapters"]
+    return lambda name: run(known[name], data, sample, arguments["device"], kept and kept / name)
 
 
 def parser() -> ArgumentParser:
@@ -353,20 +348,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         made.error(f"unknown cells {', '.join(unknown)}; there are {', '.join(known)}")
     kept = json.loads(options.output.read_text(encoding="utf-8"))["cells"] if options.output.is_file() else {}
     wanted = [name for name in chosen if name not in kept]
-    context = multiprocessing.get_context("spawn")
-    tasks, results = context.Queue(), context.Queue()
     names = ("data", "split", "recipe", "samples", "device", "adapters")
     gpus = os.environ.get("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(torch.cuda.device_count()))))
     shared = {name: getattr(options, name) for name in names} | {"gpus": gpus.split(",") if gpus else []}
-    processes = min(options.processes, len(wanted))
-    for name in [*wanted, *[None] * processes]:
-        tasks.put(name)
-    crew = [context.Process(target=work, args=(number, tasks, results, shared)) for number in range(processes)]
-    for process in crew:
-        process.start()
     failed = []
-    for _ in wanted:
-        name, found = results.get()
+    for name, found in shared_out(worker, wanted, options.processes, shared):
         if "failed" in found:
             failed.append(name)
             note(f"{name}: {found['failed']}")
@@ -374,8 +360,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         kept[name] = {**found, **origin(options)}
         keep({"benchmark": "language_model", "cells": kept}, options.output)
         note(f"{name}: {summary(found)}; {found['seconds']} s")
-    for process in crew:
-        process.join()
     if failed:
         raise SystemExit(f"{len(failed)} of {len(wanted)} cells failed: {', '.join(failed)}")
 

@@ -17,7 +17,6 @@ on where it was cut off. `populations_figures.py` makes tables and figures of th
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import time
 import warnings
@@ -30,16 +29,19 @@ from typing import Any
 import classical
 import numpy as np
 import pandas as pd
+from crew import Do, shared_out
 from harness import bare_parser, keep, note, origin
 from numpy.typing import NDArray
 from scoringrules import crps_ensemble, es_ensemble
 
 from loracast import Forecaster, SampleConfig, Series, lynx_hare
+from loracast.evaluation.baselines import last_value
 from loracast.files import write_text
 from loracast.ranks import covered
 
 Floats = NDArray[np.float64]
 OUTPUT = Path(__file__).parent / "results" / "populations.json"
+EXPERIMENTS, GPDD = "experiments_raw.csv", "gpdd.csv"
 HORIZONS = (1, 5, 10, 20)
 LEAST = 16  # steps before the first origin
 LEVELS = (0.5, 0.8, 0.95)
@@ -71,9 +73,9 @@ def _seen(values: Floats) -> NDArray[np.int64]:
 def populations(folder: Path) -> dict[str, tuple[str, Floats]]:
     """Group and values [T, D] of each series by name."""
     found: dict[str, tuple[str, Floats]] = {"hare and lynx": ("lynx–hare", lynx_hare().values)}
-    for name, rows in pd.read_csv(folder / "experiments_raw.csv").groupby("experiment", sort=True):
+    for name, rows in pd.read_csv(folder / EXPERIMENTS).groupby("experiment", sort=True):
         found[str(name)] = ("experiments", even_steps(rows))
-    for number, rows in pd.read_csv(folder / "gpdd.csv").groupby("id", sort=True):
+    for number, rows in pd.read_csv(folder / GPDD).groupby("id", sort=True):
         values = np.full(int(rows["step"].max()) + 1, np.nan)
         values[rows["step"].to_numpy()] = rows["count"]
         found[f"GPDD {number}"] = ("GPDD", values[:, None])
@@ -154,13 +156,10 @@ def run(name: str, chosen: Sequence[Origin], samples: int, seed: int, device: st
     else:
         made = []
         for number, one in enumerate(chosen):
-            naive = np.tile(one.filled[-1], (1, len(one.future), 1))
+            filled, horizon = one.filled, len(one.future)
+            naive = last_value(filled, horizon)[None]
             try:
-                paths = (
-                    naive
-                    if name == NAIVE
-                    else classical.forecast(name, one.filled, len(one.future), samples, seed + number)
-                )
+                paths = naive if name == NAIVE else classical.forecast(name, filled, horizon, samples, seed + number)
                 if not np.isfinite(paths).all():
                     raise ValueError("a path that is not finite")
             except Exception as error:
@@ -201,9 +200,9 @@ def by_series(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return found
 
 
-def work(tasks: Any, results: Any, chosen: Sequence[Origin], options: Any) -> None:
-    while (name := tasks.get()) is not None:
-        results.put((name, run(name, chosen, options.samples, options.seed, options.device)))
+def worker(number: int, chosen: Sequence[Origin], options: Any) -> Do:
+    """What forecasts all origins by one forecaster."""
+    return lambda name: run(name, chosen, options.samples, options.seed, options.device)
 
 
 def parser() -> ArgumentParser:
@@ -225,6 +224,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     names = options.forecasters or known
     if unknown := [name for name in names if name not in known]:
         made.error(f"unknown forecasters {', '.join(unknown)}; there are {', '.join(known)}")
+    if missing := [name for name in (EXPERIMENTS, GPDD) if not (options.folder / name).is_file()]:
+        made.error(
+            f"{options.folder} does not hold {' and '.join(missing)}; the first lines of this file say what is in them"
+        )
     chosen = [
         one
         for name, (group, values) in populations(options.folder).items()
@@ -238,23 +241,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     wanted = [name for name in names if name not in kept]
     note(f"{len(chosen)} origins of {len(result['series'])} series; {', '.join(wanted) or 'nothing'} to do")
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    context = multiprocessing.get_context("spawn")
-    tasks, results = context.Queue(), context.Queue()
-    processes = min(options.processes, len(wanted))
-    for name in [*wanted, *[None] * processes]:
-        tasks.put(name)
-    crew = [context.Process(target=work, args=(tasks, results, chosen, options)) for _ in range(processes)]
-    for process in crew:
-        process.start()
-    for _ in wanted:
-        name, found = results.get()
+    broken = []
+    for name, found in shared_out(worker, wanted, options.processes, chosen, options):
+        if isinstance(why := found["failed"], str):
+            broken.append(name)
+            note(f"{name}: {why}")
+            continue
         rows.append(pd.DataFrame(found.pop("rows")).assign(forecaster=name))
         write_text(table, pd.concat(rows).to_csv(index=False, float_format="%.6g"))
         kept[name] = {**found, "samples": options.samples, "seed": options.seed, **origin(options)}
         keep(result, options.output)
         note(f"{name}: {found['seconds']} s, {len(found['failed'])} failed {found['failed'][:1]}")
-    for process in crew:
-        process.join()
+    if broken:
+        raise SystemExit(f"{len(broken)} of {len(wanted)} forecasters failed: {', '.join(broken)}")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,9 @@ shapes.enforce()
 # isort: split
 import json
 import os
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +37,14 @@ QWEN = SHARED / "qwen2.5-0.5b-instruct"
 MERGES = (("N", "a"), ("Na", "N"), (";", "-"))  # as Qwen's, which has "NaN" and merges ";-" across two symbols
 
 MakeDirectory = Callable[..., Path]
+
+
+@pytest.fixture(scope="session")
+def load_benchmark() -> Iterator[Callable[[str], Any]]:
+    """Imports a module of benchmarks/ by its name."""
+    sys.path.insert(0, str(ROOT / "benchmarks"))
+    yield import_module
+    sys.path.remove(str(ROOT / "benchmarks"))
 
 
 def randomise(network: nn.Module, seed: int) -> None:

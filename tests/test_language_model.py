@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import sys
 from argparse import Namespace
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import replace
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +13,6 @@ import numpy as np
 import pytest
 import torch
 
-from conftest import ROOT
 from loracast import Forecaster, SampleConfig, TuneConfig, simulate
 from loracast.compute import plain as plain_module
 from loracast.language_model import load_model
@@ -26,10 +23,8 @@ SMALL = TuneConfig(
 
 
 @pytest.fixture(scope="module")
-def bench() -> Iterator[Any]:
-    sys.path.insert(0, str(ROOT / "benchmarks"))
-    yield import_module("language_model")
-    sys.path.remove(str(ROOT / "benchmarks"))
+def bench(load_benchmark: Callable[[str], Any]) -> Any:
+    return load_benchmark("language_model")
 
 
 @pytest.fixture(scope="module")
@@ -142,9 +137,9 @@ def test_english_is_measured_with_the_adapter_and_without(bench: Any, data: Any,
     assert bench.perplexity(str(qwen2_directory), "cpu", tuned) != untouched
 
 
-def test_the_page_shows_the_cells_that_there_are(bench: Any, tmp_path: Path):
+def test_the_page_shows_the_cells_that_there_are(load_benchmark: Callable[[str], Any], tmp_path: Path):
     """The figure has a panel for each kind of cell, and the page a row for each cell."""
-    figures = import_module("language_figures")
+    figures = load_benchmark("language_figures")
 
     def cell(error: float, *, tuned: bool = True, parts: tuple[str, ...] = ("validation",)) -> dict[str, Any]:
         row = {"forecaster": "tuned" if tuned else "zero-shot", "mae": error, "crps": error / 2, "coverage_80": 0.8}

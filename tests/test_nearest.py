@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
-from importlib import import_module
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from conftest import ROOT
+
+@pytest.fixture(scope="module")
+def nearest(load_benchmark: Callable[[str], Any]) -> Any:
+    return load_benchmark("nearest")
 
 
 @pytest.fixture(scope="module")
-def nearest() -> Iterator[Any]:
-    sys.path.insert(0, str(ROOT / "benchmarks"))
-    yield import_module("nearest")
-    sys.path.remove(str(ROOT / "benchmarks"))
-
-
-@pytest.fixture(scope="module")
-def populations(nearest: Any) -> Any:
-    return import_module("populations")
+def populations(load_benchmark: Callable[[str], Any]) -> Any:
+    return load_benchmark("populations")
 
 
 def tent_map(steps: int) -> np.ndarray:
@@ -123,3 +117,17 @@ def test_a_perfect_forecast_has_no_error(populations: Any):
     assert found["5"]["crps"] == found["5"]["error"] == [0.0]
     assert found["energy"] == 0
     np.testing.assert_allclose(found["1"]["covered"], [0.5, 0.8, 0.95])  # the truth equals all paths
+
+
+def _doubles(number: int, least: int) -> Callable[[str], dict[str, Any]]:
+    def do(name: str) -> dict[str, Any]:
+        if int(name) < least:
+            raise ValueError(f"{name} is too small")
+        return {"twice": 2 * int(name)}
+
+    return do
+
+
+def test_what_fails_in_a_process_is_told_and_the_rest_goes_on(load_benchmark: Callable[[str], Any]):
+    found = dict(load_benchmark("crew").shared_out(_doubles, ["1", "5", "7"], 2, 3))
+    assert found == {"1": {"failed": "ValueError: 1 is too small"}, "5": {"twice": 10}, "7": {"twice": 14}}
