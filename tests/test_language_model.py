@@ -137,7 +137,7 @@ def test_english_is_measured_with_the_adapter_and_without(bench: Any, data: Any,
     assert bench.perplexity(str(qwen2_directory), "cpu", tuned) != untouched
 
 
-def test_the_page_shows_the_cells_that_there_are(load_benchmark: Callable[[str], Any], tmp_path: Path):
+def test_the_page_shows_the_cells_that_there_are(bench: Any, load_benchmark: Callable[[str], Any], tmp_path: Path):
     """The figure has a panel for each kind of cell, and the page a row for each cell."""
     figures = load_benchmark("language_figures")
 
