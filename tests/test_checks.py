@@ -51,7 +51,8 @@ TUNE = TuneConfig(
     validation_series=0,
 )  # fmt: skip
 PRETRAIN = PretrainConfig(
-    hidden=16, layers=1, heads=2, kv_heads=1, mlp=24, digits=1, tokens=48, pool=32, steps=30, batch=4, save_every=5,
+    hidden=16, layers=1, heads=2, kv_heads=1, mlp=24, digits=1, pool=32, steps=30, batch=4,
+    save_every=5, variables=3, tokens=48, long_tokens=96,
     validate_every=30,
 )  # fmt: skip
 

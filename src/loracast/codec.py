@@ -204,14 +204,21 @@ class Codec:
 
     def quantise(self, values: ArrayLike, scale: Scale) -> tuple[Integers, Which]:
         """Integers and whether each was clipped to the range, both [..., T, D]; a missing value becomes 0 unclipped."""
-        values = np.asarray(values, float)
-        offset, unit = scale.offset[..., None, :], scale.unit[..., None, :]  # [..., 1, D]
-        with np.errstate(over="ignore"):  # halves, since the distance of two finite numbers need not be finite
-            scaled = (values / 2 - offset / 2) / unit * 2
         low, high = self._limits
-        rounded = np.nan_to_num(np.rint(scaled), posinf=high + 1.0, neginf=low - 1.0)
+        rounded = np.nan_to_num(self._in_units(values, scale), posinf=high + 1.0, neginf=low - 1.0)
         clipped = np.clip(rounded, low, high)
         return clipped.astype(np.int64), clipped != rounded
+
+    def beyond(self, values: ArrayLike, scale: Scale) -> Values:
+        """How many units each value [..., T, D] lies beyond the range that can be written; 0 where it is missing."""
+        low, high = self._limits
+        rounded = self._in_units(values, scale)
+        return np.nan_to_num(np.maximum(rounded - high, low - rounded).clip(0), posinf=np.finfo(float).max)
+
+    def _in_units(self, values: ArrayLike, scale: Scale) -> Values:
+        offset, unit = scale.offset[..., None, :], scale.unit[..., None, :]  # [..., 1, D]
+        with np.errstate(over="ignore"):  # halves, since the distance of two finite numbers need not be finite
+            return np.rint((np.asarray(values, float) / 2 - offset / 2) / unit * 2)
 
     def dequantise(self, integers: Integers, scale: Scale, places: Values | None = None) -> Values:
         """Values [..., T, D] of integers [..., T, D]: what a reader of the text gets back.

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from loracast.codec import Codec
 from loracast.engine.rolling import Plan
 from loracast.errors import ConfigError, DataError, UnseenWarning
@@ -123,19 +125,46 @@ class Reach:
         return Plan(tuple(stretches), reread)
 
 
-def reading_order(series: Series, record: Mapping[str, Any], most: int | None = None) -> list[int]:
-    """The positions of a series' variables in the order in which the adapter with this record reads them.
+def reading_groups(series: Series, record: Mapping[str, Any], most: int | None = None) -> list[list[int]]:
+    """The positions of a series' variables, in groups that are read and forecast together, in the order of reading.
+
+    An adapter reads all variables in the order in which it was tuned on them. An untouched model is given no more at
+    once than it knows: the targets in their order, in groups of nearly the same size, each with all variables that are
+    not forecast before them.
 
     Args:
+        record: that of the adapter; empty for an untouched model.
         most: the most variables that the base was pretrained on, where that is known.
 
-    Raises DataError where the variables cannot be the adapter's, and warns where they may not be.
+    Raises DataError where the variables cannot be the adapter's, and warns where they may not be, and of groups.
     """
-    names, tuned_on = series.names, tuple(record.get("variables", ()))
-    if not tuned_on:
-        if most and len(names) > most:
-            _warn(f"the series have {len(names)} variables; the model has only seen up to {most} at once")
-        return [*range(len(names))]
+    if record.get("variables"):
+        return [_tuned_order(series, record)]
+    others = len(series.names) - len(series.targets)
+    if not most or series.variables <= most:
+        return [[*range(series.variables)]]
+    room = most - others
+    if room < 1:
+        _warn(f"the series have {series.variables} variables; the model has only seen up to {most} at once")
+        return [[*range(series.variables)]]
+    groups = [[others + target for target in group] for group in variable_groups(len(series.targets), room)]
+    listed = "; ".join(", ".join(series.names[column] for column in group) for group in groups)
+    _warn(
+        f"the series have {series.variables} variables, and the model has only seen up to {most} at once; they are "
+        f"forecast in groups that know nothing of each other: {listed}"
+    )
+    return [[*range(others), *group] for group in groups]
+
+
+def variable_groups(variables: int, most: int | None) -> list[list[int]]:
+    """Variables in their order in the fewest groups of at most so many, of nearly one size; all in one for None."""
+    count = -(-variables // most) if most else 1
+    return [group.tolist() for group in np.array_split(np.arange(variables), count)]
+
+
+def _tuned_order(series: Series, record: Mapping[str, Any]) -> list[int]:
+    """The positions of a series' variables in the order in which the adapter with this record reads them."""
+    names, tuned_on = series.names, tuple(record["variables"])
     if len(tuned_on) != len(names):
         raise DataError(
             f"the adapter was tuned on {len(tuned_on)} variables ({', '.join(tuned_on)}), but the series have "
@@ -147,15 +176,15 @@ def reading_order(series: Series, record: Mapping[str, Any], most: int | None = 
             "values, or tune another adapter"
         )
     if extra := [name for name in series.known if name not in record.get("known", ())]:
-        _warn(f"{', '.join(extra)} is known beforehand, but the adapter was tuned to forecast it")
+        _warn(f"{', '.join(extra)} is known beforehand, but the adapter was tuned to forecast it", 5)
     if names == tuned_on:
         return [*range(len(names))]
     if set(names) == set(tuned_on):
-        _warn(f"the variables are read as {', '.join(tuned_on)}, the order that the adapter was tuned on")
+        _warn(f"the variables are read as {', '.join(tuned_on)}, the order that the adapter was tuned on", 5)
         return [names.index(name) for name in tuned_on]
-    _warn(f"the adapter was tuned on {', '.join(tuned_on)}; the series have {', '.join(names)}, read in that order")
+    _warn(f"the adapter was tuned on {', '.join(tuned_on)}; the series have {', '.join(names)}, read in that order", 5)
     return [*range(len(names))]
 
 
-def _warn(message: str) -> None:
-    warnings.warn(message, UnseenWarning, stacklevel=4)  # where `predict` was called
+def _warn(message: str, stacklevel: int = 4) -> None:
+    warnings.warn(message, UnseenWarning, stacklevel=stacklevel)  # where `predict` was called

@@ -22,7 +22,9 @@ from loracast.flops import Flops
 from loracast.series import Series
 from loracast.series.calendar import common_calendar
 from loracast.series.types import listed
+from loracast.settings import TransformKind
 from loracast.statistics import path_quantiles
+from loracast.transforms import scales_told
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -51,6 +53,7 @@ class Forecast:
         stretches: of each series, the steps of each stretch in which it was forecast; none where the model was not
             asked.
         conditional: sentences on what the forecast is conditional on, where values were set for its targets.
+        transforms: of each series, the scale on which each group of its variables was written; see `SampleConfig`.
         widths: how the paths, once drawn, were moved nearer to their median or further from it; None if they were not.
 
     Examples:
@@ -75,6 +78,7 @@ class Forecast:
     available: tuple[int, ...] = ()
     stretches: tuple[tuple[int, ...], ...] = ()
     conditional: tuple[str, ...] = ()
+    transforms: tuple[tuple[TransformKind, ...], ...] = ()
     widths: Widths | None = None
 
     def __repr__(self) -> str:
@@ -105,6 +109,11 @@ class Forecast:
         count = (~np.isnan(self.samples)).sum(1)
         total = np.nansum(self.samples - centre[:, None], 1)
         return centre + np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
+
+    @property
+    def scales(self) -> tuple[str, ...]:
+        """Sentences on which series were written on another scale than their own."""
+        return scales_told(self.ids, self.transforms)
 
     @property
     def lowest(self) -> Annotated[NDArray[np.float64], "N D"]:

@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 from loracast.calibration import recorded
 from loracast.codec import Codec
 from loracast.compute.device import describe_hardware
-from loracast.context import Reach, reading_order
+from loracast.context import Reach, reading_groups, variable_groups
 from loracast.engine.batch import encode_batch
 from loracast.engine.likelihood import log_density
-from loracast.engine.rolling import Plan, draw_paths, most_flops
+from loracast.engine.rolling import Plan
 from loracast.engine.train import JUDGEMENT
 from loracast.engine.train import tune as tune_adapter
+from loracast.engine.views import draw_views, most_view_flops, resolved
 from loracast.errors import ConfigError, DataError, ModelError
 from loracast.files import CHECKPOINT
 from loracast.fitting import judge, no_help, prepare
@@ -293,11 +294,12 @@ class Forecaster(FrameMethods):
             raise DataError("the list of series to forecast is empty; give at least one")
         same_variables(series)
         different_ids(series)
-        order = reading_order(series[0], self.record, self.model.variables)
+        groups = reading_groups(series[0], self.record, self.model.variables)
         given = known_future(series, horizon, known)  # [N, H, D]
         if not constrained and not np.isnan(given).all():
             raise ConfigError(["values of the future cannot be given to unconstrained sampling; leave them out"])
-        contexts, plans = self._reach(series[0].variables).read(series, horizon, context)
+        contexts, plans = self._reach(max(map(len, groups))).read(series, horizon, context)
+        sample = resolved(sample, self.codec, tuned=bool(self.record.get("variables")))
 
         values = np.empty((len(series), sample.samples, *given.shape[1:]))  # [N, S, H, D]
         valid, asked = np.ones(values.shape[:3], bool), []
@@ -307,27 +309,23 @@ class Forecaster(FrameMethods):
                 asked.append(index)
             else:
                 values[index], plans[index] = np.where(np.isnan(given[index]), level, given[index]), Plan((), 0)
-        saturated, flops = 0, Flops()
+        saturated, flops, kinds = 0, Flops(), {}
         if asked:
-            read = [np.take(contexts[index].values, order, 1) for index in asked]
-            cost, chosen = self._forecast_cost(self.lora, constrained), [plans[index] for index in asked]
+            read, chosen = [contexts[index].values for index in asked], [plans[index] for index in asked]
+            cost = self._forecast_cost(self.lora, constrained)
             if ledger:
-                ledger.check("forecasts", self._most_flops(read, chosen, sample.samples, cost))
+                ledger.check("forecasts", most_view_flops(self.codec, groups, read, chosen, sample, cost))
             with displayed_share(progress, "forecast") as on_progress:
-                drawn = draw_paths(
-                    self.model,
-                    self.codec,
-                    read,
-                    [contexts[index].id for index in asked],
-                    chosen,
-                    sample,
-                    cost,
-                    given=np.take(given[asked], order, 2),
+                drawn, looks = draw_views(
+                    *(self.model, self.codec, groups, read, [contexts[index].id for index in asked], chosen),
+                    *(sample, cost),
+                    given=given[asked],
                     constrained=constrained,
                     progress=on_progress,
                 )
-            values[asked], valid[asked] = drawn.values[..., np.argsort(order)], drawn.valid
+            values[asked], valid[asked] = drawn.values, drawn.valid
             saturated, flops = drawn.saturated, drawn.flops
+            kinds = dict(zip(asked, looks))
             if ledger:
                 ledger.charge("forecasts", flops)
         forecast = Forecast(
@@ -340,6 +338,7 @@ class Forecaster(FrameMethods):
             available=tuple(one.steps for one in series),
             stretches=tuple(plan.stretches for plan in plans),
             conditional=conditions(series, given),
+            transforms=tuple(kinds.get(index, ()) for index in range(len(series))),
         )
         return forecast if raw else forecast.widened(recorded(self.record))
 
@@ -352,16 +351,21 @@ class Forecaster(FrameMethods):
             raise DataError("the list of windows is empty; give at least one")
         same_variables([window.series for window in windows])
         first = windows[0].series
-        order = reading_order(first, self.record, self.model.variables)
+        groups = reading_groups(first, self.record, self.model.variables)
         shapes = {(window.context, window.horizon) for window in windows}
         if len(shapes) > 1:
             raise DataError(f"windows of one call need the same context and horizon, not {sorted(shapes)}")
-        self._reach(first.variables).check(windows[0].context + windows[0].horizon)
-        stacked = np.take(np.stack([window.values for window in windows]), order, 2)
-        if ledger:
-            tokens = encode_batch(self.codec, stacked, windows[0].context).symbols.shape[1]
-            ledger.charge("likelihood", self._forecast_cost(self.lora, True).forward(len(windows), tokens - 1).total)
-        return log_density(self.model, self.codec, stacked, windows[0].context, not_known(first)[order])
+        self._reach(max(map(len, groups))).check(windows[0].context + windows[0].horizon)
+        stacked, context = np.stack([window.values for window in windows]), windows[0].context
+        found = np.zeros(len(windows))
+        for group in groups:
+            read = stacked[..., group]
+            if ledger:
+                tokens = encode_batch(self.codec, read, context).symbols.shape[1]
+                cost = self._forecast_cost(self.lora, True).forward(len(windows), tokens - 1)
+                ledger.charge("likelihood", cost.total)
+            found += log_density(self.model, self.codec, read, context, not_known(first)[group])
+        return found
 
     @property
     def hardware(self) -> str:
@@ -378,10 +382,12 @@ class Forecaster(FrameMethods):
         """What forecasts from contexts [C, D] cost at most, before they are made; `lora` is an adapter yet to come."""
         if not contexts:
             return Flops()
-        reach = self._reach(contexts[0].shape[1])
+        tuned = lora or self.lora
+        groups = variable_groups(contexts[0].shape[1], None if tuned else self.model.variables)
+        reach = self._reach(max(map(len, groups)))
         plans = [reach.plan(len(context), horizon, chosen=True) for context in contexts]
-        cost = self._forecast_cost(lora or self.lora, constrained=True)
-        return self._most_flops(contexts, plans, samples, cost)
+        sample = resolved(SampleConfig(samples), self.codec, tuned=tuned is not None)
+        return most_view_flops(self.codec, groups, contexts, plans, sample, self._forecast_cost(tuned, True))
 
     # -- inside --------------------------------------------------------------------------------------------------
 
@@ -389,12 +395,6 @@ class Forecaster(FrameMethods):
         """Costs of forecasting: under the grammar, the head is computed for the symbols alone."""
         cost = PassCost.of(self.model.network, lora)
         return replace(cost, rows=len(self.model.rows)) if constrained else cost
-
-    def _most_flops(
-        self, contexts: Sequence[NDArray[np.float64]], plans: Sequence[Plan], samples: int, cost: PassCost
-    ) -> Flops:
-        prompts = [len(prompt.ids) for prompt in self.codec.encode_contexts(contexts)[0]]
-        return most_flops(prompts, plans, samples, self.codec.grammar(contexts[0].shape[1]).step_tokens, cost)
 
     def _reach(self, variables: int) -> Reach:
         return Reach.of(self.model.network.config, self.codec, variables, self.record)

@@ -19,6 +19,7 @@ Precision = Literal["auto", "float32", "bfloat16"]
 ComputeKind = Literal["auto", "plain"]
 Vocabulary = Literal["numeric", "full"]  # the rows of numbers alone, or all
 Optimizer = Literal["adamw", "muon"]
+TransformKind = Literal["none", "log", "root", "trend", "log-trend"]  # see `transforms`
 
 TEMPERATURES = 1e-6, 1e6  # logits divided by these are far from what float32 does not hold
 MUON_RATE = 2e-3  # a third of that at which tunings of SmolLM2 became unstable
@@ -246,6 +247,11 @@ class SampleConfig:
     top_p: float = 1.0
     """Keep the likeliest symbols whose probabilities reach this sum (nucleus sampling)."""
 
+    transform: Literal["auto", TransformKind] = "auto"  # pyright: ignore[reportInvalidTypeForm]
+    """Scale on which series are written: none (as they are), log, root, trend (without their straight line) or
+    log-trend. With auto, an untouched model takes for each series the one on which it finds its last third clearly
+    likelier; an adapter takes none, as it was tuned."""
+
     seed: int = 0
     """Seed of the paths. A series' paths depend on it, the series' id and the sample's number alone."""
 
@@ -297,11 +303,22 @@ class PretrainConfig:
     digits: int = 3
     """Digits of a number (layout fixed)."""
 
+    variables: int = 8
+    """Most variables of a series. One to three are the most frequent."""
+
     tokens: int = 1024
-    """Tokens a window: 1024 / (digits + 1) / D steps of D variables."""
+    """Tokens of most windows: 1024 / (digits + 1) / D steps of D variables."""
+
+    long_tokens: int = 4096
+    """Tokens of the windows of every `long_every`th step, of which there are fewer, so that a step is as many tokens.
+    It is also how many the model's positions hold."""
+
+    long_every: int = 6
+    """Optimiser steps from one with long windows to the next."""
 
     pool: int = 790_000
-    """Synthetic series made before training starts."""
+    """Synthetic series of `tokens` tokens made before training starts; as many tokens of long ones as are needed
+    beside them."""
 
     steps: int = 6100
     """Optimiser steps."""
@@ -336,8 +353,17 @@ class PretrainConfig:
     seed: int = 0
     """Seed of the weights, the series and the batches."""
 
+    def window_tokens(self, step: int) -> int:
+        """Tokens of the windows of an optimiser step, counted from 0."""
+        return self.long_tokens if step % self.long_every == self.long_every - 1 else self.tokens
+
+    def windows(self, step: int) -> int:
+        """Windows of an optimiser step: of long ones, as many as hold no more tokens than the others."""
+        return max(1, self.batch * self.tokens // self.window_tokens(step))
+
     def __post_init__(self):
-        names = ("hidden", "layers", "heads", "kv_heads", "mlp", "digits", "pool", "steps", "batch")
+        names = ("hidden", "layers", "heads", "kv_heads", "mlp", "digits", "variables", "long_every", "pool", "steps")
+        names += ("batch",)
         problems = at_least(self, dict.fromkeys((*names, "validate_every", "save_every"), 1) | {"seed": 0})
         problems += positive(self, ("learning_rate", "clip", "score_limit"))
         problems += not_negative(self, {"weight_decay": LARGEST})
@@ -346,10 +372,12 @@ class PretrainConfig:
             problems.append(f"hidden ({self.hidden}) must be a multiple of twice the heads ({self.heads})")
         if self.kv_heads > 0 and self.heads % self.kv_heads:
             problems.append(f"heads ({self.heads}) must be a multiple of kv_heads ({self.kv_heads})")
-        if not self.tokens >= 24 * (self.digits + 1):
+        if not self.tokens >= 8 * self.variables * (self.digits + 1):
             problems.append(
-                f"tokens ({self.tokens}) must hold 8 steps of 3 variables of {self.digits} digits, "
-                f"which take {24 * (self.digits + 1)}"
+                f"tokens ({self.tokens}) must hold 8 steps of {self.variables} variables of {self.digits} digits, "
+                f"which take {8 * self.variables * (self.digits + 1)}"
             )
+        if not self.long_tokens >= self.tokens:
+            problems.append(f"long_tokens ({self.long_tokens}) must be at least tokens ({self.tokens})")
         if problems:
             raise ConfigError(problems)

@@ -47,6 +47,9 @@ def plain_log_density(model: LanguageModel, codec: Codec, window: NDArray[np.flo
         state = grammar.next_state[state, symbol]
     for variable, unit in enumerate(scale.unit):
         total -= math.log(unit) * (~np.isnan(window[context:, variable])).sum()
+    low, high = codec._limits
+    for number in np.rint((window[context:] - scale.offset) / scale.unit).ravel():
+        total -= 2 * math.log1p(max(number - high, low - number, 0)) if np.isfinite(number) else 0
     return total
 
 
@@ -99,6 +102,17 @@ def test_the_density_of_all_possible_values_integrates_to_one(numeric_model: Lan
     assert len(density) in (10, 199)
     assert density.min() < 0.5 * density.max()
     assert (density * scale.unit[0]).sum() == pytest.approx(1, abs=1e-4)
+
+
+def test_the_density_of_all_values_beyond_the_range_integrates_to_that_of_its_edge(numeric_model: LanguageModel):
+    codec, context = Codec(digits=1), np.array([3.0, 7.0, 5.0])[:, None]
+    scale = codec.fit_scale(context)
+    beyond = codec.dequantise(np.arange(9, 20_000)[:, None], scale)[:, None]  # the edge, and what is written as it
+    batch = np.concatenate([np.broadcast_to(context, (len(beyond), 3, 1)), beyond], 1)
+    density = np.exp(log_density(numeric_model, codec, batch, 3))
+    share = 1 / (1 + np.arange(len(density))) ** 2
+    np.testing.assert_allclose(density, density[0] * share, rtol=1e-5)
+    assert (np.diff(density) < 0).all()
 
 
 def test_density_scales_with_the_unit_of_the_series(numeric_model: LanguageModel):

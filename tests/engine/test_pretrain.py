@@ -17,7 +17,7 @@ from loracast.codec import Codec
 from loracast.engine import pool as pool_module
 from loracast.engine import pretrain as module
 from loracast.engine.batch import Batch
-from loracast.engine.pool import Pool
+from loracast.engine.pool import Pool, shared
 from loracast.engine.pretrain import initialise, model_config, pretrain
 from loracast.engine.score_clip import clip_cost, clip_scores
 from loracast.errors import ConfigError, Interrupted, ModelError
@@ -37,7 +37,10 @@ TINY = PretrainConfig(
     kv_heads=1,
     mlp=24,
     digits=1,
+    variables=3,
     tokens=48,
+    long_tokens=96,
+    long_every=5,
     pool=80,
     steps=30,
     batch=12,
@@ -124,8 +127,9 @@ def test_what_is_written_says_how_it_was_made(finished: Path):
     assert PretrainConfig(**made["config"]) == TINY
     assert made["tokens"] == 30 * 12 * 48
     cost = PassCost(model_config(TINY), 19, frozen=False)
-    training, validation = 30 * cost.training(12, 47).total, 3 * cost.forward(16, 47).total
-    clipping = 3 * clip_cost(model_config(TINY), 4, 48)
+    short, long = cost.training(12, 47).total, cost.training(6, 95).total
+    training, validation = 24 * short + 6 * long, 3 * cost.forward(16, 47).total
+    clipping = 3 * clip_cost(model_config(TINY), 4, 96)  # steps 10, 20 and 30 are of long windows
     assert made["flops"] == {
         convention: {
             "training": training.of(convention),
@@ -136,7 +140,7 @@ def test_what_is_written_says_how_it_was_made(finished: Path):
         for convention in ("executed", "published")
     }
     events = [event for event in log_of(finished) if event["event"] == "train"]
-    spent = 20 * cost.training(12, 47).total + cost.forward(16, 47).total + 2 * clip_cost(model_config(TINY), 4, 48)
+    spent = 16 * short + 4 * long + cost.forward(16, 47).total + 2 * clip_cost(model_config(TINY), 4, 96)
     assert events[1]["flops"] == spent.executed
     assert all(event["largest_score"] > 0 for event in events)
     assert made["validation_loss"] == log_of(finished)[-1]["loss"]
@@ -213,20 +217,20 @@ def test_resuming_with_another_setting_is_refused_before_anything_is_made(
 
 
 def make_pool(seed: int = 0, config: PretrainConfig = TINY) -> Pool:
-    return Pool(config, Codec(digits=config.digits), seed, config.pool, torch.device("cpu"))
+    return Pool(config, Codec(digits=config.digits), seed, config.pool, config.steps, torch.device("cpu"))
 
 
 def test_a_batch_depends_on_the_settings_and_its_step_alone():
     pool = make_pool()
-    later = pool.batch(5, 12)
-    in_order = list(pool.batches(3, 7, 12))
+    later = pool.batch(5)
+    in_order = list(pool.batches(3, 7))
     assert len(in_order) == 4
-    for batch in (make_pool().batch(5, 12), in_order[2], next(make_pool().batches(5, 20, 12))):
+    for batch in (make_pool().batch(5), in_order[2], next(make_pool().batches(5, 20))):
         np.testing.assert_array_equal(batch.symbols, later.symbols)
         np.testing.assert_array_equal(batch.in_loss, later.in_loss)
-    assert not np.array_equal(pool.batch(6, 12).symbols, later.symbols)
-    assert not np.array_equal(make_pool(seed=1).batch(5, 12).symbols, later.symbols)
-    assert list(pool.batches(7, 7, 12)) == []
+    assert not np.array_equal(pool.batch(6).symbols, later.symbols)
+    assert not np.array_equal(make_pool(seed=1).batch(5).symbols, later.symbols)
+    assert list(pool.batches(7, 7)) == []
 
 
 def test_a_batch_holds_windows_of_one_to_three_variables():
@@ -234,7 +238,7 @@ def test_a_batch_holds_windows_of_one_to_three_variables():
     codec = Codec(digits=1)
     batch = make_pool(config=config).batch(0, 20)
     assert batch.symbols.shape == (20, 60)
-    variables = [1] * 5 + [2] * 10 + [3] * 5
+    variables = [1] * 8 + [2] * 9 + [3] * 3
     for row, count in enumerate(variables):
         length = 60 // 2 // count * 2 * count
         text = batch.symbols[row, :length]
@@ -244,9 +248,27 @@ def test_a_batch_holds_windows_of_one_to_three_variables():
         assert not batch.in_loss[row, length:].any()
 
 
+def test_every_fifth_batch_is_of_fewer_and_longer_windows():
+    pool = make_pool()
+    assert [pool.batch(step).symbols.shape for step in range(10)] == ([(12, 48)] * 4 + [(6, 96)]) * 2
+    assert {key: len(rows) for key, rows in pool.series.items()} == {
+        **{(48, variables): rows for variables, rows in shared(80, 3).items()},
+        **{(96, variables): rows for variables, rows in shared(10, 3).items()},
+    }
+    assert make_pool(config=replace(TINY, steps=4)).series.keys() == {(48, 1), (48, 2), (48, 3)}
+
+
+@pytest.mark.parametrize("size", [1, 12, 32, 128])
+def test_windows_are_shared_out_by_number_of_variables(size: int):
+    counts = shared(size, 8)
+    assert sum(counts.values()) == size
+    assert all(abs(counts[variables] - share * size) <= 1 for variables, share in pool_module.SHARES.items())
+    assert shared(size, 1) == {1: size}
+
+
 def test_some_windows_have_gaps_but_none_begins_with_one():
     pool = make_pool()
-    batches = [pool.batch(step, 100) for step in range(10)]
+    batches = [pool.batch(step, 100) for step in range(12) if step % 5 < 4]
     missing = np.concatenate([batch.symbols == MISSING for batch in batches])
     assert 0.05 < missing.any(1).mean() < 0.11
     assert not missing[:, 0].any()
@@ -263,14 +285,16 @@ def test_every_series_of_the_pool_is_used_once_before_any_is_used_again(monkeypa
 
     monkeypatch.setattr(pool_module, "encode_batch", spy)
     pool = make_pool()
-    for step in range(12):
+    size = len(pool.series[48, 2])
+    for step in (step for step in range(60) if step % 5 < 4):
         pool.batch(step, 8)
     starts = [tuple(row) for windows, _ in drawn for row in windows[:, 0]]  # never missing
-    assert len(pool.series[2]) == len(set(starts[:40])) == 40
-    assert starts[40:] == starts[:8]
-    contexts = np.stack([context for _, context in drawn])
-    assert (contexts[10:] != contexts[:2]).any()  # what is seen again begins its forecast elsewhere
-    assert 2 <= contexts.min() < contexts.max() <= 8
+    assert len(set(starts[:size])) == size > 30
+    assert starts[size : size + 8] == starts[:8]
+    contexts = np.concatenate([context for _, context in drawn])
+    again = slice(size, size + 8)
+    assert (contexts[again] != contexts[:8]).any()  # what is seen again begins its forecast elsewhere
+    assert 6 <= contexts.min() < contexts.max() <= 9
 
 
 def test_weights_start_at_the_deviation_that_is_documented():

@@ -11,10 +11,11 @@ import torch
 
 from loracast.codec import Codec, Scale
 from loracast.compute import plain
-from loracast.context import Reach, reading_order
+from loracast.context import Reach, reading_groups
 from loracast.engine import rolling, sample
 from loracast.engine.rolling import Plan
 from loracast.engine.sample import cell_places, sample_paths
+from loracast.engine.views import most_view_flops, resolved
 from loracast.errors import BudgetError, ConfigError, DataError, UnseenWarning
 from loracast.flops import Flops, PassCost
 from loracast.forecaster import Forecaster
@@ -251,7 +252,8 @@ def test_every_prompt_that_is_read_back_is_charged(fixed: Forecaster):
 def test_a_budget_has_to_hold_the_most_that_a_rolled_forecast_may_cost(base: Forecaster):
     spent = base.predict(wave(), 21, sample=SAMPLES).flops
     read, plans = base._reach(2).read([wave()], 21)
-    most = base._most_flops([read[0].values], plans, 3, PassCost.of(base.model.network))
+    sample, cost = resolved(SAMPLES, base.codec, tuned=False), PassCost.of(base.model.network)
+    most = most_view_flops(base.codec, [[0, 1]], [read[0].values], plans, sample, cost)
     assert (spent == most) == (base.codec.layout == "fixed")
     base.predict(wave(), 21, sample=SAMPLES, ledger=Ledger(most.executed))
     with pytest.raises(BudgetError, match="forecasts would take"):
@@ -263,18 +265,16 @@ def test_a_budget_has_to_hold_the_most_that_a_rolled_forecast_may_cost(base: For
 
 def test_variables_are_read_in_the_order_of_the_adapter():
     record = {"variables": ["hare", "lynx"]}
-    assert reading_order(wave(), record) == [0, 1]
-    assert reading_order(wave(), {}, most=2) == [0, 1]
+    assert reading_groups(wave(), record) == [[0, 1]]
+    assert reading_groups(wave(), {}, most=2) == [[0, 1]]
     swapped = Series(wave().values[:, ::-1], ("lynx", "hare"))
     with pytest.warns(UnseenWarning, match="read as hare, lynx, the order that the adapter was tuned on"):
-        assert reading_order(swapped, record) == [1, 0]
+        assert reading_groups(swapped, record) == [[1, 0]]
     others = Series(wave().values, ("fox", "owl"))
     with pytest.warns(UnseenWarning, match="tuned on hare, lynx; the series have fox, owl"):
-        assert reading_order(others, record) == [0, 1]
-    with pytest.warns(UnseenWarning, match="the series have 2 variables; the model has only seen up to 1"):
-        reading_order(wave(), {}, most=1)
+        assert reading_groups(others, record) == [[0, 1]]
     with pytest.raises(DataError, match=r"tuned on 2 variables \(hare, lynx\), but the series have 1"):
-        reading_order(Series(np.arange(9.0), ("owl",)), record)
+        reading_groups(Series(np.arange(9.0), ("owl",)), record)
 
 
 def test_variables_in_another_order_come_back_in_their_own(fixed: Forecaster):

@@ -1,4 +1,7 @@
-"""How likely a model finds what really followed: the same grammar as in sampling, the same text as in training."""
+"""How likely a model finds what really followed: the same grammar as in sampling, the same text as in training.
+
+Shapes: B windows, W steps, C of them of context, H = W - C after it, D variables, L tokens, A symbols.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +13,10 @@ from numpy.typing import NDArray
 from loracast.codec import Codec
 from loracast.engine.batch import encode_batch, to_device
 from loracast.errors import ModelError
+from loracast.grammar import SEMICOLON
 from loracast.language_model import LanguageModel
 
 
-@torch.inference_mode()
 def log_density(
     model: LanguageModel,
     codec: Codec,
@@ -26,12 +29,26 @@ def log_density(
 
     The probability of a number's text, under the grammar, is spread evenly over the numbers that are written so:
     log p(text) - log(unit) for each observed value (LLMTIME, section 3). Missing values count for nothing, and a symbol
-    that the grammar forces has probability one. Of the variables, only the `targets` [D] count, all unless given; the
-    density is conditional on the others' values up to the same step.
+    that the grammar forces has probability one. A value beyond the range is written as its edge, whose probability is
+    spread over all that lies there: e units beyond, the density is the edge's over (1 + e)². Of the variables, only
+    the `targets` [D] count, all unless given; the density is conditional on the others' values up to the same step.
 
     Raises:
         ModelError: the model computes NaN or infinite logits.
     """
+    return step_log_density(model, codec, windows, context, targets, batch).sum(1)
+
+
+@torch.inference_mode()
+def step_log_density(
+    model: LanguageModel,
+    codec: Codec,
+    windows: NDArray[np.float64],
+    context: int,
+    targets: NDArray[np.bool_] | None = None,
+    batch: int = 16,
+) -> NDArray[np.float64]:
+    """The parts [B, H] of `log_density` that the steps after the context have."""
     grammar = codec.grammar(windows.shape[2])
     head = model.network.head[model.rows]  # [A, C] the rows that the grammar may choose among
     barred = torch.from_numpy(~grammar.sampled).to(model.device)  # [S, A]
@@ -47,9 +64,12 @@ def log_density(
         log_p = torch.log_softmax(logits.masked_fill(barred[states[:, 1:][wanted]], float("-inf")), -1)
         token_log_p = torch.zeros(wanted.shape, dtype=torch.float64, device=ids.device)
         token_log_p[wanted] = log_p.gather(-1, symbols[:, 1:][wanted][:, None])[:, 0].double()
-        text_log_p = token_log_p.sum(1).cpu().numpy()
-        if not np.isfinite(text_log_p).all():
-            first = start + np.isfinite(text_log_p).argmin()
+        step_log_p = np.zeros((len(chunk), chunk.shape[1] + 1))  # the last column takes what pads
+        ended = np.cumsum(encoded.symbols == SEMICOLON, 1)[:, :-1]  # [B, L - 1] steps before each token
+        np.add.at(step_log_p, (np.arange(len(chunk))[:, None], ended), token_log_p.cpu().numpy())
+        step_log_p = step_log_p[:, context:-1]  # [B, H]
+        if not np.isfinite(step_log_p).all():
+            first = start + np.isfinite(step_log_p).all(1).argmin()
             raise ModelError(
                 f"the model computes NaN or infinite logits, first for windows[{first}]: its weights or the adapter's "
                 "are damaged or far too large; judge without the adapter to learn which, then copy the model again or "
@@ -57,6 +77,7 @@ def log_density(
             )
         observed = ~np.isnan(chunk[:, context:]) & (True if targets is None else targets)  # [B, H, D]
         beyond = np.where((np.arange(chunk.shape[1]) >= context)[:, None], np.nan, chunk)
-        log_unit = np.log(codec.fit_scale(beyond).unit)[:, None]  # [B, 1, D]
-        result.append(text_log_p - (observed * log_unit).sum((1, 2)))
+        scale = codec.fit_scale(beyond)
+        log_width = np.log(scale.unit)[:, None] + 2 * np.log1p(codec.beyond(chunk[:, context:], scale))  # [B, H, D]
+        result.append(step_log_p - (observed * log_width).sum(2))
     return np.concatenate(result)

@@ -18,35 +18,47 @@ from loracast.engine.batch import Batch, encode_batch, gaps
 from loracast.settings import PretrainConfig
 from loracast.synthetic import synthesise
 
-SHARES = {1: 0.25, 2: 0.5, 3: 0.25}  # of a batch's windows, by number of variables
-CONTEXT = 0.15, 0.65  # where in a window its context may end, as shares of its length
+SHARES = {1: 0.3, 2: 0.38, 3: 0.12, 4: 0.09, 5: 0.03, 6: 0.03, 7: 0.02, 8: 0.03}  # of windows, by variables
+SHORTEST, LONGEST = 6, 0.75  # steps of context of a window: the fewest, and the most as a share of all
 GAPPY, GAPS = 0.08, (0.05, 0.5)  # share of windows with missing values, and how many of their numbers are
 CHUNK = 2**20  # series made at a time: integrators cost a GPU the same for a few as for very many
 PREFETCH = 8  # batches encoded ahead, by as many threads as half of them
 
 
+def shared(size: int, variables: int) -> dict[int, int]:
+    """How many of `size` windows have 1, 2 and so on up to `variables` variables, by SHARES."""
+    shares = {count: share for count, share in SHARES.items() if count <= variables}
+    ends = np.rint(np.cumsum([*shares.values()]) / sum(shares.values()) * size).astype(int)
+    return dict(zip(shares, np.diff(ends, prepend=0).tolist()))
+
+
 class Pool:
-    """Synthetic series by number of variables, and the batches that are drawn from them.
+    """Synthetic series by number of variables and length, and the batches that are drawn from them.
 
     A batch depends on the settings and its step alone, so that a resumed run sees the same ones.
+
+    Args:
+        size: how many series of `tokens` tokens are made.
+        steps: how many batches are drawn at most, by which long series are made or not.
     """
 
-    def __init__(self, config: PretrainConfig, codec: Codec, seed: int, size: int, device: torch.device):
+    def __init__(self, config: PretrainConfig, codec: Codec, seed: int, size: int, steps: int, device: torch.device):
         self.config, self.codec, self.seed = config, codec, seed
-        self.series: dict[int, NDArray[np.float32]] = {}
-        for variables, share in SHARES.items():
-            steps = config.tokens // (codec.digits + 1) // variables
-            rows = max(1, round(size * share))
-            self.series[variables] = (
-                synthesise(rows, steps, variables, seed=seed, device=device, chunk=CHUNK).cpu().numpy()
-            )
+        self.series: dict[tuple[int, int], NDArray[np.float32]] = {}  # by tokens and variables
+        lengths = {config.window_tokens(step) for step in range(min(steps, config.long_every))}
+        for tokens in sorted(lengths):
+            number = size if tokens == config.tokens else size * config.tokens // tokens // (config.long_every - 1 or 1)
+            for variables, rows in shared(number, config.variables).items():
+                window = tokens // (codec.digits + 1) // variables
+                made = synthesise(max(1, rows), window, variables, seed=seed, device=device, chunk=CHUNK)
+                self.series[tokens, variables] = made.cpu().numpy()
 
-    def batch(self, step: int, size: int) -> Batch:
-        """Windows of one to three variables as symbols [size, tokens]."""
-        counts = {variables: round(size * share) for variables, share in SHARES.items()}
-        counts[2] = size - counts[1] - counts[3]
-        parts = [self._part(step, variables, count) for variables, count in counts.items() if count > 0]
-        symbols = np.zeros((size, self.config.tokens), np.int64)
+    def batch(self, step: int, size: int | None = None) -> Batch:
+        """The windows of a step as symbols [size, tokens]; as many as the settings say unless `size` is given."""
+        size, tokens = size or self.config.windows(step), self.config.window_tokens(step)
+        counts = shared(size, self.config.variables)
+        parts = [self._part(step, tokens, variables, count) for variables, count in counts.items() if count > 0]
+        symbols = np.zeros((size, tokens), np.int64)
         in_loss = np.zeros(symbols.shape, bool)
         row = 0
         for part in parts:
@@ -55,22 +67,25 @@ class Pool:
             row += rows
         return Batch(symbols, in_loss, sum(part.saturated for part in parts))
 
-    def _part(self, step: int, variables: int, count: int) -> Batch:
-        series = self.series[variables]
+    def _part(self, step: int, tokens: int, variables: int, count: int) -> Batch:
+        series = self.series[tokens, variables]
+        longs = (step + 1) // self.config.long_every  # batches of long windows before this one
+        before = longs if tokens == self.config.long_tokens else step - longs
         # rows are in random order already, so each is used once before any is used again
-        windows = series[(step * count + np.arange(count)) % len(series)].astype(float)  # [count, W, variables]
+        windows = series[(before * count + np.arange(count)) % len(series)].astype(float)  # [count, W, variables]
         draws = np.random.default_rng([self.seed, step, variables])
         length = windows.shape[1]
-        context = draws.integers(max(2, round(CONTEXT[0] * length)), round(CONTEXT[1] * length) + 1, count)
+        shortest = min(SHORTEST, length // 2)
+        context = np.exp(draws.uniform(np.log(shortest), np.log(max(LONGEST * length, shortest)), count))
         windows[gaps(windows, GAPPY, GAPS, draws)] = np.nan
-        return encode_batch(self.codec, windows, context)
+        return encode_batch(self.codec, windows, np.rint(context).astype(np.int64))
 
-    def batches(self, first: int, last: int, size: int) -> Iterator[Batch]:
+    def batches(self, first: int, last: int) -> Iterator[Batch]:
         """The batches of steps `first` to `last` - 1, encoded ahead by a few threads."""
         with ThreadPoolExecutor(PREFETCH // 2) as pool:
             waiting: list[Future[Batch]] = []
             for step in range(first, last):
-                waiting.append(pool.submit(self.batch, step, size))
+                waiting.append(pool.submit(self.batch, step))
                 if len(waiting) >= PREFETCH:
                     yield waiting.pop(0).result()
             for future in waiting:

@@ -19,12 +19,12 @@ from loracast.compute.plain import loss_sum
 from loracast.engine.batch import Batch, to_device
 from loracast.engine.loop import check_same, load_training, read_record, trapezoid_schedule
 from loracast.engine.muon import Muon
-from loracast.engine.pool import SHARES, Pool
+from loracast.engine.pool import Pool
 from loracast.engine.score_clip import clip_cost, clip_scores
 from loracast.engine.session import Emit, StepResult, TrainingSession
 from loracast.errors import ConfigError
 from loracast.files import CHECKPOINT, RECORD, write_json
-from loracast.flops import PassCost
+from loracast.flops import Flops, PassCost
 from loracast.grammar import SYMBOLS
 from loracast.ledger import Ledger
 from loracast.model.checkpoint import write_model
@@ -51,7 +51,7 @@ def model_config(config: PretrainConfig) -> ModelConfig:
         num_key_value_heads=config.kv_heads,
         head_dim=config.hidden // config.heads,
         rope_theta=10_000.0,
-        max_position_embeddings=config.tokens,
+        max_position_embeddings=config.long_tokens,
         eos_token_id=NUMERIC_VOCABULARY.index(END),
         family=config.family,
         qkv_bias=family.qkv_bias,
@@ -97,13 +97,12 @@ class Pretraining:
         self.config, self.place, self.shape = config, place, model_config(config)
         self.network = initialise(self.shape, config.seed).to(place)
         self._optimizers = make_optimizers(self.network, config)
-        self.pool = Pool(config, codec, config.seed, config.pool, place)
-        self.held_out = Pool(config, codec, config.seed + 2**31, HELD_OUT, place).batch(0, HELD_OUT)
+        self.pool = Pool(config, codec, config.seed, config.pool, config.steps, place)
+        held_out = Pool(config, codec, config.seed + 2**31, HELD_OUT, 1, place)
+        self.held_out = held_out.batch(0, HELD_OUT)
         self.rows = torch.arange(len(SYMBOLS), device=place)
-        cost = PassCost(self.shape, self.shape.vocab_size, frozen=False)
-        self.step_flops = cost.training(config.batch, config.tokens - 1).total
-        self.validation_flops = cost.forward(HELD_OUT, config.tokens - 1).total
-        self.clip_flops = clip_cost(self.shape, min(CLIP_WINDOWS, config.batch), config.tokens)
+        self.cost = PassCost(self.shape, self.shape.vocab_size, frozen=False)
+        self.validation_flops = self.cost.forward(HELD_OUT, self.held_out.symbols.shape[1] - 1).total
         self.ledger, self.validation_loss, self.largest_score = Ledger(), float("nan"), None
 
     def begin(self, step: int) -> None:
@@ -111,11 +110,18 @@ class Pretraining:
 
         Compiled, a small model is three times as fast on a GPU; on a CPU the compiler would cost more than it gives.
         """
-        self.ledger.charge("training", step * self.step_flops)
+        self.ledger.charge("training", Flops.sum(self.step_flops(before) for before in range(step)))
         self.ledger.charge("validation", step // self.config.validate_every * self.validation_flops)
-        self.ledger.charge("clipping", step // CLIP_EVERY * self.clip_flops)
+        clipped = range(CLIP_EVERY - 1, step, CLIP_EVERY)
+        self.ledger.charge("clipping", Flops.sum(self.clip_flops(before) for before in clipped))
         if on_gpu(self.place):
-            self.network.hidden = torch.compile(self.network.hidden)
+            self.network.hidden = torch.compile(self.network.hidden, dynamic=False)  # one way for each length
+
+    def step_flops(self, step: int) -> Flops:
+        return self.cost.training(self.config.windows(step), self.config.window_tokens(step) - 1).total
+
+    def clip_flops(self, step: int) -> Flops:
+        return clip_cost(self.shape, min(CLIP_WINDOWS, self.config.windows(step)), self.config.window_tokens(step))
 
     @property
     def steps(self) -> int:
@@ -130,7 +136,7 @@ class Pretraining:
         return self._optimizers
 
     def batches(self, first: int) -> Iterator[Batch]:
-        return self.pool.batches(first, self.steps, self.config.batch)
+        return self.pool.batches(first, self.steps)
 
     def reason_to_stop(self, step: int, batch: Batch) -> str | None:
         return None
@@ -138,7 +144,7 @@ class Pretraining:
     def train(self, step: int, batch: Batch) -> StepResult:
         config = self.config
         rate = trapezoid_schedule(step, config.steps, config.learning_rate, config.warmup, config.decay)
-        self.ledger.charge("training", self.step_flops)
+        self.ledger.charge("training", self.step_flops(step))
         loss = self._loss(batch)
         loss.backward()
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), config.clip)
@@ -148,7 +154,7 @@ class Pretraining:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         if (step + 1) % CLIP_EVERY == 0:
-            self.ledger.charge("clipping", self.clip_flops)
+            self.ledger.charge("clipping", self.clip_flops(step))
             self.largest_score = self._clip(batch)
         return StepResult(loss, norm, rate, {"largest_score": self.largest_score})
 
@@ -196,10 +202,11 @@ class Pretraining:
         return {"flops": self.ledger.total.executed}
 
     def record(self, stopped: str | None, seconds: float) -> dict[str, Any]:
+        config = self.config
         return {
-            "config": asdict(self.config),
-            "tokens": self.steps * self.config.batch * self.config.tokens,
-            "variables": max(SHARES),
+            "config": asdict(config),
+            "tokens": sum(config.windows(step) * config.window_tokens(step) for step in range(self.steps)),
+            "variables": config.variables,
             "flops": self.ledger.to_dict(),
             "validation_loss": self.validation_loss,
             "seconds": round(seconds, 1),

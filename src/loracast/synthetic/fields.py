@@ -13,6 +13,7 @@ from loracast.synthetic.family import Draws
 from loracast.synthetic.flows import Flow, Start
 
 UNITS = 6  # of a random network
+WIDE = 8  # units of a network that are all observed
 
 
 def _planar_network(state: Tensor, parameters: Tensor) -> Tensor:
@@ -34,6 +35,21 @@ def _start_planar_network(draws: Draws, n: int) -> Start:
         [decay[None], turn[None], inward.flatten(0, 1), draws.normal(UNITS, n), outward.flatten(0, 1)]
     )
     return Start(parameters, 2 * draws.normal(2, n), tau / turn)
+
+
+def _wide_network(state: Tensor, parameters: Tensor) -> Tensor:
+    drive, weights = parameters[:WIDE], parameters[WIDE:].view(WIDE, WIDE, -1)
+    return (weights * torch.tanh(state)).sum(1) + drive - state
+
+
+def _start_wide_network(draws: Draws, n: int) -> Start:
+    gain, itself, turning = draws.uniform(1.2, 3, n), draws.uniform(1.5, 2, n), draws.uniform(0.75, 1, n)
+    free, other = draws.normal(WIDE, WIDE, n), draws.normal(WIDE, WIDE, n)
+    turns = (other - other.transpose(0, 1)) / 2**0.5  # each pair drives each other in opposite directions
+    weights = gain * ((1 - turning) * free + turning * turns) / WIDE**0.5
+    weights = weights + itself * torch.eye(WIDE, device=draws.device)[..., None]
+    parameters = torch.cat([0.3 * draws.normal(WIDE, n), weights.flatten(0, 1)])
+    return Start(parameters, 2 * draws.normal(WIDE, n), draws.log_uniform(6, 14, n))
 
 
 def _wilson_cowan(state: Tensor, parameters: Tensor) -> Tensor:
@@ -88,6 +104,17 @@ FIELDS = (
         _start_planar_network,
         coarsest=8,
         settled=0.25,
+    ),
+    Flow(
+        "wide-networks",
+        "eight units that excite themselves and turn each other: many variables, cycles and chaos",
+        5,
+        "x' = W tanh(x) + b - x; networks after Sompolinsky, Crisanti and Sommers (1988)",
+        WIDE,
+        _wide_network,
+        _start_wide_network,
+        coarsest=8,
+        settled=0.5,
     ),
     Flow(
         "wilson-cowan",

@@ -16,6 +16,9 @@ from loracast.synthetic.family import Draws, Family
 SETTLING = 24
 """Samples, at the flow's longest step, that rows which start on the attractor are given to reach it."""
 
+DISTURBED = 0.25
+"""Share of the rows that are pushed at random from sample to sample, by up to a fifth of how far they usually move."""
+
 
 @dataclass(frozen=True)
 class Start:
@@ -60,18 +63,31 @@ class Flow:
             return self.derivative(state, start.parameters)
 
         longest = start.period / self.coarsest
-        settling = longest * draws.coin(self.settled, n)  # a step of zero leaves the other rows where they are
-        settled = integrate(derivative, start.state, settling, SETTLING, self.substeps)[-1]
+        settling = integrate(derivative, start.state, longest, SETTLING, self.substeps)  # [SETTLING, D, N]
+        state = torch.where(draws.coin(self.settled, n), settling[-1], start.state)
         step = start.period / draws.log_uniform(self.coarsest, self.finest, n)
-        path = integrate(derivative, settled, step, steps, self.substeps)  # [T, D, N]
+        size = draws.log_uniform(0.005, 0.2, n) * draws.coin(DISTURBED, n) * settling.std(0)  # [D, N]
+        size[self.visible :] = 0.0
+        path = integrate(
+            derivative, state, step, steps, self.substeps, lambda: size * draws.normal(*size.shape)
+        )  # [T, D, N]
         return observe(draws, path[:, : self.visible].permute(2, 0, 1), variables)
 
     def family(self) -> Family:
         return Family(self.name, self.description, self.weight, self.source, self.build)
 
 
-def integrate(derivative: Callable[[Tensor], Tensor], state: Tensor, step: Tensor, steps: int, substeps: int) -> Tensor:
+def integrate(
+    derivative: Callable[[Tensor], Tensor],
+    state: Tensor,
+    step: Tensor,
+    steps: int,
+    substeps: int,
+    kicks: Callable[[], Tensor] | None = None,
+) -> Tensor:
     """Classical fourth-order Runge-Kutta from `state` [D, N], sampled every `step` [N]; the start is the first sample.
+
+    `kicks` are drawn after each sample and added to its state, from which the next one follows.
 
     Rows that diverge become infinite or NaN and do not disturb the others. Returns [T, D, N].
     """
@@ -86,6 +102,7 @@ def integrate(derivative: Callable[[Tensor], Tensor], state: Tensor, step: Tenso
             fourth = derivative(torch.addcmul(state, third, h))
             slope = torch.add(first + fourth, second + third, alpha=2)
             state = torch.addcmul(state, slope, sixth)
+        state = state if kicks is None else state + kicks()
         path.append(state)
     return torch.stack(path)
 
