@@ -165,6 +165,7 @@ def _forecast(
         sample=sample,
         context=judged[0].context,
         known=known_of(judged),
+        raw=True,
         ledger=ledger,
         progress=progress,
     )

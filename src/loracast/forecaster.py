@@ -340,7 +340,8 @@ class Forecaster(FrameMethods):
             conditional=conditions(series, given),
             transforms=tuple(kinds.get(index, ()) for index in range(len(series))),
         )
-        return forecast if raw else forecast.widened(recorded(self.record))
+        measured = self.record or {"calibration": self.model.calibration}
+        return forecast if raw else forecast.widened(recorded(measured))
 
     def log_density(self, windows: Sequence[Window], *, ledger: Ledger | None = None) -> NDArray[np.float64]:
         """Log density [N] in nats of each window's future given its context (missing values left out).
@@ -352,8 +353,7 @@ class Forecaster(FrameMethods):
         same_variables([window.series for window in windows])
         first = windows[0].series
         groups = reading_groups(first, self.record, self.model.variables)
-        shapes = {(window.context, window.horizon) for window in windows}
-        if len(shapes) > 1:
+        if len(shapes := {(window.context, window.horizon) for window in windows}) > 1:
             raise DataError(f"windows of one call need the same context and horizon, not {sorted(shapes)}")
         self._reach(max(map(len, groups))).check(windows[0].context + windows[0].horizon)
         stacked, context = np.stack([window.values for window in windows]), windows[0].context

@@ -21,7 +21,7 @@ from loracast.compute.plain import PlainCompute
 from loracast.errors import ModelError
 from loracast.files import RECORD
 from loracast.grammar import SYMBOLS
-from loracast.model.checkpoint import stored_codec
+from loracast.model.checkpoint import stored_record
 from loracast.model.config import read_json
 from loracast.model.lora import ADAPTER_WEIGHTS, attach, load_adapter_state, read_adapter
 from loracast.model.stored import StoredModel, open_model
@@ -48,6 +48,7 @@ class LanguageModel:
         source: where it came from: `bundled`, `smollm2`, an absolute path, or a repository of the hub.
         fingerprint: identifies the weights, whatever precision or vocabulary they are loaded in.
         variables: the most variables of a series that it was pretrained on, or None where nothing is stored.
+        calibration: how wide untouched forecasts ought to be, as `calibration.Widths` stores it, where that is known.
         kind: what was asked for when its way of computing was chosen.
     """
 
@@ -59,6 +60,7 @@ class LanguageModel:
     source: str
     fingerprint: str
     variables: int | None = None
+    calibration: dict[str, Any] | None = None
     kind: ComputeKind = "auto"
 
     @property
@@ -104,11 +106,14 @@ def load_model(
     dtype = choose_precision(precision, place)
     network, fingerprint = _read_network(stored, tokens, vocabulary, place, dtype)
     rows = torch.arange(len(SYMBOLS)) if vocabulary == "numeric" else torch.from_numpy(tokens.ids)
-    codec, variables = stored_codec(stored.place)
+    codec, record = stored_record(stored.place)
+    variables, calibration = record.get("pretraining", {}).get("variables"), record.get("calibration")
     # absolute, since an adapter's record is read from other folders, too
     name = str(stored.place.resolve()) if Path(source).exists() else str(source)
     way = choose(network, compute)
-    return LanguageModel(way, rows.to(place), tokens, vocabulary, codec, name, fingerprint, variables, compute)
+    return LanguageModel(
+        way, rows.to(place), tokens, vocabulary, codec, name, fingerprint, variables, calibration, compute
+    )
 
 
 def _read_network(

@@ -249,8 +249,8 @@ class SampleConfig:
 
     transform: Literal["auto", TransformKind] = "auto"  # pyright: ignore[reportInvalidTypeForm]
     """Scale on which series are written: none (as they are), log, root, trend (without their straight line) or
-    log-trend. With auto, an untouched model takes for each series the one on which it finds its last third clearly
-    likelier; an adapter takes none, as it was tuned."""
+    log-trend. With auto, an untouched model takes for each series the one by which it forecasts its end clearly best;
+    an adapter takes none, as it was tuned."""
 
     seed: int = 0
     """Seed of the paths. A series' paths depend on it, the series' id and the sample's number alone."""

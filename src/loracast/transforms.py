@@ -39,8 +39,7 @@ class Transform:
         kind: what was asked for; a variable that it does not suit (a logarithm of negative values) stays as it is.
         logs, roots: [D] which variables are on which scale.
         shift: [D] what is added before a logarithm is taken; half of the smallest positive value where there are zeros.
-        floor: [D] half of the smallest positive value: nothing has a logarithm below that of it.
-        resolution: [D] half of the smallest distance between two different values: 0.5 for counts.
+        floor: [D] half of the smallest positive value, of which a zero has the logarithm where there was none before.
         level, slope: [D] of the line that is taken away, where it explains half of the variance or more.
         lowest: [D] below which no value comes back: zero for what never was below it.
 
@@ -59,7 +58,6 @@ class Transform:
     roots: Annotated[NDArray[np.bool_], "D"]
     shift: ByVariable
     floor: ByVariable
-    resolution: ByVariable
     level: ByVariable
     slope: ByVariable
     lowest: ByVariable
@@ -75,10 +73,8 @@ class Transform:
         roots = counted if kind == "root" else none
         shift = np.where(logs & (context == 0).any(0), positive / 2, 0.0)
         floor, zero = np.where(np.isfinite(positive), positive / 2, 1.0), np.zeros(context.shape[1])
-        gaps = [np.diff(np.unique(one[there])) for one, there in zip(context.T, seen.T)]
-        resolution = np.array([gap.min() / 2 if len(gap) else 1.0 for gap in gaps])
         lowest = np.where((context < 0).any(0), -np.inf, 0.0)
-        bare = cls(kind, logs, roots, shift, floor, resolution, zero, zero, lowest)
+        bare = cls(kind, logs, roots, shift, floor, zero, zero, lowest)
         scaled, steps = bare.forward(context), np.arange(len(context), dtype=float)
         level, slope = np.zeros((2, context.shape[1]))
         for variable in range(context.shape[1]):
@@ -110,19 +106,15 @@ class Transform:
         return np.maximum(values, self.lowest)
 
     def log_slope(self, values: Values) -> Values:
-        """The logarithm of how much what is written changes with a value [..., T, D]: a density's change of units.
-
-        Over the resolution of the values, since the density of a count is that of all numbers that round to it.
-        """
-        low, high = np.maximum(values - self.resolution, self.lowest), values + self.resolution
-        change = self._scaled(high) - self._scaled(low)
+        """The logarithm of how much what is written changes with a value [..., T, D]: a density's change of units."""
         with np.errstate(all="ignore"):
-            found = np.log(np.maximum(change, 1e-300)) - np.log(high - low)
-        return np.where(self.logs | self.roots, found, 0.0)
+            positive = np.where(values + self.shift > 0, values + self.shift, self.floor)
+            return np.where(self.logs, -np.log(positive), np.where(self.roots, -np.log(2 * np.sqrt(positive)), 0.0))
 
     def _scaled(self, values: Values) -> Values:
         with np.errstate(all="ignore"):  # both scales of all variables; what is not chosen may be NaN
-            scaled = np.where(self.logs, np.log(np.maximum(values + self.shift, self.floor)), values)
+            positive = np.where(values + self.shift > 0, values + self.shift, self.floor)
+            scaled = np.where(self.logs, np.log(positive), values)
             return np.where(self.roots, np.sqrt(np.maximum(values, 0)), scaled)
 
     def _line(self, steps: int, start: int) -> Values:

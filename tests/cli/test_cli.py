@@ -48,7 +48,8 @@ TUNING = (
     *("--validate-every", "2", "--validation-windows", "4", "--validation-series", "1", "--validation-samples", "2"),
     *("--device", "cpu", "--precision", "float32"),
 )
-TINY = ("--hidden", "16", "--layers", "1", "--heads", "2", "--kv-heads", "1", "--mlp", "24", "--tokens", "128")
+SMALL = ("--variables", "3", "--long-tokens", "256")
+TINY = ("--hidden", "16", "--layers", "1", "--heads", "2", "--kv-heads", "1", "--mlp", "24", "--tokens", "128", *SMALL)
 FEW = (*TINY, "--pool", "32", "--steps", "2", "--batch", "4", "--device", "cpu")
 
 

@@ -10,11 +10,13 @@ from torch import Tensor
 from analogues import PLANTS, analogue_error, family_pool, plant_pool, population_queries
 from fits import PLANTED, fit_error, search_of
 from loracast.errors import ConfigError
-from loracast.synthetic import FAMILIES, FLOWS, Family, synthesise, synthesise_chunk
+from loracast.synthetic import FAMILIES, FLOWS, KEPT_OUT, Family, synthesise, synthesise_chunk
 from loracast.synthetic.family import FLAT, Draws
 from loracast.synthetic.flows import Flow, integrate
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA"))]
+
+ALL = FAMILIES | KEPT_OUT
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -31,7 +33,7 @@ def mixture() -> Tensor:
 
 
 @pytest.mark.parametrize("variables", [1, 2, 3])
-@pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES)
+@pytest.mark.parametrize("family", ALL.values(), ids=ALL)
 def test_every_family_makes_usable_rows(family: Family, variables: int):
     rows = family.make(24, 20, variables, seeded())
     assert rows.shape == (24, 20, variables)
@@ -42,7 +44,7 @@ def test_every_family_makes_usable_rows(family: Family, variables: int):
     assert len(torch.unique(rows.abs().sum((1, 2)))) > 8  # rows differ, and few had to be replaced
 
 
-@pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES)
+@pytest.mark.parametrize("family", ALL.values(), ids=ALL)
 def test_few_rows_are_thrown_away(family: Family):
     raw = family.build(Draws(seeded(1)), 200, 32, 2)
     assert torch.isfinite(raw).all((1, 2)).float().mean() > 0.98
@@ -116,7 +118,7 @@ def test_rows_of_a_family_are_spread_over_the_chunk(mixture: Tensor):
 
 def test_growth_rate_systems_are_not_named():
     kept_out = r"\b(lotka|volterra|predators?|preys?|competiti\w+|consumers?|epidemic\w*|sei?rs?|holling|rosenzweig)\b"
-    for family in FAMILIES.values():
+    for family in ALL.values():
         assert not re.search(kept_out, f"{family.name} {family.description} {family.source}".lower()), family.name
 
 

@@ -102,7 +102,7 @@ def forecast(
     if result.widths:
         say(f"{result.widths.sentence()}; --raw leaves them as drawn")
     for sentence in result.scales:
-        say(f"{sentence}, by what the model finds likelier; --transform none leaves series as they are")
+        say(f"{sentence}, by which the model forecasts its end best; --transform none leaves series as they are")
     for sentence in result.conditional:
         say(sentence)
     _show_events(found)

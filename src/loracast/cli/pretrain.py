@@ -33,7 +33,9 @@ def pretrain(
     from loracast.cli.console import say
     from loracast.engine.pretrain import model_config
     from loracast.engine.pretrain import pretrain as run
+    from loracast.evaluation.kept_out import calibrate
     from loracast.files import check_folder
+    from loracast.forecaster import Forecaster
     from loracast.progress import Described, Display
 
     check_folder(output)
@@ -50,7 +52,11 @@ def pretrain(
             display.note("pretraining", describe(event))
 
         record = run(config, output, device=device, resume=resume, report=report)["pretraining"]
+        forecaster = Forecaster.from_pretrained(output, device=device)
+        widths = calibrate(forecaster, output, progress=lambda share: display("calibrating", share))
     say(
         f"validation loss {record['validation_loss']:.4f} · {record['tokens']:.3e} tokens · "
         f"{record['flops']['executed']['total']:.3e} FLOPs (executed) · {record['seconds']:.0f} s → {output}"
     )
+    if widths:
+        say(f"on families that it never saw, {widths.sentence()}; forecast --raw leaves them as drawn")

@@ -1,8 +1,9 @@
 """How a model is shown series: variables in groups that it can read at once, each series on the scale that suits it.
 
-Another scale (see `transforms`) is chosen for each series by itself: the model reads the first two thirds of what it
-knows of it on every scale, and that on which it finds the rest likeliest, by a margin, is taken. This costs as many
-readings of a context as there are scales, little beside the paths that are drawn, and asks nothing of the future.
+Another scale (see `transforms`) is chosen for each series by itself, from what is known of it alone. One is considered
+if the model, after the first two thirds, finds the rest likelier on it than as it is; it is taken if forecasts of the
+last quarter, and of the one before, from what came before them, have a clearly lower CRPS, too. Either alone errs: a
+density rewards exact small values where large ones are missed, and few paths from two origins may be lucky.
 
 Shapes: N series, C steps of context, S samples, H steps of the horizon, D variables.
 """
@@ -10,7 +11,7 @@ Shapes: N series, C steps of context, S samples, H steps of the horizon, D varia
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,19 +23,15 @@ from loracast.errors import ConfigError
 from loracast.flops import Flops, PassCost
 from loracast.language_model import LanguageModel
 from loracast.settings import SampleConfig, TransformKind
-from loracast.transforms import KINDS, Transform
+from loracast.statistics import centre_and_spread, observed_mean
+from loracast.transforms import Transform
 
+AUTOMATIC: tuple[TransformKind, ...] = ("log", "trend", "log-trend")
 FEWEST = 24  # steps of a context, below which none is chosen
-HELD = 1 / 3  # share of a context that the choice is made by
-MARGIN = 0.3  # nats a value, by which another scale must be likelier
-
-
-@dataclass(frozen=True)
-class Chosen:
-    """The scale of each series, and what choosing it cost."""
-
-    transforms: list[Transform]
-    flops: Flops
+HELD = 1 / 3  # share of a context whose likelihood is compared
+QUARTER = 1 / 4  # share that is forecast, from each of two origins
+PATHS = 10  # of each of these forecasts
+LOWER = 0.9  # times the CRPS of the series as it is, below which another scale is taken
 
 
 def resolved(config: SampleConfig, codec: Codec, *, tuned: bool) -> SampleConfig:
@@ -64,44 +61,104 @@ def most_view_flops(
     total = Flops()
     for group in groups:
         prompts = [len(prompt.ids) for prompt in codec.encode_contexts([one[:, group] for one in contexts])[0]]
-        total += most_flops(prompts, plans, config.samples, codec.grammar(len(group)).step_tokens, cost)
-        if config.transform == "auto":
-            chosen = [tokens for tokens, context in zip(prompts, contexts) if len(context) >= FEWEST]
-            total += Flops.sum(cost.forward(len(KINDS), tokens).total for tokens in chosen)
+        step_tokens, trials = codec.grammar(len(group)).step_tokens, 2 * (1 + len(AUTOMATIC))
+        total += most_flops(prompts, plans, config.samples, step_tokens, cost)
+        for tokens, plan, steps in zip(prompts, plans, map(len, contexts)):
+            if config.transform == "auto" and steps >= FEWEST:
+                trial = Plan((_held(steps, plan.horizon),), 1)
+                total += cost.forward(1 + len(AUTOMATIC), tokens).total
+                total += most_flops([tokens] * trials, [trial] * trials, PATHS, step_tokens, cost)
     return total
 
 
+def _held(steps: int, horizon: int) -> int:
+    """Steps of a context of so many that are forecast from an origin in it."""
+    return min(horizon, round(QUARTER * steps))
+
+
 def choose_transforms(
+    model: LanguageModel,
+    codec: Codec,
+    contexts: Sequence[NDArray[np.float64]],
+    ids: Sequence[str],
+    horizon: int,
+    config: SampleConfig,
+    cost: PassCost,
+) -> tuple[list[Transform], Flops]:
+    """A transform for each context [C, D], and what choosing them cost."""
+    likelier, flops = _likelier(model, codec, contexts, cost)
+    trials: dict[int, list[tuple[int, TransformKind, int]]] = {}  # by steps that are forecast: series, kind, origin
+    for index, kinds in enumerate(likelier):
+        steps = len(contexts[index])
+        held = _held(steps, horizon)
+        if kinds:
+            both: list[TransformKind] = ["none", *kinds]
+            trials.setdefault(held, []).extend((index, kind, steps - back * held) for kind in both for back in (1, 2))
+    errors: dict[tuple[int, TransformKind], list[float]] = {}
+    for held, tried in trials.items():
+        pasts = [contexts[index][:origin] for index, _, origin in tried]
+        fitted = [Transform.fit(kind, past) for (_, kind, _), past in zip(tried, pasts)]
+        drawn = draw_paths(
+            model,
+            codec,
+            [transform.forward(past) for transform, past in zip(fitted, pasts)],
+            [f"{ids[index]}, {kind} from {origin}" for index, kind, origin in tried],
+            [Plan((held,), 1)] * len(tried),
+            replace(config, samples=PATHS),
+            cost,
+        )
+        flops += drawn.flops
+        for (index, kind, origin), transform, paths in zip(tried, fitted, drawn.values):
+            error = _crps(transform.inverse(paths, origin), contexts[index], origin)
+            errors.setdefault((index, kind), []).append(error)
+    transforms = []
+    for index, kinds in enumerate(likelier):
+        best: TransformKind = "none"
+        if kinds:
+            mean = {kind: np.mean(errors[index, kind]) for kind in ("none", *kinds)}
+            lowest = min(kinds, key=lambda kind: mean[kind])
+            best = lowest if mean[lowest] < LOWER * mean["none"] else "none"
+        transforms.append(Transform.fit(best, contexts[index]))
+    return transforms, flops
+
+
+def _likelier(
     model: LanguageModel, codec: Codec, contexts: Sequence[NDArray[np.float64]], cost: PassCost
-) -> Chosen:
-    """A transform for each context [C, D]: the likeliest of KINDS by its own last third."""
-    transforms, flops = [Transform.fit("none", context) for context in contexts], Flops()
-    alike: dict[int, list[int]] = {}
+) -> tuple[list[list[TransformKind]], Flops]:
+    """The kinds on which the model finds the end of each context likelier than as it is, and what that cost."""
+    found: list[list[TransformKind]] = [[] for _ in contexts]
+    flops, alike = Flops(), dict[int, list[int]]()
     for index, context in enumerate(contexts):
         if len(context) >= FEWEST:
             alike.setdefault(len(context), []).append(index)
     for steps, members in alike.items():
         read = steps - round(HELD * steps)
-        windows = np.stack([contexts[index] for index in members])  # [n, C, D]
-        values = np.maximum((~np.isnan(windows[:, read:])).sum((1, 2)), 1)
-        gains: dict[TransformKind, NDArray[np.float64]] = {}
-        for kind in KINDS:
-            fitted = [Transform.fit(kind, window[:read]) for window in windows]
-            changed = [place for place, one in enumerate(fitted) if one.changes or kind == "none"]
-            gains[kind] = np.full(len(members), -np.inf)
+        as_it_is = dict[int, float]()
+        for kind in ("none", *AUTOMATIC):
+            fitted = {index: Transform.fit(kind, contexts[index][:read]) for index in members}
+            changed = [index for index, one in fitted.items() if one.changes or kind == "none"]
             if not changed:
                 continue
-            written = np.stack([fitted[place].forward(windows[place]) for place in changed])
-            slopes = np.stack([fitted[place].log_slope(windows[place])[read:] for place in changed])
-            found = step_log_density(model, codec, written, read).sum(1) + np.nansum(slopes, (1, 2))
-            gains[kind][changed] = found / values[changed]
-            tokens = codec.grammar(windows.shape[2]).step_tokens * steps
-            flops += cost.forward(len(changed), tokens).total
-        for place, index in enumerate(members):
-            best = max(KINDS, key=lambda kind: gains[kind][place])
-            if gains[best][place] > gains["none"][place] + MARGIN:
-                transforms[index] = Transform.fit(best, contexts[index])
-    return Chosen(transforms, flops)
+            written = np.stack([fitted[index].forward(contexts[index]) for index in changed])  # [n, C, D]
+            density = step_log_density(model, codec, written, read).sum(1)
+            flops += cost.forward(len(changed), codec.grammar(written.shape[2]).step_tokens * steps).total
+            for index, one in zip(changed, density):
+                seen = float(one + np.nansum(fitted[index].log_slope(contexts[index])[read:]))
+                if kind == "none":
+                    as_it_is[index] = seen
+                elif seen > as_it_is[index]:
+                    found[index].append(kind)
+    return found, flops
+
+
+def _crps(paths: NDArray[np.float64], context: NDArray[np.float64], origin: int) -> float:
+    """The CRPS of paths [S, H, D] that begin at a step of a context, in standard deviations of the context."""
+    from scoringrules import crps_ensemble  # half a second
+
+    truth, (_, spread) = context[origin : origin + paths.shape[1]], centre_and_spread(context[None])
+    size = np.where(spread[0] > 0, spread[0], 1.0)  # [D]
+    crps = np.asarray(crps_ensemble(truth, np.moveaxis(paths, 0, -1), estimator="qd", backend="numpy"))
+    return float(np.nan_to_num(observed_mean((crps / size).ravel(), 0)))
 
 
 def draw_views(
@@ -130,9 +187,10 @@ def draw_views(
     saturated, flops = 0, Flops()
     for number, group in enumerate(groups):
         read, known = [context[:, group] for context in contexts], given[..., group]
+        names = list(ids) if len(groups) == 1 else [f"{one}, group {number}" for one in ids]
         if config.transform == "auto":
-            chosen = choose_transforms(model, codec, read, cost)
-            transforms, flops = chosen.transforms, flops + chosen.flops
+            transforms, spent = choose_transforms(model, codec, read, names, plans[0].horizon, config, cost)
+            flops += spent
         else:
             transforms = [Transform.fit(config.transform, context) for context in read]
         written = [transform.forward(context) for transform, context in zip(transforms, read)]
@@ -146,7 +204,7 @@ def draw_views(
             model,
             codec,
             written,
-            ids if len(groups) == 1 else [f"{one}, group {number}" for one in ids],
+            names,
             plans,
             config,
             cost,

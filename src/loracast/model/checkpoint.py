@@ -19,13 +19,13 @@ from loracast.model.weights import WEIGHTS
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "generation_config.json", "vocab.json", "merges.txt")
 
 
-def stored_codec(directory: Path) -> tuple[Codec | None, int | None]:
-    """The codec that a model was taught, and the most variables that it was taught; None where that is not told."""
+def stored_record(directory: Path) -> tuple[Codec | None, dict[str, Any]]:
+    """The codec that a model was taught, None where that is not told, and all else that its loracast.json tells."""
     path = directory / RECORD
     if not path.is_file():
-        return None, None
+        return None, {}
     record = read_json(path)
-    return read_codec(record, path), record.get("pretraining", {}).get("variables")
+    return read_codec(record, path), record
 
 
 def read_codec(record: dict[str, Any], where: Path) -> Codec:

@@ -11,7 +11,7 @@ would.
 Shapes: N rows, T steps, V variables.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import torch
@@ -21,13 +21,14 @@ from loracast.errors import ConfigError
 from loracast.synthetic.chaos import CHAOS
 from loracast.synthetic.family import Draws, Family
 from loracast.synthetic.fields import FIELDS
+from loracast.synthetic.kept_out import KEPT_OUT
 from loracast.synthetic.maps import MAPS
 from loracast.synthetic.observed import changed, joined, placed, to_unit_range, warped
 from loracast.synthetic.oscillators import OSCILLATORS
 from loracast.synthetic.processes import PROCESSES
 from loracast.synthetic.waves import WAVES
 
-__all__ = ["FAMILIES", "FLOWS", "Family", "synthesise", "synthesise_chunk"]
+__all__ = ["FAMILIES", "FLOWS", "KEPT_OUT", "Family", "synthesise", "synthesise_chunk"]
 
 FLOWS = (*OSCILLATORS, *CHAOS, *FIELDS)
 FAMILIES: dict[str, Family] = {
@@ -40,7 +41,14 @@ on one H200), so that fewer, larger chunks are faster there as far as its memory
 
 
 def synthesise(
-    n: int, steps: int, variables: int, *, seed: int, device: torch.device | str = "cpu", chunk: int = CHUNK
+    n: int,
+    steps: int,
+    variables: int,
+    *,
+    seed: int,
+    device: torch.device | str = "cpu",
+    chunk: int = CHUNK,
+    families: Mapping[str, Family] = FAMILIES,
 ) -> Tensor:
     """`n` series [n, steps, variables], float32 on `device`, families mixed by weight in random order.
 
@@ -54,12 +62,21 @@ def synthesise(
     series = torch.empty(n, steps, variables, device=device)
     for index, begin in enumerate(range(0, n, chunk)):
         rows = min(chunk, n - begin)
-        series[begin : begin + rows] = synthesise_chunk(index, rows, steps, variables, seed=seed, device=device)
+        series[begin : begin + rows] = synthesise_chunk(
+            index, rows, steps, variables, seed=seed, device=device, families=families
+        )
     return series
 
 
 def synthesise_chunk(
-    index: int, n: int, steps: int, variables: int, *, seed: int, device: torch.device | str = "cpu"
+    index: int,
+    n: int,
+    steps: int,
+    variables: int,
+    *,
+    seed: int,
+    device: torch.device | str = "cpu",
+    families: Mapping[str, Family] = FAMILIES,
 ) -> Tensor:
     """The `n` series [n, steps, variables] of chunk `index`, which depend on no other chunk."""
     state = int(np.random.SeedSequence([seed, index]).generate_state(1, np.uint64)[0] >> 1)  # manual_seed is signed
@@ -67,7 +84,7 @@ def synthesise_chunk(
     rows = torch.cat(
         [
             family.make(count, steps, variables, generator)
-            for family, count in _shares(n, torch.Generator().manual_seed(state))
+            for family, count in _shares(families, n, torch.Generator().manual_seed(state))
         ]
     )
     draws = Draws(generator)
@@ -76,11 +93,10 @@ def synthesise_chunk(
     return placed(draws, changed(draws, unit))
 
 
-def _shares(n: int, generator: torch.Generator) -> Iterator[tuple[Family, int]]:
+def _shares(families: Mapping[str, Family], n: int, generator: torch.Generator) -> Iterator[tuple[Family, int]]:
     """How many of `n` rows each family makes, drawn by weight (on the host, since sizes are needed there)."""
-    families = list(FAMILIES.values())
-    weights = torch.tensor([family.weight for family in families], dtype=torch.float)
+    weights = torch.tensor([family.weight for family in families.values()], dtype=torch.float)
     drawn = torch.multinomial(weights, n, replacement=True, generator=generator)
-    for family, count in zip(families, torch.bincount(drawn, minlength=len(families)).tolist()):
+    for family, count in zip(families.values(), torch.bincount(drawn, minlength=len(families)).tolist()):
         if count:
             yield family, count
