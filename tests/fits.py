@@ -24,6 +24,7 @@ from population_flows import rosenzweig_macarthur, rosenzweig_macarthur_in_logar
 
 NUDGE = 1e-5  # of an unknown's range, for derivatives by differences
 WORST = 1e3  # what a value counts that diverged
+MOST = 40  # unknowns of a flow that is fitted by them
 
 
 @dataclass(frozen=True)
@@ -159,9 +160,12 @@ BY_NAME = {**{flow.name: flow for flow in FLOWS}, **PLANTED}
 
 
 def search_of(name: str, members: int = 600, seed: int = 3) -> Search:
-    """The search that fits the family or the plant of that name: by its equation if it has one."""
-    if name in BY_NAME:
-        return flow_search(BY_NAME[name], members, seed)
+    """The search that fits the family or the plant of that name: by its equation if it has one.
+
+    A flow with more unknowns than MOST could be bent to almost any context, and is fitted by its pool's members.
+    """
+    if name in BY_NAME and (search := flow_search(BY_NAME[name], members, seed)).pool.shape[1] <= MOST:
+        return search
     return pool_search(family_pool(name, members, seed), seed)
 
 

@@ -20,6 +20,7 @@ ComputeKind = Literal["auto", "plain"]
 Vocabulary = Literal["numeric", "full"]  # the rows of numbers alone, or all
 Optimizer = Literal["adamw", "muon"]
 TransformKind = Literal["none", "log", "root", "trend", "log-trend"]  # see `transforms`
+TransformChoice = Literal["auto", TransformKind]
 
 TEMPERATURES = 1e-6, 1e6  # logits divided by these are far from what float32 does not hold
 MUON_RATE = 2e-3  # a third of that at which tunings of SmolLM2 became unstable
@@ -247,7 +248,7 @@ class SampleConfig:
     top_p: float = 1.0
     """Keep the likeliest symbols whose probabilities reach this sum (nucleus sampling)."""
 
-    transform: Literal["auto", TransformKind] = "auto"  # pyright: ignore[reportInvalidTypeForm]
+    transform: TransformChoice = "auto"
     """Scale on which series are written: none (as they are), log, root, trend (without their straight line) or
     log-trend. With auto, an untouched model takes for each series the one by which it forecasts its end clearly best;
     an adapter takes none, as it was tuned."""

@@ -53,6 +53,12 @@ TINY = ("--hidden", "16", "--layers", "1", "--heads", "2", "--kv-heads", "1", "-
 FEW = (*TINY, "--pool", "32", "--steps", "2", "--batch", "4", "--device", "cpu")
 
 
+@pytest.fixture(autouse=True)
+def few_kept_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pretrained model is calibrated on few series here: full-size ones take half a minute."""
+    monkeypatch.setattr("loracast.evaluation.kept_out.WINDOWS", 4)
+
+
 # -- running it --------------------------------------------------------------------------------------------------
 
 

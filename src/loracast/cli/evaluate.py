@@ -9,7 +9,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from loracast.cli.options import Data, DataOptions, Model, ModelOptions, Output, Subset
-from loracast.settings import SCORE_PATHS, SampleConfig
+from loracast.settings import SCORE_PATHS, SampleConfig, TransformChoice  # noqa: F401 -- a type of SampleConfig's
 
 
 @dataclass(frozen=True)

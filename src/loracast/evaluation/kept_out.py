@@ -44,9 +44,7 @@ def calibrate(
     samples, truth, lowest = [], [], []
     sizes = [count for count in VARIABLES if count <= (forecaster.model.variables or max(VARIABLES))]
     for done, variables in enumerate(sizes):
-        steps = (
-            min(CONTEXT[1], forecaster.model.network.config.max_position_embeddings // 2 // (variables * 5)) + HORIZON
-        )
+        steps = CONTEXT[1] + HORIZON
         made = synthesise(WINDOWS, steps, variables, seed=seed, families=KEPT_OUT).double().numpy()
         lengths = np.random.default_rng([seed, variables]).integers(*CONTEXT, WINDOWS, endpoint=True)
         names = tuple(f"x{number}" for number in range(variables))
