@@ -46,6 +46,7 @@ _HOMES = {
     "lynx_hare": "systems",
     "read_series": "series",
     "series_from_frame": "series",
+    "siblings": "systems",
     "simulate": "systems",
     "windows": "series",
     "write_series": "series",
@@ -72,6 +73,7 @@ __all__ = [
     "lynx_hare",
     "read_series",
     "series_from_frame",
+    "siblings",
     "simulate",
     "windows",
     "write_series",
@@ -100,6 +102,7 @@ if TYPE_CHECKING:
     from loracast.settings import SampleConfig as SampleConfig
     from loracast.settings import TuneConfig as TuneConfig
     from loracast.systems import lynx_hare as lynx_hare
+    from loracast.systems import siblings as siblings
     from loracast.systems import simulate as simulate
 
 

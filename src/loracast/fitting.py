@@ -21,6 +21,9 @@ from loracast.series.checks import check_observed, same_variables
 from loracast.series.windows import evenly_spaced, hold_out, scorable_windows
 from loracast.settings import SampleConfig, TuneConfig
 from loracast.statistics import centre_and_spread, observed_mean
+from loracast.systems.siblings import siblings
+
+REAL = 0.25  # share of the series themselves where there are siblings
 
 
 @dataclass(frozen=True)
@@ -29,16 +32,24 @@ class Material:
 
     Attributes:
         training: series that windows are drawn from.
+        siblings: simulated series that windows are drawn from, too.
         held_out: windows that are never trained on.
         measured: those of them whose loss decides which adapter is kept.
         judged: those of them that the untouched and the tuned model forecast at the end.
     """
 
     training: list[Series]
+    siblings: list[Series]
     held_out: list[Window]
     measured: list[Window]
     judged: list[Window]
     codec: Codec
+
+    @property
+    def drawn_from(self) -> list[Series]:
+        """What windows are drawn from: with siblings, the series themselves as often as makes them a REAL share."""
+        repeats = round(REAL / (1 - REAL) * len(self.siblings) / len(self.training))
+        return [*self.training * max(1, repeats), *self.siblings]
 
 
 def prepare(
@@ -68,8 +79,10 @@ def prepare(
     apart = max(1, len(scorable) // max(1, config.validation_series))
     if codec.scale == "dataset" and codec.dataset_scale is None:
         codec = codec.with_dataset_scale([one.values for one in training])
+    made = siblings(training, config.siblings, config.sibling_series, seed=config.seed) if config.siblings else []
     return Material(
         list(training),
+        made,
         held_out,
         evenly_spaced(scorable, config.validation_windows),
         scorable[::apart][: config.validation_series],

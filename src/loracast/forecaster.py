@@ -185,7 +185,7 @@ class Forecaster(FrameMethods):
         with displayed(progress) as display:
             result = tune_adapter(
                 self.model,
-                material.training,
+                material.drawn_from,
                 material.measured,
                 material.codec,
                 config,

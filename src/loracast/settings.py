@@ -187,6 +187,13 @@ class TuneConfig(CommonTuning):
     validation_samples: int = CHOICE_PATHS
     """Sample paths of each of those forecasts."""
 
+    siblings: str | None = None
+    """A system, such as predator-prey, that simulated siblings of the training series are made of: trajectories that
+    move as they do, so that a short series is not learned by heart. Validation stays with the series themselves."""
+
+    sibling_series: int = 200
+    """How many siblings are made. Of the windows that are trained on, a quarter stay those of the series."""
+
     flops: float | None = None
     """FLOP budget of training and validation together (executed convention). Training ends before passing it."""
 
@@ -199,7 +206,7 @@ class TuneConfig(CommonTuning):
 
     def problems(self) -> list[str]:
         problems = super().problems()
-        problems += at_least(self, dict.fromkeys(("context", "horizon", "validation_samples"), 1))
+        problems += at_least(self, dict.fromkeys(("context", "horizon", "validation_samples", "sibling_series"), 1))
         problems += at_least(self, {"validation_series": 0, "seed": 0})
         problems += positive(self, ("alpha", "clip", "accumulate"))
         if self.flops is not None and not 0 < self.flops < float("inf"):  # which no device computes with

@@ -2,7 +2,8 @@
 
 from loracast.systems import laws  # which registers them
 from loracast.systems.pelts import lynx_hare
+from loracast.systems.siblings import siblings
 from loracast.systems.simulate import simulate
 from loracast.systems.system import SYSTEMS, Event, Range, System, get_system, register
 
-__all__ = ["SYSTEMS", "Event", "Range", "System", "get_system", "laws", "lynx_hare", "register", "simulate"]
+__all__ = ["SYSTEMS", "Event", "Range", "System", "get_system", "laws", "lynx_hare", "register", "siblings", "simulate"]
