@@ -243,7 +243,7 @@ class SampleConfig:
 
     Examples:
         >>> loracast.SampleConfig(samples=20, seed=1)
-        SampleConfig(samples=20, temperature=1.0, top_p=1.0, seed=1)
+        SampleConfig(samples=20, temperature=1.0, top_p=1.0, transform='auto', seed=1)
     """
 
     samples: int = FORECAST_PATHS
@@ -371,7 +371,7 @@ class PretrainConfig:
 
     def __post_init__(self):
         names = ("hidden", "layers", "heads", "kv_heads", "mlp", "digits", "variables", "long_every", "pool", "steps")
-        names += ("batch",)
+        names += ("batch", "long_tokens")
         problems = at_least(self, dict.fromkeys((*names, "validate_every", "save_every"), 1) | {"seed": 0})
         problems += positive(self, ("learning_rate", "clip", "score_limit"))
         problems += not_negative(self, {"weight_decay": LARGEST})
@@ -385,7 +385,7 @@ class PretrainConfig:
                 f"tokens ({self.tokens}) must hold 8 steps of {self.variables} variables of {self.digits} digits, "
                 f"which take {8 * self.variables * (self.digits + 1)}"
             )
-        if not self.long_tokens >= self.tokens:
+        if self.long_tokens < self.tokens:
             problems.append(f"long_tokens ({self.long_tokens}) must be at least tokens ({self.tokens})")
         if problems:
             raise ConfigError(problems)

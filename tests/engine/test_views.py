@@ -93,6 +93,14 @@ def test_a_codec_for_values_as_they_are_takes_no_other_scale(small: Forecaster, 
         forecaster.predict(growth(), 4, sample=replace(FEW, transform="log"))
 
 
+def test_the_choice_counts_in_how_far_a_forecast_is(bundled: Forecaster):
+    shares: list[float] = []
+    bundled.predict([growth(), cycle()], 8, sample=SampleConfig(20), progress=shares.append)
+    assert shares == sorted(shares)
+    assert 0 < shares[0] < 0.5  # growth is tried on other scales first
+    assert shares[-1] == 1
+
+
 # -- groups ------------------------------------------------------------------------------------------------------------
 
 

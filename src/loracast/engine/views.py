@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from loracast.codec import Codec
 from loracast.engine.likelihood import step_log_density
 from loracast.engine.rolling import Drawn, Plan, draw_paths, most_flops
-from loracast.errors import ConfigError
+from loracast.errors import ConfigError, ModelError
 from loracast.flops import Flops, PassCost
 from loracast.language_model import LanguageModel
 from loracast.settings import SampleConfig, TransformKind
@@ -84,9 +84,17 @@ def choose_transforms(
     horizon: int,
     config: SampleConfig,
     cost: PassCost,
-) -> tuple[list[Transform], Flops]:
-    """A transform for each context [C, D], and what choosing them cost."""
-    likelier, flops = _likelier(model, codec, contexts, cost)
+    progress: Callable[[float], None],
+) -> tuple[list[Transform], Flops, float]:
+    """A transform for each context [C, D], what choosing them cost, and the share of all work that this was.
+
+    Args:
+        progress: called with the share of all work, the paths that are drawn afterwards among it, that is done.
+    """
+    try:
+        likelier, flops = _likelier(model, codec, contexts, cost)
+    except ModelError:  # it computes no numbers, which is told better where paths are drawn
+        likelier, flops = [[] for _ in contexts], Flops()
     trials: dict[int, list[tuple[int, TransformKind, int]]] = {}  # by steps that are forecast: series, kind, origin
     for index, kinds in enumerate(likelier):
         steps = len(contexts[index])
@@ -94,8 +102,12 @@ def choose_transforms(
         if kinds:
             both: list[TransformKind] = ["none", *kinds]
             trials.setdefault(held, []).extend((index, kind, steps - back * held) for kind in both for back in (1, 2))
+    steps_tried = sum(held * len(tried) * PATHS for held, tried in trials.items())
+    whole = steps_tried + len(contexts) * config.samples * horizon
     errors: dict[tuple[int, TransformKind], list[float]] = {}
+    done = 0
     for held, tried in trials.items():
+        size = held * len(tried) * PATHS
         pasts = [contexts[index][:origin] for index, _, origin in tried]
         fitted = [Transform.fit(kind, past) for (_, kind, _), past in zip(tried, pasts)]
         drawn = draw_paths(
@@ -106,8 +118,9 @@ def choose_transforms(
             [Plan((held,), 1)] * len(tried),
             replace(config, samples=PATHS),
             cost,
+            progress=lambda share, done=done, size=size: progress((done + share * size) / whole),
         )
-        flops += drawn.flops
+        flops, done = flops + drawn.flops, done + size
         for (index, kind, origin), transform, paths in zip(tried, fitted, drawn.values):
             error = _crps(transform.inverse(paths, origin), contexts[index], origin)
             errors.setdefault((index, kind), []).append(error)
@@ -119,7 +132,7 @@ def choose_transforms(
             lowest = min(kinds, key=lambda kind: mean[kind])
             best = lowest if mean[lowest] < LOWER * mean["none"] else "none"
         transforms.append(Transform.fit(best, contexts[index]))
-    return transforms, flops
+    return transforms, flops, steps_tried / whole
 
 
 def _likelier(
@@ -188,18 +201,20 @@ def draw_views(
     for number, group in enumerate(groups):
         read, known = [context[:, group] for context in contexts], given[..., group]
         names = list(ids) if len(groups) == 1 else [f"{one}, group {number}" for one in ids]
-        if config.transform == "auto":
-            transforms, spent = choose_transforms(model, codec, read, names, plans[0].horizon, config, cost)
-            flops += spent
-        else:
-            transforms = [Transform.fit(config.transform, context) for context in read]
-        written = [transform.forward(context) for transform, context in zip(transforms, read)]
-        told = [transform.forward(one, len(context)) for transform, one, context in zip(transforms, known, read)]
 
         def report(share: float, before: int = number) -> None:
             if progress:
                 progress((before + share) / len(groups))
 
+        begun = 0.0
+        if config.transform == "auto":
+            horizon = plans[0].horizon
+            transforms, spent, begun = choose_transforms(model, codec, read, names, horizon, config, cost, report)
+            flops += spent
+        else:
+            transforms = [Transform.fit(config.transform, context) for context in read]
+        written = [transform.forward(context) for transform, context in zip(transforms, read)]
+        told = [transform.forward(one, len(context)) for transform, one, context in zip(transforms, known, read)]
         drawn = draw_paths(
             model,
             codec,
@@ -210,7 +225,7 @@ def draw_views(
             cost,
             given=np.stack(told),
             constrained=constrained,
-            progress=report,
+            progress=lambda share, report=report, begun=begun: report(begun + (1 - begun) * share),
         )
         for index, transform in enumerate(transforms):
             found = drawn.values[index]
