@@ -53,7 +53,8 @@ class Forecast:
         stretches: of each series, the steps of each stretch in which it was forecast; none where the model was not
             asked.
         conditional: sentences on what the forecast is conditional on, where values were set for its targets.
-        transforms: of each series, the scale on which each group of its variables was written; see `SampleConfig`.
+        transforms: of each series, the scale on which each of the D variables was written (see `SampleConfig`); none
+            where the model was not asked.
         widths: how the paths, once drawn, were moved nearer to their median or further from it; None if they were not.
 
     Examples:
@@ -113,7 +114,7 @@ class Forecast:
     @property
     def scales(self) -> tuple[str, ...]:
         """Sentences on which series were written on another scale than their own."""
-        return scales_told(self.ids, self.transforms)
+        return scales_told(self.ids, self.names, self.transforms)
 
     @property
     def lowest(self) -> Annotated[NDArray[np.float64], "N D"]:

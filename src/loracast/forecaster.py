@@ -338,7 +338,7 @@ class Forecaster(FrameMethods):
             available=tuple(one.steps for one in series),
             stretches=tuple(plan.stretches for plan in plans),
             conditional=conditions(series, given),
-            transforms=tuple(kinds.get(index, ()) for index in range(len(series))),
+            transforms=tuple(kinds.get(index, ())[series[0].target_columns] for index in range(len(series))),
         )
         measured = self.record or {"calibration": self.model.calibration}
         return forecast if raw else forecast.widened(recorded(measured))

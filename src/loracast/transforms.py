@@ -121,16 +121,26 @@ class Transform:
         return self.level + self.slope * (start + np.arange(steps)[:, None])
 
 
-def scales_told(ids: Sequence[str], kinds: Sequence[Sequence[TransformKind]]) -> tuple[str, ...]:
-    """Which of the series, of these kinds each, were written on another scale, as one sentence a scale.
+def scales_told(ids: Sequence[str], names: Sequence[str], kinds: Sequence[Sequence[TransformKind]]) -> tuple[str, ...]:
+    """Which of the series were written on another scale, as one sentence a scale; a single one by its variables.
+
+    Args:
+        kinds: of each series and each of the variables with these names.
 
     Examples:
-        >>> scales_told(["a", "b"], [("none",), ("log", "none")])
+        >>> scales_told(["a", "b"], ["x"], [("none",), ("log",)])
         ("series 'b' is written on a logarithmic scale",)
+        >>> scales_told(["a"], ["x", "y"], [("none", "log")])
+        ("series 'a', y: written on a logarithmic scale",)
     """
     told = []
     for kind, words in WORDS.items():
-        if those := [one for one, mine in zip(ids, kinds) if kind in mine]:
-            some = f"series {those[0]!r} is" if len(those) == 1 else f"{len(those)} of {len(ids)} series are"
-            told.append(f"{some} written {words if len(those) == 1 else words.replace('its', 'their')}")
+        those = [(one, mine) for one, mine in zip(ids, kinds) if kind in mine]
+        if len(those) > 1:
+            told.append(f"{len(those)} of {len(ids)} series are written {words.replace('its', 'their')}")
+        elif those and set(those[0][1]) == {kind}:
+            told.append(f"series {those[0][0]!r} is written {words}")
+        elif those:
+            which = ", ".join(name for name, mine in zip(names, those[0][1]) if mine == kind)
+            told.append(f"series {those[0][0]!r}, {which}: written {words}")
     return tuple(told)

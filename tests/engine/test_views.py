@@ -118,7 +118,7 @@ def test_more_variables_than_the_model_knows_are_forecast_in_groups(of_two: Fore
     with pytest.warns(UnseenWarning, match="groups that know nothing of each other: v0, v1; v2, v3; v4"):
         forecast = of_two.predict(many(5), 6, sample=FEW)
     assert forecast.samples.shape == (1, 3, 6, 5)
-    assert len(forecast.transforms[0]) == 3
+    assert len(forecast.transforms[0]) == 5
     pair = Series(many(5).values[:, 2:4], ("v2", "v3"), "many, group 1")
     np.testing.assert_allclose(forecast.samples[..., 2:4], of_two.predict(pair, 6, sample=FEW).samples)
 

@@ -188,7 +188,7 @@ def draw_views(
     constrained: bool = True,
     progress: Callable[[float], None] | None = None,
 ) -> tuple[Drawn, list[tuple[TransformKind, ...]]]:
-    """`draw_paths` by groups of variables, and the kinds of transforms of each series, one a group.
+    """`draw_paths` by groups of variables, and the kind of transform of each series [N] and variable [D].
 
     Args:
         groups: the columns of each, in the order in which they are read; paths of different groups are independent.
@@ -196,7 +196,7 @@ def draw_views(
     """
     shape = len(contexts), config.samples, given.shape[1]
     values, valid = np.empty((*shape, given.shape[2])), np.ones(shape, bool)
-    kinds: list[list[TransformKind]] = [[] for _ in contexts]
+    kinds: list[list[TransformKind]] = [["none"] * given.shape[2] for _ in contexts]
     saturated, flops = 0, Flops()
     for number, group in enumerate(groups):
         read, known = [context[:, group] for context in contexts], given[..., group]
@@ -232,7 +232,8 @@ def draw_views(
             if transform.changes:
                 found = transform.inverse(found, len(contexts[index]))
             values[index][..., group] = np.where(np.isnan(known[index]), found, known[index])
-            kinds[index].append(transform.kind)
+            for column in group:
+                kinds[index][column] = transform.kind
         valid &= drawn.valid
         saturated, flops = saturated + drawn.saturated, flops + drawn.flops
     return Drawn(values, valid, saturated, flops), [tuple(one) for one in kinds]
