@@ -22,14 +22,14 @@ def _start_chua(draws: Draws, n: int) -> Start:
     return Start(parameters, 0.5 * draws.normal(3, n), torch.full((n,), 2.5, device=draws.device))
 
 
-def _oregonator(state: Tensor, parameters: Tensor) -> Tensor:
-    (x, z), (stoichiometry, small, pace) = state, parameters
-    return torch.stack([pace * (x * (1 - x) - stoichiometry * z * (x - small) / (x + small).clamp_min(1e-4)), x - z])
+def _thermostat(state: Tensor, parameters: Tensor) -> Tensor:
+    (x, y, z), (heat, stiffness) = state, parameters
+    return torch.stack([y, -stiffness * x - y * z, y * y - heat])
 
 
-def _start_oregonator(draws: Draws, n: int) -> Start:
-    parameters = torch.stack([draws.uniform(0.6, 1.6, n), draws.log_uniform(0.005, 0.03, n), draws.uniform(5, 20, n)])
-    return Start(parameters, draws.uniform(0.05, 0.5, 2, n), draws.log_uniform(5, 8, n))
+def _start_thermostat(draws: Draws, n: int) -> Start:
+    heat, stiffness = draws.uniform(0.3, 2, n), draws.uniform(0.5, 2, n)
+    return Start(torch.stack([heat, stiffness]), draws.normal(3, n), 6.3 / stiffness.sqrt())
 
 
 def _seasons(draws: Draws, n: int, steps: int, variables: int) -> Tensor:
@@ -75,16 +75,14 @@ KEPT_OUT: dict[str, Family] = {
             coarsest=12,
         ).family(),
         Flow(
-            "oregonator",
-            "a reaction that fires in pulses",
+            "thermostat",
+            "a spring whose friction follows its heat: cycles within cycles, and chaos",
             2,
-            "e x' = x (1 - x) - f z (x - q) / (x + q), z' = x - z; Tyson and Fife (1980)",
-            2,
-            _oregonator,
-            _start_oregonator,
+            "x' = y, y' = -k x - y z, z' = y^2 - a; Nosé (1984), Hoover (1985)",
+            3,
+            _thermostat,
+            _start_thermostat,
             coarsest=10,
-            substeps=24,
-            settled=0.0,
         ).family(),
         Family("seasons", "a pattern that comes again, on a wandering level", 2, "seasonal random walks", _seasons),
         Family("switching", "two autoregressions that take turns", 2, "Hamilton (1989)", _switching),
