@@ -294,12 +294,13 @@ class Forecaster(FrameMethods):
             raise DataError("the list of series to forecast is empty; give at least one")
         same_variables(series)
         different_ids(series)
-        groups = reading_groups(series[0], self.record, self.model.variables)
+        tuned = bool(self.lora or self.record)  # one that is judged has no record yet
+        groups = reading_groups(series[0], self.record, None if tuned else self.model.variables)
         given = known_future(series, horizon, known)  # [N, H, D]
         if not constrained and not np.isnan(given).all():
             raise ConfigError(["values of the future cannot be given to unconstrained sampling; leave them out"])
         contexts, plans = self._reach(max(map(len, groups))).read(series, horizon, context)
-        sample = resolved(sample, self.codec, tuned=bool(self.record.get("variables")))
+        sample = resolved(sample, self.codec, tuned=tuned)
 
         values = np.empty((len(series), sample.samples, *given.shape[1:]))  # [N, S, H, D]
         valid, asked = np.ones(values.shape[:3], bool), []
@@ -324,8 +325,7 @@ class Forecaster(FrameMethods):
                     progress=on_progress,
                 )
             values[asked], valid[asked] = drawn.values, drawn.valid
-            saturated, flops = drawn.saturated, drawn.flops
-            kinds = dict(zip(asked, looks))
+            saturated, flops, kinds = drawn.saturated, drawn.flops, dict(zip(asked, looks))
             if ledger:
                 ledger.charge("forecasts", flops)
         forecast = Forecast(
@@ -340,8 +340,7 @@ class Forecaster(FrameMethods):
             conditional=conditions(series, given),
             transforms=tuple(kinds.get(index, ())[series[0].target_columns] for index in range(len(series))),
         )
-        measured = self.record or {"calibration": self.model.calibration}
-        return forecast if raw else forecast.widened(recorded(measured))
+        return forecast if raw else forecast.widened(recorded(self.record or {"calibration": self.model.calibration}))
 
     def log_density(self, windows: Sequence[Window], *, ledger: Ledger | None = None) -> NDArray[np.float64]:
         """Log density [N] in nats of each window's future given its context (missing values left out).
@@ -352,7 +351,7 @@ class Forecaster(FrameMethods):
             raise DataError("the list of windows is empty; give at least one")
         same_variables([window.series for window in windows])
         first = windows[0].series
-        groups = reading_groups(first, self.record, self.model.variables)
+        groups = reading_groups(first, self.record, None if self.lora else self.model.variables)
         if len(shapes := {(window.context, window.horizon) for window in windows}) > 1:
             raise DataError(f"windows of one call need the same context and horizon, not {sorted(shapes)}")
         self._reach(max(map(len, groups))).check(windows[0].context + windows[0].horizon)
