@@ -32,6 +32,7 @@ from harness import bare_parser, keep, note, origin
 from numpy.typing import NDArray
 
 from loracast import Forecaster, SampleConfig, Series
+from loracast.evaluation.baselines import context_mean, last_value
 from loracast.files import atomic_path
 
 Floats = NDArray[np.float64]
@@ -84,14 +85,6 @@ def systems(options: Any) -> dict[str, tuple[Floats, float]]:
 
 
 # -- forecasters ---------------------------------------------------------------------------------------------------
-
-
-def last_value(context: Floats, horizon: int) -> Floats:
-    return np.repeat(context[-1:], horizon, 0)
-
-
-def context_mean(context: Floats, horizon: int) -> Floats:
-    return np.repeat(context.mean(0, keepdims=True), horizon, 0)
 
 
 def parrot(context: Floats, horizon: int) -> Floats:

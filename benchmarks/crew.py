@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import multiprocessing
+from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
+
+from harness import bare_parser
 
 Do = Callable[[str], dict[str, Any]]
 
@@ -41,3 +45,22 @@ def _work(make: Callable[..., Do], number: int, tasks: Any, results: Any, argume
             results.put((name, do(name)))
         except Exception as error:
             results.put((name, {"failed": f"{type(error).__name__}: {error}"[:300]}))
+
+
+def forecasters_parser(description: str, output: Path) -> ArgumentParser:
+    """The options of a benchmark whose pieces are forecasters."""
+    made = bare_parser(description)
+    made.set_defaults(output=output)
+    made.add_argument("--forecasters", nargs="+", metavar="NAME", help="those to run (default: all)")
+    made.add_argument("--samples", type=int, default=100, help="paths a forecast (%(default)s)")
+    made.add_argument("--seed", type=int, default=0)
+    made.add_argument("--processes", type=int, default=1, help="forecasters at once (%(default)s)")
+    return made
+
+
+def forecasters(parser: ArgumentParser, options: Namespace, known: Sequence[str]) -> Sequence[str]:
+    """The forecasters that were asked for, all unless some were; an error of the parser for one that is not known."""
+    names = options.forecasters or known
+    if unknown := [name for name in names if name not in known]:
+        parser.error(f"unknown forecasters {', '.join(unknown)}; there are {', '.join(known)}")
+    return names

@@ -29,8 +29,8 @@ from typing import Any
 import classical
 import numpy as np
 import pandas as pd
-from crew import Do, shared_out
-from harness import bare_parser, keep, note, origin
+from crew import Do, forecasters, forecasters_parser, shared_out
+from harness import keep, note, origin
 from numpy.typing import NDArray
 from scoringrules import crps_ensemble, es_ensemble
 
@@ -148,24 +148,29 @@ def ours(chosen: Sequence[Origin], samples: int, seed: int, device: Any) -> list
     return [made[number] for number in range(len(chosen))]
 
 
+def peer_paths(name: str, chosen: Sequence[Origin], samples: int, seed: int) -> tuple[list[Floats], list[str]]:
+    """Paths [S, H, D] of each origin by a peer, and where and why it failed; there, the last value stands in."""
+    made, failed = [], []
+    for number, one in enumerate(chosen):
+        filled, horizon = one.filled, len(one.future)
+        naive = last_value(filled, horizon)[None]
+        try:
+            paths = naive if name == NAIVE else classical.forecast(name, filled, horizon, samples, seed + number)
+            if not np.isfinite(paths).all():
+                raise ValueError("a path that is not finite")
+        except Exception as error:
+            failed.append(f"{one.series}@{len(one.context)}: {type(error).__name__}: {error}"[:200])
+            paths = naive
+        made.append(paths)
+    return made, failed
+
+
 def run(name: str, chosen: Sequence[Origin], samples: int, seed: int, device: str) -> dict[str, Any]:
     """All origins by one forecaster; where it fails on one, that origin says so and counts as a naive forecast."""
-    began, failed = time.perf_counter(), []
-    if name == OURS:
-        made = ours(chosen, samples, seed, device)
-    else:
-        made = []
-        for number, one in enumerate(chosen):
-            filled, horizon = one.filled, len(one.future)
-            naive = last_value(filled, horizon)[None]
-            try:
-                paths = naive if name == NAIVE else classical.forecast(name, filled, horizon, samples, seed + number)
-                if not np.isfinite(paths).all():
-                    raise ValueError("a path that is not finite")
-            except Exception as error:
-                failed.append(f"{one.series}@{len(one.context)}: {type(error).__name__}: {error}"[:200])
-                paths = naive
-            made.append(paths)
+    began = time.perf_counter()
+    made, failed = (
+        (ours(chosen, samples, seed, device), []) if name == OURS else peer_paths(name, chosen, samples, seed)
+    )
     rows = by_series([scores(one, paths) for one, paths in zip(chosen, made)])
     return {"rows": rows, "failed": failed, "seconds": round(time.perf_counter() - began, 1)}
 
@@ -206,24 +211,16 @@ def worker(number: int, chosen: Sequence[Origin], options: Any) -> Do:
 
 
 def parser() -> ArgumentParser:
-    made = bare_parser(__doc__ or "")
-    made.set_defaults(output=OUTPUT)
+    made = forecasters_parser(__doc__ or "", OUTPUT)
     made.add_argument("folder", type=Path)
-    made.add_argument("--forecasters", nargs="+", metavar="NAME", help="those to run (default: all)")
     made.add_argument("--origins", type=int, default=8, help="of a series at most (%(default)s)")
-    made.add_argument("--samples", type=int, default=100, help="paths an origin (%(default)s)")
-    made.add_argument("--seed", type=int, default=0)
-    made.add_argument("--processes", type=int, default=1, help="forecasters at once (%(default)s)")
     return made
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     made = parser()
     options = made.parse_args(arguments)
-    known = [NAIVE, *classical.FORECASTERS, OURS]
-    names = options.forecasters or known
-    if unknown := [name for name in names if name not in known]:
-        made.error(f"unknown forecasters {', '.join(unknown)}; there are {', '.join(known)}")
+    names = forecasters(made, options, [NAIVE, *classical.FORECASTERS, OURS])
     if missing := [name for name in (EXPERIMENTS, GPDD) if not (options.folder / name).is_file()]:
         made.error(
             f"{options.folder} does not hold {' and '.join(missing)}; the first lines of this file say what is in them"

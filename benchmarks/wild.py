@@ -20,23 +20,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import classical
 import numpy as np
-from crew import Do, shared_out
-from harness import bare_parser, keep, note, origin
+from crew import Do, forecasters, forecasters_parser, shared_out
+from harness import keep, note, origin
 from numpy.typing import NDArray
-from populations import Origin
+from populations import NAIVE, Origin, peer_paths
 from scoringrules import crps_ensemble
 from wild_series import CASES, Case
 
 from loracast import Forecaster, SampleConfig, Series
-from loracast.evaluation.baselines import last_value
 from loracast.ranks import covered
 from loracast.statistics import observed_mean
 
 Floats = NDArray[np.float64]
 OUTPUT = Path(__file__).parent / "results" / "wild.json"
-OURS, NAIVE = "loracast, zero-shot", "last value"
+OURS = "loracast, zero-shot"
 PEERS = ("AR, logs", "VAR", "VAR, logs", "simplex", "S-map", "S-map, logs", "SINDy", "AutoARIMA", "AutoETS")
 LEVELS = np.array([0.5, 0.8])
 
@@ -61,23 +59,6 @@ def ours(forecaster: Forecaster, case: Case, windows: Sequence[Floats], samples:
         return forecaster.predict(series, case.horizon, sample=SampleConfig(samples, seed=seed)).samples
 
 
-def peers(name: str, case: Case, windows: Sequence[Floats], samples: int, seed: int) -> tuple[list[Floats], int]:
-    """Paths [S, H, D] of each window, and at how many of them the forecaster failed, which get naive ones."""
-    made, failed = [], 0
-    for number, one in enumerate(windows):
-        filled = Origin(case.name, "", one[: case.context], one[case.context :]).filled
-        paths = naive = last_value(filled, case.horizon)[None]
-        if name != NAIVE:
-            try:
-                paths = classical.forecast(name, filled, case.horizon, samples, seed + number)
-                if not np.isfinite(paths).all():
-                    raise ValueError("a path that is not finite")
-            except Exception:
-                paths, failed = naive, failed + 1
-        made.append(paths)
-    return made, failed
-
-
 def chosen_cases(options: Any) -> list[Case]:
     return [case for case in CASES if not options.cases or case.name.startswith(tuple(options.cases))]
 
@@ -91,14 +72,15 @@ def worker(number: int, options: Any) -> Do:
         forecaster = Forecaster.from_pretrained(options.model, device=options.device) if name == OURS else None
         for case in cases:
             windows = [case.window(options.first_seed + index) for index in range(options.windows)]
-            failed = 0
+            failed: list[str] = []
             if forecaster:
                 made = ours(forecaster, case, windows, options.samples, options.seed)
             else:
-                made, failed = peers(name, case, windows, options.samples, options.seed)
+                chosen = [Origin(case.name, "", one[: case.context], one[case.context :]) for one in windows]
+                made, failed = peer_paths(name, chosen, options.samples, options.seed)
             scores = np.array([score(one, case.context, paths) for one, paths in zip(windows, made)])
             note(f"{name}, {case.name}: {scores[:, 0].mean():.4f}, {np.nanmean(scores[:, 2:]):.0%}")
-            found[case.name] = {"crps": scores[:, 0].tolist(), "covered": scores[:, 1:].tolist(), "failed": failed}
+            found[case.name] = {"crps": scores[:, 0].tolist(), "covered": scores[:, 1:].tolist(), "failed": len(failed)}
         return {"cases": found, "failed": [], "seconds": round(time.perf_counter() - began, 1)}
 
     return run
@@ -127,25 +109,18 @@ def table(result: dict[str, Any]) -> str:
 
 
 def parser() -> ArgumentParser:
-    made = bare_parser(__doc__ or "")
-    made.set_defaults(output=OUTPUT)
+    made = forecasters_parser(__doc__ or "", OUTPUT)
     made.add_argument("--model", default="bundled")
-    made.add_argument("--forecasters", nargs="+", metavar="NAME", help="those to run (default: all)")
     made.add_argument("--cases", nargs="+", metavar="KIND", help="only cases whose names begin so")
     made.add_argument("--windows", type=int, default=24, help="of a case (%(default)s)")
     made.add_argument("--first-seed", type=int, default=0)
-    made.add_argument("--samples", type=int, default=100, help="paths a window (%(default)s)")
-    made.add_argument("--seed", type=int, default=0)
-    made.add_argument("--processes", type=int, default=1, help="forecasters at once (%(default)s)")
     return made
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     made = parser()
     options = made.parse_args(arguments)
-    names = options.forecasters or [NAIVE, *PEERS, OURS]
-    if unknown := [name for name in names if name not in (NAIVE, *PEERS, OURS)]:
-        made.error(f"unknown forecasters {', '.join(unknown)}; there are {', '.join((NAIVE, *PEERS, OURS))}")
+    names = forecasters(made, options, [NAIVE, *PEERS, OURS])
     result = json.loads(options.output.read_text(encoding="utf-8")) if options.output.is_file() else {}
     result |= {"benchmark": "wild"}
     kept = result.setdefault("forecasters", {})

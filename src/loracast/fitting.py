@@ -20,7 +20,7 @@ from loracast.series import Series, Window, leave_out_short, windows
 from loracast.series.checks import check_observed, same_variables
 from loracast.series.windows import evenly_spaced, hold_out, scorable_windows
 from loracast.settings import SampleConfig, TuneConfig
-from loracast.statistics import centre_and_spread, observed_mean
+from loracast.statistics import centre_and_spread, window_crps
 from loracast.systems.siblings import siblings
 
 REAL = 0.25  # share of the series themselves where there are siblings
@@ -116,7 +116,7 @@ def judge(
     truth = np.stack([window.future_values[:, targets] for window in judged])  # [N, H, D]
     seen = np.stack([window.context_values[:, targets] for window in judged])  # [N, C, D]
     size = _size(seen)
-    untouched, tuned = (_crps(forecast, truth, size) for forecast in forecasts)
+    untouched, tuned = (window_crps(forecast.samples, truth, size) for forecast in forecasts)
     untouched_mae, tuned_mae = (float(np.nanmean(np.abs(one.median() - truth))) for one in forecasts)
     gains = untouched - tuned  # [N]
     gain, noise = float(gains.mean()), _standard_error(gains, judged)
@@ -193,11 +193,3 @@ def _size(seen: NDArray[np.float64]) -> NDArray[np.float64]:
     """
     mean, spread = centre_and_spread(seen)
     return np.where(spread > 0, spread, np.where(mean != 0, np.abs(mean), 1.0))
-
-
-def _crps(forecast: Forecast, truth: NDArray[np.float64], size: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Each window's CRPS [N] over `size`."""
-    from scoringrules import crps_ensemble  # half a second
-
-    crps = np.asarray(crps_ensemble(truth, np.moveaxis(forecast.samples, 1, -1), estimator="qd", backend="numpy"))
-    return observed_mean(crps / size[:, None], axis=(1, 2))

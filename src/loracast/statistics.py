@@ -1,4 +1,4 @@
-"""Percentiles of steps and quantiles of paths, in arrays with gaps."""
+"""Percentiles of steps, quantiles and scores of paths, in arrays with gaps."""
 
 from __future__ import annotations
 
@@ -65,3 +65,15 @@ def _at(ordered: Values, count: NDArray[np.int64], place: NDArray[np.floating]) 
     low = np.take_along_axis(ordered, below[..., None, :], -2)[..., 0, :]
     high = np.take_along_axis(ordered, above[..., None, :], -2)[..., 0, :]
     return np.clip((1 - fraction) * low + fraction * high, low, high)  # rounding must not give a constant a span
+
+
+def window_crps(
+    samples: Annotated[NDArray[np.float64], "N S H D"],
+    truth: Annotated[NDArray[np.float64], "N H D"],
+    size: Annotated[NDArray[np.float64], "N D"],
+) -> Annotated[NDArray[np.float64], "N"]:
+    """The mean CRPS [N] of each window's paths over `size`; NaN where nothing of the truth is known."""
+    from scoringrules import crps_ensemble  # half a second
+
+    crps = np.asarray(crps_ensemble(truth, np.moveaxis(samples, 1, -1), estimator="qd", backend="numpy"))
+    return observed_mean(crps / size[:, None], axis=(1, 2))

@@ -23,7 +23,7 @@ from loracast.errors import ConfigError, ModelError
 from loracast.flops import Flops, PassCost
 from loracast.language_model import LanguageModel
 from loracast.settings import SampleConfig, TransformKind
-from loracast.statistics import centre_and_spread, observed_mean
+from loracast.statistics import centre_and_spread, window_crps
 from loracast.transforms import Transform
 
 AUTOMATIC: tuple[TransformKind, ...] = ("log", "trend", "log-trend")
@@ -166,12 +166,9 @@ def _likelier(
 
 def _crps(paths: NDArray[np.float64], context: NDArray[np.float64], origin: int) -> float:
     """The CRPS of paths [S, H, D] that begin at a step of a context, in standard deviations of the context."""
-    from scoringrules import crps_ensemble  # half a second
-
-    truth, (_, spread) = context[origin : origin + paths.shape[1]], centre_and_spread(context[None])
-    size = np.where(spread[0] > 0, spread[0], 1.0)  # [D]
-    crps = np.asarray(crps_ensemble(truth, np.moveaxis(paths, 0, -1), estimator="qd", backend="numpy"))
-    return float(np.nan_to_num(observed_mean((crps / size).ravel(), 0)))
+    truth, (_, spread) = context[origin : origin + paths.shape[1]], centre_and_spread(context)
+    size = np.where(spread > 0, spread, 1.0)  # [D]
+    return float(np.nan_to_num(window_crps(paths[None], truth[None], size[None])[0]))
 
 
 def draw_views(
