@@ -79,7 +79,7 @@ def worker(number: int, options: Any) -> Do:
                 chosen = [Origin(case.name, "", one[: case.context], one[case.context :]) for one in windows]
                 made, failed = peer_paths(name, chosen, options.samples, options.seed)
             scores = np.array([score(one, case.context, paths) for one, paths in zip(windows, made)])
-            note(f"{name}, {case.name}: {scores[:, 0].mean():.4f}, {np.nanmean(scores[:, 2:]):.0%}")
+            note(f"{name}, {case.name}: {scores[:, 0].mean():.4f}")
             found[case.name] = {"crps": scores[:, 0].tolist(), "covered": scores[:, 1:].tolist(), "failed": len(failed)}
         return {"cases": found, "failed": [], "seconds": round(time.perf_counter() - began, 1)}
 
