@@ -97,14 +97,15 @@ def table(result: dict[str, Any]) -> str:
     )
     for name, mine in kept[OURS]["cases"].items():
         others = {peer: np.array(found["cases"][name]["crps"]) for peer, found in kept.items() if peer != OURS}
-        best = min(others, key=lambda peer: others[peer].mean())
-        apart = np.array(mine["crps"]) - others[best]
-        error = 2 * apart.std(ddof=1) / np.sqrt(len(apart))
         half, most = np.nanmean(mine["covered"], 0)
-        lines.append(
-            f"| {name} | {np.mean(mine['crps']):.4f} | {half:.0%}, {most:.0%} | {best} {others[best].mean():.4f} | "
-            f"{apart.mean():+.4f} ± {error:.4f} |"
-        )
+        row = f"| {name} | {np.mean(mine['crps']):.4f} | {half:.0%}, {most:.0%} | "
+        if others:
+            best = min(others, key=lambda peer: others[peer].mean())
+            apart = np.array(mine["crps"]) - others[best]
+            error = 2 * apart.std(ddof=1) / np.sqrt(len(apart))
+            lines.append(f"{row}{best} {others[best].mean():.4f} | {apart.mean():+.4f} ± {error:.4f} |")
+        else:
+            lines.append(f"{row}– | – |")
     return "\n".join(lines)
 
 

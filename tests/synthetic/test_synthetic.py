@@ -209,3 +209,14 @@ def test_planted_predators_and_prey_are_found_by_a_fit(queries: np.ndarray, plan
 def test_no_family_fits_predators_and_prey(queries: np.ndarray, family: str):
     """By its own parameters, start and speed, and a level and scale of what is observed, fitted to 50 steps."""
     assert fit_error(search_of(family), queries[:20]) > FITTED
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA")
+@pytest.mark.parametrize("flow", FLOWS, ids=lambda flow: flow.name)
+def test_a_gpu_repeats_what_it_has_recorded(flow: Flow, monkeypatch: pytest.MonkeyPatch):
+    def made() -> torch.Tensor:
+        return flow.build(Draws(torch.Generator("cuda").manual_seed(0)), 32, 12, 2)
+
+    recorded = made()
+    monkeypatch.setattr("loracast.synthetic.flows.replayed", lambda function, example: function)
+    assert torch.equal(recorded.nan_to_num(), made().nan_to_num())

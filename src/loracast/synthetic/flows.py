@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from loracast.synthetic.family import Draws, Family
+from loracast.synthetic.replay import replayed
 
 SETTLING = 24
 """Samples, at the flow's longest step, that rows which start on the attractor are given to reach it."""
@@ -93,8 +94,8 @@ def integrate(
     """
     h = step / substeps
     half, sixth = h / 2, h / 6
-    path = [state]
-    for _ in range(steps - 1):
+
+    def following(state: Tensor) -> Tensor:
         for _ in range(substeps):
             first = derivative(state)
             second = derivative(torch.addcmul(state, first, half))
@@ -102,6 +103,12 @@ def integrate(
             fourth = derivative(torch.addcmul(state, third, h))
             slope = torch.add(first + fourth, second + third, alpha=2)
             state = torch.addcmul(state, slope, sixth)
+        return state
+
+    advance = replayed(following, state)
+    path = [state]
+    for _ in range(steps - 1):
+        state = advance(state)
         state = state if kicks is None else state + kicks()
         path.append(state)
     return torch.stack(path)
