@@ -3,13 +3,14 @@
     python benchmarks/language_figures.py
 
 What lies in docs/language-models.md between `<!-- language -->` and `<!-- end of language -->` becomes the figure and a
-table of the cells that there are.
+table of the cells that there are; between `<!-- recipe -->` and `<!-- end of recipe -->`, the scores of the recipe.
 """
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,15 @@ STYLES = {  # untouched
     "zero-temperature-0.75": "temperature 0.75",
     "zero-temperature-1.25": "temperature 1.25",
 }
+JUDGED = {  # what the recipe's cells forecast with, by cell
+    "last value": ("recipe", "last-value"),
+    "context mean": ("recipe", "context-mean"),
+    "best period repeated": ("recipe", "best-period"),
+    "untouched, on the scale that it chooses": ("recipe", ZERO_SHOT),
+    "rank 8 on q and v, AdamW at 1e-4, decimals, as published": ("recipe-as-published", TUNED),
+    "**the recipe**, seeds 0, 1 and 2": ("recipe", TUNED),
+}
+PARTS = {"test": "150 published test series", "simulated": "150 new simulated series"}
 LOG_MAE = Axis("MAE, validation series", log=True)
 
 Cells = dict[str, dict[str, Any]]
@@ -136,15 +146,53 @@ def cells_table(cells: Cells) -> str:
     return table(["cell", *heads], rows)
 
 
+def spread(values: list[float | None], wrote: Callable[[float], str] = shown) -> str:
+    """The least and the most of what several seeds have, or what they all have."""
+    found = sorted(value for value in values if value is not None)
+    return "–".join(dict.fromkeys(wrote(value) for value in (found[:1] + found[-1:]))) or "–"
+
+
+def judged_table(cells: Cells, part: str) -> str:
+    """What the recipe, the model as it comes and the baselines have on a part that no choice has seen."""
+    lines = []
+    for label, (name, about) in JUDGED.items():
+        same = [cell for found, cell in cells.items() if found == name or found.startswith(f"{name}-seed-")]
+        scores = [row for cell in same for row in cell["rows"][part] if row["forecaster"] == about]
+        paths = about in (ZERO_SHOT, TUNED)
+        units = spread([row["mae_seed_units"] for row in scores])
+        single = spread([row["mae_one_path_seed_units"] for row in scores])
+        costs = [[cell["flops"][way]["total"] for cell in same] for way in ("published", "executed")]
+        lines.append(
+            [
+                label,
+                spread([row["mae"] for row in scores]),
+                spread([row["mae_one_path"] for row in scores]) if paths else "–",
+                f"{units} / {single}" if paths else units,
+                spread([row["crps"] for row in scores]),
+                spread([row["coverage_80"] for row in scores], percent),
+                " / ".join(spread(cost, flops) for cost in costs) if about == TUNED else "–",
+            ]
+        )
+    heads = ("MAE", "one path's MAE", "seed units: median / one path", "CRPS", "80% coverage")
+    return table([PARTS[part], *heads, "FLOPs of tuning: published / executed"], lines)
+
+
 def write(cells: Cells, page: Path) -> None:
     """Draws the figure and fills in the page."""
     drawn = figure(cells)
     write_png(drawn, page.parent / "figures" / f"{drawn.name}.png")
     origin = " ".join(dict.fromkeys(caption(cell) for cell in cells.values()))
     parts = (f"![{drawn.title}](figures/{drawn.name}.png)\n\n{drawn.caption}", cells_table(cells), origin)
-    text = "<!-- language -->\n\n" + "\n\n".join(parts) + "\n\n<!-- end of language -->"
-    marked = re.compile("<!-- language -->.*<!-- end of language -->", re.DOTALL)
-    page.write_text(marked.sub(lambda _: text, page.read_text(encoding="utf-8")), encoding="utf-8")
+    text = filled(page.read_text(encoding="utf-8"), "language", parts)
+    if "recipe" in cells and "recipe-as-published" in cells:
+        text = filled(text, "recipe", [*(judged_table(cells, part) for part in PARTS), caption(cells["recipe"])])
+    page.write_text(text, encoding="utf-8")
+
+
+def filled(page: str, name: str, parts: Sequence[str]) -> str:
+    """A page with other parts between the markers of a name."""
+    text = f"<!-- {name} -->\n\n" + "\n\n".join(parts) + f"\n\n<!-- end of {name} -->"
+    return re.sub(f"<!-- {name} -->.*<!-- end of {name} -->", lambda _: text, page, flags=re.DOTALL)
 
 
 if __name__ == "__main__":

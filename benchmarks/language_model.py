@@ -245,14 +245,15 @@ def scratch(cell: Cell, base: Forecaster, training: Sequence[Any], data: Data, s
     began, config = time.perf_counter(), planned(cell, base, training)
     trained = train(base.model, training, data.validation, base.codec, config)
     made = Forecaster(trained.model, base.codec)
-    scores = backtest({TUNED: made}, data.validation, config.context, config.horizon, sample=sample)
+    as_tuned = replace(sample, transform="none")  # a model without an adapter would choose a scale
+    scores = backtest({TUNED: made}, data.validation, config.context, config.horizon, sample=as_tuned)
     found = {"tune": asdict(config), "steps": config.steps, "losses": trained.losses, "flops": trained.ledger.to_dict()}
     return {**found, "rows": {"validation": rows(scores)}, "seconds": round(time.perf_counter() - began, 1)}
 
 
 def untouched(cell: Cell, base: Forecaster, data: Data, sample: SampleConfig) -> dict[str, Any]:
-    """What the untouched model forecasts."""
-    began = time.perf_counter()
+    """What the untouched model forecasts of values as they are: what is compared is how they are written."""
+    began, sample = time.perf_counter(), replace(sample, transform="none")
     with cell.way.begin() if cell.way else nullcontext():
         scores = backtest({ZERO_SHOT: base}, data.validation, cell.tune.context, cell.tune.horizon, sample=sample)
     return {"rows": {"validation": rows(scores)}, "seconds": round(time.perf_counter() - began, 1)}

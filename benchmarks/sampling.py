@@ -96,8 +96,8 @@ class Loracast:
         )
 
     def predict(self) -> None:
-        samples, horizon = self.case.samples, self.case.horizon
-        self.forecast = self.forecaster.predict(self.series, horizon, sample=SampleConfig(samples), context=CONTEXT)
+        sample, horizon = SampleConfig(self.case.samples, transform="none"), self.case.horizon  # what peers read, too
+        self.forecast = self.forecaster.predict(self.series, horizon, sample=sample, context=CONTEXT)
 
     def first(self) -> float:
         """Seconds of a process's first forecast, which compiles what is not compiled yet."""

@@ -73,7 +73,8 @@ def caption(result: dict[str, Any]) -> str:
 
 def contestants(kind: str, name: str, case: dict[str, Any], model: str = "") -> str:
     """The table of one case of training or sampling; `model` comes before its title, unless it is Qwen2.5-0.5B."""
-    columns, reference = COLUMNS[kind], REFERENCE[kind]
+    columns = COLUMNS[kind]
+    reference = next(key for key in (REFERENCE[kind], *case["contestants"]) if key in case["contestants"])
     ratios = case["times_slower_than"].get(reference, {})
     rows, notes = [], []
     for key, found in case["contestants"].items():
