@@ -580,3 +580,24 @@ def test_a_fan_begins_where_its_context_ends(base: Forecaster):
 def test_a_forecast_with_holes_is_drawn_all_the_same():
     draw(broken_forecast().plot(truth=[np.full((3, 2), np.nan)] * 2))
     draw(made_forecast(np.full((1, 2, 3, 2), np.nan), np.zeros((1, 2, 3), bool)).plot())
+
+
+def test_paths_of_counts_are_counts():
+    draws = np.random.default_rng(0)
+    counted = draws.poisson(6, (30, 1)).astype(float)
+    counted[[3, 4, 20]] = 0.0
+    measured = 3 + np.sin(np.arange(30.0))[:, None]
+    series = Series(np.hstack([counted, measured, 0.0 * counted]), ("counted", "measured", "gone"), id="both")
+    known = np.full((1, 5, 3), np.nan)
+    known[0, 2, 0] = 2.5
+    forecaster = Forecaster.from_pretrained("bundled", device="cpu")
+    forecast = forecaster.predict(series, 5, sample=SampleConfig(4), known=known)
+    np.testing.assert_array_equal(forecast.whole, [[True, False, True]])
+    paths = forecast.samples[0]  # [S, H, D]
+    np.testing.assert_array_equal(paths[:, 2, 0], 2.5)  # set, and left as it was
+    np.testing.assert_array_equal(np.delete(paths[..., 0], 2, 1) % 1, 0.0)
+    assert (paths[..., 1] % 1 > 0).all()
+    np.testing.assert_array_equal(paths[..., 2] % 1, 0.0)
+    few = forecaster.predict(Series(counted[:7], ("counted",)), 2, sample=SampleConfig(4))
+    assert not few.whole.any()
+    assert (few.samples % 1 > 0).any()

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FRAMES, PICTURES = (".parquet", ".csv"), (".png", ".pdf", ".svg")
+FEWEST_WHOLE = 8  # values, from which on whole ones are no coincidence
 QUANTILES = (0.05, 0.1, 0.25, 0.75, 0.9, 0.95)
 Steps: TypeAlias = Annotated[NDArray[np.float64], "N H D"]
 Share: TypeAlias = Annotated[NDArray[np.float64], "N"]
@@ -123,11 +124,24 @@ class Forecast:
         found = np.array([np.nanmin(self.context_values(row), 0, initial=0.0) for row in rows])  # [N, D]
         return np.where(found < 0, -np.inf, 0.0)
 
+    @property
+    def whole(self) -> Annotated[NDArray[np.bool_], "N D"]:
+        """Which variables hold whole numbers alone, as counts do, in eight values of the context or more."""
+        rows = [self.context_values(row) for row in range(len(self.contexts))]
+        enough = np.array([(~np.isnan(one)).sum(0) >= FEWEST_WHOLE for one in rows])
+        return enough & np.array([(np.isnan(one) | (one == np.rint(one))).all(0) for one in rows])
+
     def widened(self, widths: Widths | None) -> Forecast:
         """The same forecast with its paths nearer to their median or further from it; itself where there are none."""
         if widths is None:
             return self
         return replace(self, samples=widths.applied(self.samples, self.lowest), widths=widths)
+
+    def rounded(self) -> Forecast:
+        """The same forecast with whole numbers on the paths of what holds no others, but for values that were set."""
+        alike = (self.samples == self.samples[:, :1]).all(1, keepdims=True)  # [N, 1, H, D]
+        rounding = self.whole[:, None, None] & ~alike
+        return replace(self, samples=np.where(rounding, np.rint(self.samples), self.samples))
 
     def quantiles(self, q: Sequence[float]) -> Annotated[NDArray[np.float64], "N Q H D"]:
         """Quantiles [N, Q, H, D] of what the paths with a value there are drawn from; NaN where none has one.

@@ -261,12 +261,12 @@ class Forecaster(FrameMethods):
                 array [N, H, D]; NaN where nothing is known. Variables that are known beforehand need all values; one of
                 another is a what-if, on which the forecast is conditional. Given values come back exactly.
             constrained: whether only text that parses may be written; False needs the full vocabulary.
-            raw: leave the paths as they are drawn, also where the adapter's record says how wide they ought to be.
+            raw: leave the paths as wide as they are drawn, whatever the adapter's record says of it.
             ledger: asked before the forecast begins whether it holds the most that it may cost, then charged.
             progress: True shows how far the work is, as a bar in a terminal or a notebook and as lines in a log; a
                 function is called with the share that is done.
 
-        A series whose targets never vary is forecast to stay as it is, without asking the model, unless a value is set.
+        Targets that never vary stay as they are, unless a value is set. What holds whole numbers alone goes on so.
 
         Raises:
             ConfigError: where a setting does not fit.
@@ -340,7 +340,8 @@ class Forecaster(FrameMethods):
             conditional=conditions(series, given),
             transforms=tuple(kinds.get(index, ())[series[0].target_columns] for index in range(len(series))),
         )
-        return forecast if raw else forecast.widened(recorded(self.record or {"calibration": self.model.calibration}))
+        widths = None if raw else recorded(self.record or {"calibration": self.model.calibration})
+        return forecast.widened(widths).rounded()
 
     def log_density(self, windows: Sequence[Window], *, ledger: Ledger | None = None) -> NDArray[np.float64]:
         """Log density [N] in nats of each window's future given its context (missing values left out).

@@ -311,8 +311,8 @@ class PretrainConfig:
     digits: int = 3
     """Digits of a number (layout fixed)."""
 
-    variables: int = 8
-    """Most variables of a series. One to three are the most frequent."""
+    variables: int = 3
+    """Most variables of a series, 8 at most. A forecast of more reads them in groups."""
 
     tokens: int = 1024
     """Tokens of most windows: 1024 / (digits + 1) / D steps of D variables."""

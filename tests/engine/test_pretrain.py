@@ -29,6 +29,7 @@ from loracast.model.transformer import Transformer
 from loracast.series import Series
 from loracast.settings import PretrainConfig, SampleConfig
 from loracast.synthetic import FAMILIES
+from loracast.transforms import Transform
 
 TINY = PretrainConfig(
     hidden=16,
@@ -284,6 +285,7 @@ def test_every_series_of_the_pool_is_used_once_before_any_is_used_again(monkeypa
         return encode(codec, windows, context)
 
     monkeypatch.setattr(pool_module, "encode_batch", spy)
+    monkeypatch.setattr(pool_module, "VIEWED", {})
     pool = make_pool()
     size = len(pool.series[48, 2])
     for step in (step for step in range(60) if step % 5 < 4):
@@ -294,7 +296,31 @@ def test_every_series_of_the_pool_is_used_once_before_any_is_used_again(monkeypa
     contexts = np.concatenate([context for _, context in drawn])
     again = slice(size, size + 8)
     assert (contexts[again] != contexts[:8]).any()  # what is seen again begins its forecast elsewhere
-    assert 6 <= contexts.min() < contexts.max() <= 9
+    assert 2 <= contexts.min() < contexts.max() <= 8  # of 12 steps
+
+
+def test_some_windows_are_written_as_views_of_their_context(monkeypatch: pytest.MonkeyPatch):
+    drawn: list[tuple[np.ndarray, np.ndarray]] = []
+    encode = pool_module.encode_batch
+
+    def spy(codec: Codec, windows: np.ndarray, context: np.ndarray) -> Batch:
+        drawn.append((windows.copy(), context))
+        return encode(codec, windows, context)
+
+    monkeypatch.setattr(pool_module, "encode_batch", spy)
+    monkeypatch.setattr(pool_module, "GAPPY", 0.0)
+    pool = make_pool(config=replace(TINY, tokens=400, long_tokens=400, variables=1))
+    pool.batch(0, 100)
+    ((windows, contexts),) = drawn
+    plain = pool.series[400, 1][np.arange(100) % len(pool.series[400, 1])].astype(float)
+    same = (windows == plain).all((1, 2))
+    assert 0.7 < same.mean() < 0.95
+    for window, before, context in zip(windows[~same], plain[~same], contexts[~same]):
+        views = [Transform.fit(kind, before[:context]).forward(before) for kind in pool_module.VIEWED]
+        assert any(np.array_equal(window, view) for view in views)
+    steps = windows.shape[1]
+    assert 0.1 < (contexts < pool_module.CONTEXT[0] * steps).mean() < 0.35
+    assert contexts.min() >= pool_module.SHORTEST
 
 
 def test_weights_start_at_the_deviation_that_is_documented():

@@ -1,7 +1,8 @@
 """The synthetic series of a pretraining, and the batches of their windows.
 
 Series are made once, in large batches: made anew each step they would starve the training. Each window's scale comes
-from a context that ends at a random step, since a forecast may begin anywhere.
+from a context that ends at a random step, since a forecast may begin anywhere; some windows are written on a
+logarithmic scale or without a line that is fitted to that context, as forecasts may be (see `transforms`).
 """
 
 from __future__ import annotations
@@ -15,11 +16,14 @@ from numpy.typing import NDArray
 
 from loracast.codec import Codec
 from loracast.engine.batch import Batch, encode_batch, gaps
-from loracast.settings import PretrainConfig
+from loracast.settings import PretrainConfig, TransformKind
 from loracast.synthetic import synthesise
+from loracast.transforms import Transform
 
 SHARES = {1: 0.3, 2: 0.38, 3: 0.12, 4: 0.09, 5: 0.03, 6: 0.03, 7: 0.02, 8: 0.03}  # of windows, by variables
-SHORTEST, LONGEST = 6, 0.75  # steps of context of a window: the fewest, and the most as a share of all
+CONTEXT = 0.15, 0.7  # of most windows, as shares of their steps
+SHORT, SHORTEST = 0.2, 6  # share of the windows with less context, and the fewest steps of it
+VIEWED: dict[TransformKind, float] = {"log": 0.06, "trend": 0.06, "log-trend": 0.08}  # shares written otherwise
 GAPPY, GAPS = 0.08, (0.05, 0.5)  # share of windows with missing values, and how many of their numbers are
 CHUNK = 2**20  # series made at a time: integrators cost a GPU the same for a few as for very many
 PREFETCH = 8  # batches encoded ahead, by as many threads as half of them
@@ -75,10 +79,16 @@ class Pool:
         windows = series[(before * count + np.arange(count)) % len(series)].astype(float)  # [count, W, variables]
         draws = np.random.default_rng([self.seed, step, variables])
         length = windows.shape[1]
-        shortest = min(SHORTEST, length // 2)
-        context = np.exp(draws.uniform(np.log(shortest), np.log(max(LONGEST * length, shortest)), count))
+        least, most = CONTEXT[0] * length, CONTEXT[1] * length
+        short = np.exp(draws.uniform(np.log(min(SHORTEST, least)), np.log(least), count))
+        context = np.where(draws.random(count) < SHORT, short, draws.uniform(least, most, count))
+        context = np.maximum(np.rint(context), 1).astype(np.int64)
+        kinds = draws.choice(["none", *VIEWED], count, p=[1 - sum(VIEWED.values()), *VIEWED.values()])
+        for index in np.flatnonzero(kinds != "none"):
+            window = windows[index]
+            windows[index] = Transform.fit(kinds[index], window[: context[index]]).forward(window)
         windows[gaps(windows, GAPPY, GAPS, draws)] = np.nan
-        return encode_batch(self.codec, windows, np.rint(context).astype(np.int64))
+        return encode_batch(self.codec, windows, context)
 
     def batches(self, first: int, last: int) -> Iterator[Batch]:
         """The batches of steps `first` to `last` - 1, encoded ahead by a few threads."""
