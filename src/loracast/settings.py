@@ -114,9 +114,10 @@ class CommonTuning:
     """Deviation, in units of the last digit, of noise on the numbers that are read in training and validation; those to
     be written have none. Paths that a forecast reads back are not exact either, and drift less if trusted less."""
 
-    observation_noise: float = 0.0
+    observation_noise: float = 0.3
     """Most observation noise that windows get, context and future alike, relative to the values (0.3 is 30%). Each has
-    noise of a kind and size of its own, and a quarter has none, so that one adapter reads clean and noisy series."""
+    noise of a kind and size of its own, and a quarter has none, so that one adapter reads clean and noisy series. 0 for
+    series that are all as clean as those to be forecast."""
 
     gaps: float = 0.1
     """Share of the windows in whose contexts 5 to 60% of the numbers are hidden, so that an adapter does not forget how

@@ -50,6 +50,7 @@ from loracast.settings import SampleConfig, TuneConfig
 
 FIXED, DECIMAL = Codec(digits=2), Codec(layout="decimal", digits=1)
 CONFIG = TuneConfig(
+    observation_noise=0.0,
     steps=9,
     batch=4,
     context=8,
@@ -956,6 +957,18 @@ def test_some_contexts_have_gaps_and_no_future_has():
     assert not np.array_equal(missing[gappy][:, :, 0], missing[gappy][:, :, 1])  # a number at a time
     whole = draw_batch(source, codec, replace(config, gaps=0.0), 0)
     assert not np.isnan(codec.decode(whole.symbols, Scale(np.zeros(2), np.ones(2)), 60).values).any()
+
+
+def test_most_windows_are_tuned_on_with_observation_noise_unless_it_is_zero():
+    waves = [Series(3 + np.sin(np.arange(80.0) / (3 + number))[:, None], ("x",), str(number)) for number in range(30)]
+    source = WindowSource(waves, 30, seed=0)
+    noisy = TuneConfig(batch=200, context=20, horizon=10, gaps=0.0, jitter=0.0)
+    assert noisy.observation_noise == 0.3
+    clean = replace(noisy, observation_noise=0.0)
+    read, plain = (draw_batch(source, Codec(digits=3), config, 0).symbols for config in (noisy, clean))
+    plain_share = (read == plain).all(1).mean()
+    assert 0.15 < plain_share < 0.4  # a quarter has none, and the least cannot be seen in three digits
+    assert (read[:, -20:] != plain[:, -20:]).any(1).mean() > 0.5  # what is to be written is as noisy
 
 
 def test_series_that_are_too_short_to_train_on_are_named():

@@ -71,6 +71,8 @@ class TuningSettings(CommonTuning):
     """Digits after the point (layout decimal), or of a whole number (layout fixed)."""
     layout: AnyLayout = "auto"
     """How numbers are written; auto is the study's own `layout`."""
+    observation_noise: float = 0.0
+    """None, as in the published study; 0.3 for an adapter that is to read noisy series, too."""
     tokens: Count = 512
     """Length of a training window: as many steps as are written with so many tokens, or the whole series."""
 
