@@ -140,7 +140,7 @@ class Tuning:
 
     def resume(self, checkpoint: Path) -> None:
         """Goes on from a checkpoint; a ModelError where that was of other settings, data or another base."""
-        # settings that the version which wrote it did not know yet had the values that they have now by default, but one
+        # a setting that the version which wrote it did not know had the value that is the default now, but for one
         stored = {**asdict(TuneConfig()), "observation_noise": 0.0, **read_record(checkpoint)["identity"]}
         check_same(checkpoint, stored, self.identity)
         groups, stored = load_training(checkpoint, self.optimizers)
