@@ -9,9 +9,11 @@ interpolation between them. A value that is missing in a context is interpolated
 where it is missing in the truth, nothing is scored.
 
 From half of a series on (16 steps at least), up to `--origins` evenly spaced origins are forecast 20 steps ahead or to
-the end, each from the whole series before it; nothing of what is scored is read to choose anything. Errors are kept of
-each series at 1, 5, 10 and 20 steps in populations.csv beside `--output`, a forecaster at a time: the same command goes
-on where it was cut off. `populations_figures.py` makes tables and figures of them. Peers: see `classical.py`.
+the end, each from the whole series before it; nothing of what is scored is read to choose anything. Two of loracast's
+forecasters are tuned on what came before a series' first origin, alone or beside simulated siblings of it; where that
+does not help on its end, they forecast untouched. Errors are kept of each series at 1, 5, 10 and 20 steps in
+populations.csv beside `--output`, a forecaster at a time: the same command goes on where it was cut off.
+`populations_figures.py` makes tables and figures of them. Peers: see `classical.py`.
 """
 
 from __future__ import annotations
@@ -22,19 +24,21 @@ import time
 import warnings
 from argparse import ArgumentParser
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import classical
 import numpy as np
 import pandas as pd
+import torch
 from crew import Do, forecasters, forecasters_parser, shared_out
 from harness import keep, note, origin
 from numpy.typing import NDArray
 from scoringrules import crps_ensemble, es_ensemble
 
-from loracast import Forecaster, SampleConfig, Series, lynx_hare
+from loracast import Forecaster, SampleConfig, Series, TuneConfig, lynx_hare
+from loracast.errors import LoracastError
 from loracast.evaluation.baselines import last_value
 from loracast.files import write_text
 from loracast.ranks import covered
@@ -46,6 +50,7 @@ HORIZONS = (1, 5, 10, 20)
 LEAST = 16  # steps before the first origin
 LEVELS = (0.5, 0.8, 0.95)
 OURS = "loracast, zero-shot"
+TUNED = {"loracast, tuned": None, "loracast, siblings": "predator-prey"}  # what siblings are simulated by
 NAIVE = "last value"
 
 
@@ -129,9 +134,42 @@ def scores(origin: Origin, paths: Floats) -> dict[str, Any]:
     return found
 
 
-def ours(chosen: Sequence[Origin], samples: int, seed: int, device: Any) -> list[Floats]:
-    """Zero-shot paths of the bundled model, those of as many variables and steps together."""
-    forecaster = Forecaster.from_pretrained("bundled", device=device)
+def tuned(
+    chosen: Sequence[Origin], samples: int, seed: int, device: Any, siblings: str | None
+) -> tuple[list[Floats], list[str]]:
+    """Paths of the bundled model, tuned on what comes before each series' first origin, and where that failed."""
+    base = Forecaster.from_pretrained("bundled", device=device)
+    made, failed = [], []
+    for name in dict.fromkeys(one.series for one in chosen):
+        mine = [one for one in chosen if one.series == name]
+        past = mine[0].context
+        names = tuple(f"x{index}" for index in range(past.shape[1]))
+        forecaster = base
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of a tuning that did not help
+                forecaster = base.fit([Series(past, names, id=name)], tune=settings(len(past), siblings, seed))
+        except LoracastError as error:
+            failed.append(f"{name}: {error}"[:200])
+        verdict = (forecaster.record or {}).get("validation_forecasts", {})
+        if verdict.get("kept") != "tuned":
+            forecaster = base
+        note(f"{name}: {verdict.get('kept')}, CRPS {verdict.get('untouched_crps')} → {verdict.get('tuned_crps')}")
+        made += paths_of(forecaster, mine, samples, seed)
+    return made, failed
+
+
+def settings(steps: int, siblings: str | None, seed: int) -> TuneConfig:
+    """How a series of so many steps is tuned on: little where it is alone, since it is soon known by heart."""
+    horizon = int(np.clip(steps // 6, 2, 10))
+    shared = TuneConfig(context=int(np.clip(steps // 2, 8, 40)), horizon=horizon, seed=seed, siblings=siblings)
+    if siblings:
+        return replace(shared, steps=120, batch=16, validate_every=20)
+    return replace(shared, rank=4, steps=24, batch=8, learning_rate=3e-4, validate_every=4)
+
+
+def paths_of(forecaster: Forecaster, chosen: Sequence[Origin], samples: int, seed: int) -> list[Floats]:
+    """Paths of each origin, those of as many variables and steps together."""
     made: dict[int, Floats] = {}
     alike: dict[tuple[int, int], list[int]] = {}
     for number, one in enumerate(chosen):
@@ -165,12 +203,16 @@ def peer_paths(name: str, chosen: Sequence[Origin], samples: int, seed: int) -> 
     return made, failed
 
 
-def run(name: str, chosen: Sequence[Origin], samples: int, seed: int, device: str) -> dict[str, Any]:
+def run(name: str, chosen: Sequence[Origin], samples: int, seed: int, device: Any) -> dict[str, Any]:
     """All origins by one forecaster; where it fails on one, that origin says so and counts as a naive forecast."""
     began = time.perf_counter()
-    made, failed = (
-        (ours(chosen, samples, seed, device), []) if name == OURS else peer_paths(name, chosen, samples, seed)
-    )
+    failed: list[str] = []
+    if name == OURS:
+        made = paths_of(Forecaster.from_pretrained("bundled", device=device), chosen, samples, seed)
+    elif name in TUNED:
+        made, failed = tuned(chosen, samples, seed, device, TUNED[name])
+    else:
+        made, failed = peer_paths(name, chosen, samples, seed)
     rows = by_series([scores(one, paths) for one, paths in zip(chosen, made)])
     return {"rows": rows, "failed": failed, "seconds": round(time.perf_counter() - began, 1)}
 
@@ -206,7 +248,9 @@ def by_series(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def worker(number: int, chosen: Sequence[Origin], options: Any) -> Do:
-    """What forecasts all origins by one forecaster."""
+    """What forecasts all origins by one forecaster, on a GPU of its own where there are several."""
+    if torch.cuda.is_available():
+        torch.cuda.set_device(number % torch.cuda.device_count())
     return lambda name: run(name, chosen, options.samples, options.seed, options.device)
 
 
@@ -220,7 +264,7 @@ def parser() -> ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> None:
     made = parser()
     options = made.parse_args(arguments)
-    names = forecasters(made, options, [NAIVE, *classical.FORECASTERS, OURS])
+    names = forecasters(made, options, [NAIVE, *classical.FORECASTERS, OURS, *TUNED])
     if missing := [name for name in (EXPERIMENTS, GPDD) if not (options.folder / name).is_file()]:
         made.error(
             f"{options.folder} does not hold {' and '.join(missing)}; the first lines of this file say what is in them"

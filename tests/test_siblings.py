@@ -52,12 +52,19 @@ def test_zeros_and_missing_values_have_siblings():
     assert all(np.isfinite(one.values).all() for one in made)
 
 
+def test_a_predator_that_was_not_counted_is_simulated_beside_its_prey():
+    hare = Series(PELTS.values[:, :1], ("hare",), "hare")
+    made = siblings([hare], "predator-prey", 8, seed=2)
+    assert {one.values.shape for one in made} == {(91, 1)}
+    assert 8 < np.median([period(one.values[:, 0]) for one in made]) < 11.5
+
+
 @pytest.mark.parametrize(
     ("series", "told"),
     [
         (
-            Series(PELTS.values[:, 0], ("hare",), "a"),
-            r"'a' has the variables hare, but system 'predator-prey' has prey",
+            Series(np.hstack([PELTS.values, PELTS.values[:, :1]]), ("hare", "lynx", "fox"), "a"),
+            r"'a' has the variables hare, lynx, fox, but system 'predator-prey' has prey",
         ),
         (PELTS.slice(0, 11), "has 11 steps; siblings need 12"),
         (Series(PELTS.values - 30, ("hare", "lynx"), "b"), "'b' has negative values"),

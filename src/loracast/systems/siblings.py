@@ -57,8 +57,8 @@ def siblings(series: Sequence[Series], system: str | System, n: int, *, seed: in
     """`n` simulated series that move as these do, shared out among them evenly.
 
     Args:
-        series: of positive values (zeros count as half of the smallest positive one) of as many variables as the
-            system has, in its order, of at least 12 steps.
+        series: of positive values (zeros count as half of the smallest positive one), of at least 12 steps, of the
+            system's variables in its order, or of its first ones: those that were not counted are simulated, too.
         system: a system, or the name of one.
 
     Raises:
@@ -85,14 +85,16 @@ def _siblings_of(series: Series, system: System, count: int, random: np.random.G
     logs = _logarithms(series, system)  # [T, D]
     wanted = _statistics(logs[:, None])[0]
     drawn = _draw(system, DRAWS, random)
-    found = _statistics(_trajectories(system, drawn, len(logs), random))  # [N, statistics]
+    counted = logs.shape[1]  # of the system's variables
+    found = _statistics(_trajectories(system, drawn, len(logs), random)[..., :counted])  # [N, statistics]
     usable = found[np.isfinite(found).all(1)]
     if not len(usable):
         raise DataError(f"series {series.id!r}: every draw of system '{system.name}' diverged; choose another system")
     scale = np.median(np.abs(usable - np.median(usable, 0)), 0) + 1e-6
-    scale[: len(system.names)] /= BROAD
+    scale[:counted] /= BROAD
     nearest = np.argsort(_distance(found, wanted, scale))[:KEPT]
-    values = _trajectories(system, drawn.of(random.choice(nearest, TRIED * count)), len(logs), random)  # [T, N, D]
+    again = drawn.of(random.choice(nearest, TRIED * count))
+    values = _trajectories(system, again, len(logs), random)[..., :counted]  # [T, N, D]
     order = np.argsort(_distance(_statistics(values), wanted, scale))[:count]
     level = np.nanmean(logs, 0)  # [D]
     written = np.exp(values[:, order] - values[:, order].mean(0) + level).transpose(1, 0, 2)
@@ -109,10 +111,10 @@ def _distance(found: Floats, wanted: Floats, scale: Floats) -> Floats:
 def _logarithms(series: Series, system: System) -> Floats:
     """The logarithms [T, D] of a series, NaN where a value is missing."""
     values = series.values
-    if values.shape[1] != len(system.names):
+    if values.shape[1] > len(system.names):
         raise DataError(
             f"series {series.id!r} has the variables {', '.join(series.names)}, but system '{system.name}' has "
-            f"{', '.join(system.names)}; siblings need as many, in that order"
+            f"{', '.join(system.names)}; siblings need no more, in that order"
         )
     if len(values) < FEWEST:
         raise DataError(f"series {series.id!r} has {len(values)} steps; siblings need {FEWEST} to move like it")
