@@ -320,7 +320,7 @@ class PretrainConfig:
 
     long_tokens: int = 4096
     """Tokens of the windows of every `long_every`th step, of which there are fewer, so that a step is as many tokens.
-    It is also how many the model's positions hold."""
+    It is also how many the model's positions hold; as many as `tokens` for no longer windows."""
 
     long_every: int = 6
     """Optimiser steps from one with long windows to the next."""

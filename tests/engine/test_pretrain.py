@@ -259,6 +259,22 @@ def test_every_fifth_batch_is_of_fewer_and_longer_windows():
     assert make_pool(config=replace(TINY, steps=4)).series.keys() == {(48, 1), (48, 2), (48, 3)}
 
 
+def test_without_longer_windows_no_series_is_used_twice(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(pool_module, "VIEWED", {})
+    pool = make_pool(config=replace(TINY, long_tokens=TINY.tokens, variables=1))
+    assert pool.series.keys() == {(TINY.tokens, 1)}
+    seen = []
+    encode = pool_module.encode_batch
+    monkeypatch.setattr(
+        pool_module,
+        "encode_batch",
+        lambda codec, windows, context: (seen.append(windows), encode(codec, windows, context))[1],
+    )
+    for step in range(6):
+        pool.batch(step, 8)
+    assert len({row.tobytes() for windows in seen for row in windows[:, 0]}) == 48
+
+
 @pytest.mark.parametrize("size", [1, 12, 32, 128])
 def test_windows_are_shared_out_by_number_of_variables(size: int):
     counts = shared(size, 8)

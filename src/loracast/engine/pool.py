@@ -73,8 +73,9 @@ class Pool:
 
     def _part(self, step: int, tokens: int, variables: int, count: int) -> Batch:
         series = self.series[tokens, variables]
-        longs = (step + 1) // self.config.long_every  # batches of long windows before this one
-        before = longs if tokens == self.config.long_tokens else step - longs
+        apart = self.config.long_tokens > self.config.tokens  # whether some windows are longer than others
+        longs = (step + 1) // self.config.long_every if apart else 0  # batches of long windows before this one
+        before = longs if tokens > self.config.tokens else step - longs
         # rows are in random order already, so each is used once before any is used again
         windows = series[(before * count + np.arange(count)) % len(series)].astype(float)  # [count, W, variables]
         draws = np.random.default_rng([self.seed, step, variables])
