@@ -319,15 +319,15 @@ class PretrainConfig:
     """Tokens of most windows: 1024 / (digits + 1) / D steps of D variables."""
 
     long_tokens: int = 4096
-    """Tokens of the windows of every `long_every`th step, of which there are fewer, so that a step is as many tokens.
+    """Tokens of the windows of one step in `long_every`, of which there are fewer, so that a step is as many tokens.
     It is also how many the model's positions hold; as many as `tokens` for no longer windows."""
 
     long_every: int = 6
     """Optimiser steps from one with long windows to the next."""
 
     pool: int = 790_000
-    """Synthetic series of `tokens` tokens made before training starts; as many tokens of long ones as are needed
-    beside them."""
+    """Synthetic series for most windows, made before training starts; of those for longer windows, as many as are
+    needed beside them."""
 
     steps: int = 6100
     """Optimiser steps."""

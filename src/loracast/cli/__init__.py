@@ -17,7 +17,7 @@ app = App(
     name="loracast",
     help="Fine-tune a causal language model with LoRA until it forecasts your dynamical system.",
     version=loracast.__version__,
-    help_format="plaintext",
+    help_format="markdown",
     help_epilogue="To begin: loracast demo. What a command takes: loracast COMMAND --help",
     default_parameter=Parameter(negative=()),  # no --no-resume, no --empty-names
 )
