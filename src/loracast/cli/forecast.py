@@ -103,7 +103,7 @@ def forecast(
         say(f"{result.widths.sentence()}; --raw leaves them as drawn")
     for sentence in result.scales:
         say(f"{sentence}, by which the model forecasts its end best; --transform none leaves series as they are")
-    if whole := [name for name, always in zip(result.names, result.whole.all(0).tolist()) if always]:
+    if whole := [name for column, name in enumerate(result.names) if result.whole[:, column].all()]:
         say(f"{listed(whole)}: whole numbers, as in the table")
     for sentence in result.conditional:
         say(sentence)
