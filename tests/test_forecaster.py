@@ -598,6 +598,8 @@ def test_paths_of_counts_are_counts():
     np.testing.assert_array_equal(np.delete(paths[..., 0], 2, 1) % 1, 0.0)
     assert (paths[..., 1] % 1 > 0).all()
     np.testing.assert_array_equal(paths[..., 2] % 1, 0.0)
+    alone = forecaster.predict(series, 5, sample=SampleConfig(1), known=known).samples[0, 0, :, 0]
+    np.testing.assert_array_equal(np.delete(alone, 2) % 1, 0.0)  # a single path, too
     few = forecaster.predict(Series(counted[:7], ("counted",)), 2, sample=SampleConfig(4))
     assert not few.whole.any()
     assert (few.samples % 1 > 0).any()

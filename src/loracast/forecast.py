@@ -57,6 +57,7 @@ class Forecast:
         transforms: of each series, the scale on which each of the D variables was written (see `SampleConfig`); none
             where the model was not asked.
         widths: how the paths, once drawn, were moved nearer to their median or further from it; None if they were not.
+        given: [N, H, D] values that were set for the future, NaN elsewhere; None where there were none.
 
     Examples:
         >>> forecaster = loracast.Forecaster.from_pretrained("bundled")
@@ -82,6 +83,7 @@ class Forecast:
     conditional: tuple[str, ...] = ()
     transforms: tuple[tuple[TransformKind, ...], ...] = ()
     widths: Widths | None = None
+    given: Steps | None = None
 
     def __repr__(self) -> str:
         series, samples, horizon, _ = self.samples.shape
@@ -135,13 +137,14 @@ class Forecast:
         """The same forecast with its paths nearer to their median or further from it; itself where there are none."""
         if widths is None:
             return self
-        return replace(self, samples=widths.applied(self.samples, self.lowest), widths=widths)
+        return replace(self, samples=widths.applied(self.samples, self.lowest), widths=widths).rounded()
 
     def rounded(self) -> Forecast:
         """The same forecast with whole numbers on the paths of what holds no others, but for values that were set."""
-        alike = (self.samples == self.samples[:, :1]).all(1, keepdims=True)  # [N, 1, H, D]
-        rounding = self.whole[:, None, None] & ~alike
-        return replace(self, samples=np.where(rounding, np.rint(self.samples), self.samples))
+        rounding = np.broadcast_to(self.whole[:, None], self.samples[:, 0].shape)  # [N, H, D]
+        if self.given is not None:
+            rounding = rounding & np.isnan(self.given)
+        return replace(self, samples=np.where(rounding[:, None], np.rint(self.samples), self.samples))
 
     def quantiles(self, q: Sequence[float]) -> Annotated[NDArray[np.float64], "N Q H D"]:
         """Quantiles [N, Q, H, D] of what the paths with a value there are drawn from; NaN where none has one.

@@ -339,9 +339,9 @@ class Forecaster(FrameMethods):
             stretches=tuple(plan.stretches for plan in plans),
             conditional=conditions(series, given),
             transforms=tuple(kinds.get(index, ())[series[0].target_columns] for index in range(len(series))),
-        )
-        widths = None if raw else recorded(self.record or {"calibration": self.model.calibration})
-        return forecast.widened(widths).rounded()
+            given=given[..., series[0].target_columns],
+        ).rounded()
+        return forecast if raw else forecast.widened(recorded(self.record or {"calibration": self.model.calibration}))
 
     def log_density(self, windows: Sequence[Window], *, ledger: Ledger | None = None) -> NDArray[np.float64]:
         """Log density [N] in nats of each window's future given its context (missing values left out).

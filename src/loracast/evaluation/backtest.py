@@ -204,7 +204,7 @@ def backtest(
             )
             display(name, 1.0)
     for name, forecaster in forecasters.items():
-        raw, forecasts[name] = forecasts[name], forecasts[name].widened(recorded(forecaster.record)).rounded()
+        raw, forecasts[name] = forecasts[name], forecasts[name].widened(recorded(forecaster.record))
         scores[name] = score(forecasts[name].samples, truth, **shared)
         if forecasts[name].widths:
             scores[f"{name}, raw"] = score(raw.samples, truth, **shared)
