@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from accuracy import BEYOND, OUTPUT, SHORT_HORIZON
-from tables import caption, shown, table
+from tables import between_markers, caption, shown, table
 
 from loracast.charts.drawing import write_png
 from loracast.charts.marks import Axis, Bars, Dots, Figure, Line, Mark, Panel, numbers
@@ -289,9 +288,8 @@ def write(cells: Cells, docs: Path) -> None:
     for figure in figures:
         write_png(figure, docs / "figures" / f"{figure.name}.png")
     page = docs / "accuracy.md"
-    text = f"<!-- accuracy -->\n\n{section(cells, figures)}\n\n<!-- end of accuracy -->"
-    marked = re.compile("<!-- accuracy -->.*<!-- end of accuracy -->", re.DOTALL)
-    page.write_text(marked.sub(lambda _: text, page.read_text(encoding="utf-8")), encoding="utf-8")
+    text = between_markers(page.read_text(encoding="utf-8"), "accuracy", [section(cells, figures)])
+    page.write_text(text, encoding="utf-8")
 
 
 def main() -> None:

@@ -9,15 +9,14 @@ table of the cells that there are; between `<!-- recipe -->` and `<!-- end of re
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from language_model import BUDGETS, OUTPUT, RECIPE
 from language_model import cells as known_cells
-from tables import caption, shown, table
+from tables import between_markers, caption, shown, table
 
 from loracast.charts.drawing import write_png
 from loracast.charts.marks import Axis, Band, Bars, Dots, Figure, Line, Mark, Panel, numbers
@@ -183,16 +182,12 @@ def write(cells: Cells, page: Path) -> None:
     write_png(drawn, page.parent / "figures" / f"{drawn.name}.png")
     origin = " ".join(dict.fromkeys(caption(cell) for cell in cells.values()))
     parts = (f"![{drawn.title}](figures/{drawn.name}.png)\n\n{drawn.caption}", cells_table(cells), origin)
-    text = filled(page.read_text(encoding="utf-8"), "language", parts)
+    text = between_markers(page.read_text(encoding="utf-8"), "language", parts)
     if "recipe" in cells and "recipe-as-published" in cells:
-        text = filled(text, "recipe", [*(judged_table(cells, part) for part in PARTS), caption(cells["recipe"])])
+        text = between_markers(
+            text, "recipe", [*(judged_table(cells, part) for part in PARTS), caption(cells["recipe"])]
+        )
     page.write_text(text, encoding="utf-8")
-
-
-def filled(page: str, name: str, parts: Sequence[str]) -> str:
-    """A page with other parts between the markers of a name."""
-    text = f"<!-- {name} -->\n\n" + "\n\n".join(parts) + f"\n\n<!-- end of {name} -->"
-    return re.sub(f"<!-- {name} -->.*<!-- end of {name} -->", lambda _: text, page, flags=re.DOTALL)
 
 
 if __name__ == "__main__":

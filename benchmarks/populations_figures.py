@@ -10,7 +10,6 @@ series by series.
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from populations import HORIZONS, NAIVE, OURS, OUTPUT
-from tables import caption, table
+from tables import between_markers, caption, table
 
 from loracast.charts.drawing import write_png
 from loracast.charts.marks import Axis, Dots, Figure, Line, Mark, Panel, numbers
@@ -137,9 +136,7 @@ def write(result: dict[str, Any], scored: pd.DataFrame, page: Path) -> None:
     if failed:
         parts.append(f"Origins on which a forecaster failed, and counts as the last value: {', '.join(failed)}.")
     parts.append(" ".join(dict.fromkeys(caption(one) for one in result["forecasters"].values())))
-    text = "<!-- populations -->\n\n" + "\n\n".join(parts) + "\n\n<!-- end of populations -->"
-    marked = re.compile("<!-- populations -->.*<!-- end of populations -->", re.DOTALL)
-    page.write_text(marked.sub(lambda _: text, page.read_text(encoding="utf-8")), encoding="utf-8")
+    page.write_text(between_markers(page.read_text(encoding="utf-8"), "populations", parts), encoding="utf-8")
 
 
 if __name__ == "__main__":

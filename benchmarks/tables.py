@@ -147,18 +147,18 @@ def section(result: dict[str, Any]) -> str:
     return f"{body}\n\n{caption(result)}"
 
 
+def between_markers(page: str, name: str, parts: Iterable[str]) -> str:
+    """A page with these parts between `<!-- NAME -->` and `<!-- end of NAME -->`, in place of what stood there."""
+    text = f"<!-- {name} -->\n\n" + "\n\n".join(parts) + f"\n\n<!-- end of {name} -->"
+    return re.sub(f"<!-- {name} -->.*<!-- end of {name} -->", lambda _: text, page, flags=re.DOTALL)
+
+
 def filled(readme: str, results: list[dict[str, Any]]) -> str:
     """The README with the tables of all results between its markers."""
-
-    def tables(match: re.Match[str]) -> str:
-        sections = [section(result) for result in results if result["benchmark"] == match[1]]
-        return (
-            f"<!-- {match[1]} -->\n\n"
-            + "\n\n".join(sections or ["No results yet."])
-            + f"\n\n<!-- end of {match[1]} -->"
-        )
-
-    return re.sub(r"<!-- (\w+) -->.*?<!-- end of \1 -->", tables, readme, flags=re.DOTALL)
+    for name in re.findall(r"<!-- end of (\w+) -->", readme):
+        sections = [section(result) for result in results if result["benchmark"] == name]
+        readme = between_markers(readme, name, sections or ["No results yet."])
+    return readme
 
 
 def main() -> None:

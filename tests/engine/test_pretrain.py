@@ -259,20 +259,27 @@ def test_every_fifth_batch_is_of_fewer_and_longer_windows():
     assert make_pool(config=replace(TINY, steps=4)).series.keys() == {(48, 1), (48, 2), (48, 3)}
 
 
+def written_windows(monkeypatch: pytest.MonkeyPatch) -> list[tuple[np.ndarray, np.ndarray]]:
+    """The windows that pools write from now on, with their contexts, one entry a call."""
+    written: list[tuple[np.ndarray, np.ndarray]] = []
+    encode = pool_module.encode_batch
+
+    def spy(codec: Codec, windows: np.ndarray, context: np.ndarray) -> Batch:
+        written.append((windows, context))
+        return encode(codec, windows, context)
+
+    monkeypatch.setattr(pool_module, "encode_batch", spy)
+    return written
+
+
 def test_without_longer_windows_no_series_is_used_twice(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(pool_module, "VIEWED", {})
     pool = make_pool(config=replace(TINY, long_tokens=TINY.tokens, variables=1))
     assert pool.series.keys() == {(TINY.tokens, 1)}
-    seen = []
-    encode = pool_module.encode_batch
-    monkeypatch.setattr(
-        pool_module,
-        "encode_batch",
-        lambda codec, windows, context: (seen.append(windows), encode(codec, windows, context))[1],
-    )
+    drawn = written_windows(monkeypatch)
     for step in range(6):
         pool.batch(step, 8)
-    assert len({row.tobytes() for windows in seen for row in windows[:, 0]}) == 48
+    assert len({row.tobytes() for windows, _ in drawn for row in windows[:, 0]}) == 48
 
 
 @pytest.mark.parametrize("size", [1, 12, 32, 128])
@@ -292,20 +299,13 @@ def test_some_windows_have_gaps_but_none_begins_with_one():
 
 
 def test_every_series_of_the_pool_is_used_once_before_any_is_used_again(monkeypatch: pytest.MonkeyPatch):
-    drawn: list[tuple[np.ndarray, np.ndarray]] = []
-    encode = pool_module.encode_batch
-
-    def spy(codec: Codec, windows: np.ndarray, context: np.ndarray) -> Batch:
-        if windows.shape[2] == 2:
-            drawn.append((windows, context))
-        return encode(codec, windows, context)
-
-    monkeypatch.setattr(pool_module, "encode_batch", spy)
+    written = written_windows(monkeypatch)
     monkeypatch.setattr(pool_module, "VIEWED", {})
     pool = make_pool()
     size = len(pool.series[48, 2])
     for step in (step for step in range(60) if step % 5 < 4):
         pool.batch(step, 8)
+    drawn = [(windows, context) for windows, context in written if windows.shape[2] == 2]
     starts = [tuple(row) for windows, _ in drawn for row in windows[:, 0]]  # never missing
     assert len(set(starts[:size])) == size > 30
     assert starts[size : size + 8] == starts[:8]
@@ -316,14 +316,7 @@ def test_every_series_of_the_pool_is_used_once_before_any_is_used_again(monkeypa
 
 
 def test_some_windows_are_written_as_views_of_their_context(monkeypatch: pytest.MonkeyPatch):
-    drawn: list[tuple[np.ndarray, np.ndarray]] = []
-    encode = pool_module.encode_batch
-
-    def spy(codec: Codec, windows: np.ndarray, context: np.ndarray) -> Batch:
-        drawn.append((windows.copy(), context))
-        return encode(codec, windows, context)
-
-    monkeypatch.setattr(pool_module, "encode_batch", spy)
+    drawn = written_windows(monkeypatch)
     monkeypatch.setattr(pool_module, "GAPPY", 0.0)
     pool = make_pool(config=replace(TINY, tokens=400, long_tokens=400, variables=1))
     pool.batch(0, 100)
