@@ -451,6 +451,7 @@ def test_a_pretraining_that_diverges_ends_and_keeps_its_checkpoint(tmp_path: Pat
         (lambda: TuneConfig(weight_decay=1e39), "weight_decay must be at most"),
         (lambda: PretrainConfig(score_limit=1e39), "score_limit must be at most"),
         (lambda: PretrainConfig(tokens=NAN), "tokens (nan) must hold"),
+        (lambda: PretrainConfig(variables=9), "variables must be at most 8, not 9"),
         (lambda: LoraConfig(alpha=NAN), "alpha / rank must be a number that float32 holds"),
         (lambda: LoraConfig(rank=0), "rank must be at least 1"),
         (lambda: LoraConfig(dropout=NAN), "dropout must lie in 0 to 1"),

@@ -25,6 +25,7 @@ TransformChoice = Literal["auto", TransformKind]
 TEMPERATURES = 1e-6, 1e6  # logits divided by these are far from what float32 does not hold
 MUON_RATE = 2e-3  # a third of that at which tunings of SmolLM2 became unstable
 MOST_JITTER = 10.0  # a factor of 22,000 either way
+MOST_VARIABLES = 8  # of the series that a model is pretrained on
 MOST_NOISE = 100.0  # ten times what a last digit can be
 
 # sample paths a forecast, by what they are drawn for
@@ -385,6 +386,10 @@ class PretrainConfig:
             problems.append(
                 f"tokens ({self.tokens}) must hold 8 steps of {self.variables} variables of {self.digits} digits, "
                 f"which take {8 * self.variables * (self.digits + 1)}"
+            )
+        if self.variables > MOST_VARIABLES:
+            problems.append(
+                f"variables must be at most {MOST_VARIABLES}, not {self.variables}; more are read in groups"
             )
         if self.long_tokens < self.tokens:
             problems.append(f"long_tokens ({self.long_tokens}) must be at least tokens ({self.tokens})")
