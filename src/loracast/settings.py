@@ -330,7 +330,7 @@ class PretrainConfig:
     """Synthetic series for most windows, made before training starts; of those for longer windows, as many as are
     needed beside them."""
 
-    steps: int = 6100
+    steps: int = 7000
     """Optimiser steps."""
 
     batch: int = 128

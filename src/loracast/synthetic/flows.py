@@ -17,7 +17,7 @@ from loracast.synthetic.replay import replayed
 SETTLING = 24
 """Samples, at the flow's longest step, that rows which start on the attractor are given to reach it."""
 
-DISTURBED = 0.25
+DISTURBED = 0.12
 """Share of the rows that are pushed at random from sample to sample, by up to a fifth of how far they usually move."""
 
 

@@ -8,10 +8,10 @@ from torch import Tensor
 
 from loracast.synthetic.family import FLAT, Draws
 
-BESIDE = 0.2  # share of the rows whose variables are of two series that have nothing to do with each other
-SWITCHED = 0.04  # goes on as another series from some step on
+BESIDE = 0.1  # share of the rows whose variables are of two series that have nothing to do with each other
+SWITCHED = 0.02  # goes on as another series from some step on
 WARPED = 0.3
-TREND, GROWTH, SHIFT, SWELL = 0.08, 0.08, 0.06, 0.06  # each of another kind of slow or sudden change
+TREND, GROWTH, SHIFT, SWELL = 0.05, 0.05, 0.04, 0.04  # each of another kind of slow or sudden change
 NOISY = 0.45
 LARGEST_NOISE = 0.4  # of a variable's range or, as factors and counts, of its values
 NON_NEGATIVE = 0.65
