@@ -18,6 +18,7 @@ COUNTS = arrays(float, (12, 2), elements=st.one_of(st.just(0.0), st.floats(1e-3,
 def test_what_is_written_comes_back(values: NDArray[np.float64], kind: TransformKind):
     transform = Transform.fit(kind, values[:8])
     values = np.where((values == 0) & (transform.shift == 0) & transform.logs, transform.floor, values)
+    values = np.minimum(values, transform.highest)
     written = transform.forward(values)
     assert (np.isnan(written) == np.isnan(values)).all()
     np.testing.assert_allclose(transform.inverse(written, 0), values, rtol=1e-6, atol=1e-6)
@@ -70,3 +71,14 @@ def test_slopes_are_those_of_what_is_written(kind: TransformKind):
     transform = Transform.fit(kind, values)
     finite = (transform.forward(values + 1e-6) - transform.forward(values - 1e-6)) / 2e-6
     np.testing.assert_allclose(transform.log_slope(values), np.log(finite), atol=1e-5)
+
+
+def test_no_path_outgrows_ten_times_the_context_or_its_line():
+    cycle = np.exp(3 * np.sin(np.arange(40) / 3))[:, None]
+    back = Transform.fit("log", cycle).inverse(np.full((5, 1), 50.0), 40)
+    np.testing.assert_allclose(back, 10 * cycle.max())
+    growth = 3 * np.exp(0.1 * np.arange(40))[:, None]
+    back = Transform.fit("log-trend", growth).inverse(np.full((5, 1), 50.0), 40)
+    np.testing.assert_allclose(back[:, 0], 30 * np.exp(0.1 * np.arange(40, 45)))
+    falling = Transform.fit("log-trend", growth[::-1]).inverse(np.full((5, 1), 50.0), 40)
+    np.testing.assert_allclose(falling, 10 * growth.max())

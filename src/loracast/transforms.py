@@ -22,6 +22,7 @@ from loracast.statistics import ByVariable
 KINDS: tuple[TransformKind, ...] = get_args(TransformKind)
 Values: TypeAlias = Annotated[NDArray[np.float64], "*B T D"]
 LEAST = 8  # observed values, below which no trend is fitted
+MOST = 10.0  # times the largest value of a context, or its line, beyond which no path on a logarithmic scale goes
 EXPLAINED = 0.5  # share of the variance that a straight line must explain, or it would be what a cycle seems to do
 WORDS: dict[TransformKind, str] = {
     "log": "on a logarithmic scale",
@@ -42,6 +43,8 @@ class Transform:
         floor: [D] half of the smallest positive value, of which a zero has the logarithm where there was none before.
         level, slope: [D] of the line that is taken away, where it explains half of the variance or more.
         lowest: [D] below which no value comes back: zero for what never was below it.
+        highest: [D] beyond which none comes back from a logarithm unless its line does: ten times the largest one.
+            A text's range is some times that of the context, and on a logarithmic scale that would be its power.
 
     Examples:
         >>> import numpy as np
@@ -61,6 +64,7 @@ class Transform:
     level: ByVariable
     slope: ByVariable
     lowest: ByVariable
+    highest: ByVariable
 
     @classmethod
     def fit(cls, kind: TransformKind, context: Annotated[NDArray[np.float64], "T D"]) -> Transform:
@@ -74,7 +78,9 @@ class Transform:
         shift = np.where(logs & (context == 0).any(0), positive / 2, 0.0)
         floor, zero = np.where(np.isfinite(positive), positive / 2, 1.0), np.zeros(context.shape[1])
         lowest = np.where((context < 0).any(0), -np.inf, 0.0)
-        bare = cls(kind, logs, roots, shift, floor, zero, zero, lowest)
+        largest = np.where(seen, context, -np.inf).max(0)
+        highest = np.where(logs, MOST * largest, np.inf)
+        bare = cls(kind, logs, roots, shift, floor, zero, zero, lowest, highest)
         scaled, steps = bare.forward(context), np.arange(len(context), dtype=float)
         level, slope = np.zeros((2, context.shape[1]))
         for variable in range(context.shape[1]):
@@ -99,11 +105,13 @@ class Transform:
 
     def inverse(self, written: Values, start: int) -> Values:
         """The values [..., T, D] of which that was written."""
-        scaled = written + self._line(written.shape[-2], start)
+        line = self._line(written.shape[-2], start)
+        scaled = written + line
         with np.errstate(all="ignore"):
             values = np.where(self.logs, np.exp(np.minimum(scaled, 700.0)) - self.shift, scaled)
             values = np.where(self.roots, np.maximum(scaled, 0) ** 2, values)
-        return np.maximum(values, self.lowest)
+            grown = np.where(self.logs & (self.slope != 0), MOST * np.exp(np.minimum(line, 700.0)), self.highest)
+        return np.clip(values, self.lowest, np.maximum(self.highest, grown))
 
     def log_slope(self, values: Values) -> Values:
         """The logarithm of how much what is written changes with a value [..., T, D]: a density's change of units."""
