@@ -27,6 +27,7 @@ from loracast.report.wording import duration, flops, percent
 
 DOCS = Path(__file__).parents[1] / "docs"
 BEST = "best baseline"
+RAW = f"{TUNED}, raw"
 LOOKS = {ZERO_SHOT: (ZERO_SHOT, "circle"), TUNED: (TUNED, "diamond"), BEST: ("best-period", "x")}  # role and symbol
 AXES = {  # the part of a cell's name before its value, and what grows along the axis
     "series": "series tuned on",
@@ -246,7 +247,7 @@ def main_table(cell: dict[str, Any]) -> str:
 
 def cells_table(cells: Cells) -> str:
     """A row a cell."""
-    rows = []
+    held, rows = {"coverage_80": COLUMNS["coverage_80"]}, []
     for name, cell in cells.items():
         found, tuning = rows_of(cell), cell["tuning"]
         best = found[BEST]
@@ -257,12 +258,12 @@ def cells_table(cells: Cells) -> str:
                 found[TUNED]["mae"],
                 f"{shown(best['mae'])} ({best['forecaster']})",
                 found[TUNED]["crps"],
-                _cells(found[TUNED], {"coverage_80": COLUMNS["coverage_80"]})[0],
+                *(_cells(row, held)[0] for row in (found[TUNED], found.get(RAW, {}))),
                 flops(tuning["flops"]["executed"]["total"]),
                 duration(tuning["seconds"]),
             ]
         )
-    columns = ("zero-shot", "tuned", BEST, "tuned, CRPS", "tuned, 80% coverage", "FLOPs of tuning", "time of tuning")
+    columns = ("zero-shot", "tuned", BEST, "tuned, CRPS", "80% coverage", "as drawn", "FLOPs of tuning", "time")
     return table(["MAE", *columns], rows)
 
 

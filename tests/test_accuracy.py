@@ -210,9 +210,9 @@ def test_the_recipe_pretrains_by_default_and_tunes_as_it_says(done: Benchmark):
     for name, value in options.items():
         assert float(value) == getattr(PretrainConfig(), name), name
     tune = done.accuracy.read_recipe(path)
-    assert (tune.rank, tune.batch, tune.steps, tune.noise, tune.jitter, tune.gaps) == (32, 64, 3000, 1.0, 0.3, 0.1)
-    assert tune.peak_learning_rate(192) == 3e-3
-    assert tune.peak_learning_rate(896) == pytest.approx(3e-4, rel=0.02)
+    assert (tune.rank, tune.batch, tune.steps, tune.noise, tune.jitter, tune.gaps) == (32, 32, 8000, 1.0, 0.3, 0.1)
+    assert (tune.optimizer, tune.observation_noise, tune.validation_series) == ("muon", 0.3, 48)
+    assert tune.peak_learning_rate(192) == tune.peak_learning_rate(896) == 2e-3
 
 
 def test_the_recipe_is_tried_on_both_target_sets(done: Benchmark, numeric_directory: Path, tmp_path: Path):

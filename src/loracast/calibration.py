@@ -60,7 +60,10 @@ class Widths:
 
     def sentence(self) -> str:
         """What was done, in words."""
-        first, last = (f"{'widened' if one >= 1 else 'narrowed'} to {one:.0%}" for one in (self.first, self.last))
+        first, last = (
+            "as drawn" if one == 1 else f"{'widened' if one > 1 else 'narrowed'} to {one:.0%}"
+            for one in (self.first, self.last)
+        )
         what = first if self.first == self.last else f"{first} at the first step and {last} at step {self.horizon}"
         return f"intervals are {what}, as {self.windows} held-out windows asked for"
 
