@@ -1,6 +1,6 @@
 """Writes the tables of docs/wild.md from the results of wild.py and chaos.py.
 
-    python benchmarks/wild_tables.py
+python benchmarks/wild_tables.py
 """
 
 from __future__ import annotations
