@@ -102,6 +102,20 @@ def one_step_r2(scored: pd.DataFrame) -> str:
     return table(["one step ahead", "median R² over series", "series with R² above 0"], rows)
 
 
+def energy_table(scored: pd.DataFrame) -> str:
+    """Of whole forecasts, all steps and variables of an origin at once: what their joint paths are worth."""
+    found = by_series(scored, 1)
+    series = [one for one in judged(found) if all(rows[one]["energy"] > 0 for rows in found.values())]
+    naive = np.array([found[NAIVE][one]["energy"] for one in series])
+    rows = []
+    for name, scores in found.items():
+        ratio = np.array([scores[one]["energy"] for one in series]) / naive
+        middle, low, high = np.exp(interval(np.log(np.clip(ratio, 1 / MOST, MOST))))
+        rows.append([name, f"{middle:.3f} ({low:.3f}–{high:.3f})"])
+    rows.sort(key=lambda row: float(row[1].split()[0]))
+    return table([f"whole forecasts, {len(series)} series", "energy score over the last value's"], rows)
+
+
 def figure(scored: pd.DataFrame) -> Figure:
     panels = []
     for horizon in HORIZONS:
@@ -132,7 +146,7 @@ def write(result: dict[str, Any], scored: pd.DataFrame, page: Path) -> None:
     failed = [f"{name} {len(one['failed'])}" for name, one in result["forecasters"].items() if one["failed"]]
     parts = [f"![{drawn.title}](figures/{drawn.name}.png)\n\n{drawn.caption}"]
     parts += [horizon_table(scored, horizon) for horizon in HORIZONS]
-    parts += [one_step_r2(scored)]
+    parts += [one_step_r2(scored), energy_table(scored)]
     if failed:
         parts.append(f"Origins on which a forecaster failed, and counts as the last value: {', '.join(failed)}.")
     parts.append(" ".join(dict.fromkeys(caption(one) for one in result["forecasters"].values())))
