@@ -326,6 +326,7 @@ def test_packages_of_the_extra_are_asked_for_first(absent, asked: str, tmp_path:
 
 
 def test_tensorboard_is_asked_for_before_anything_is_spent(workplace: Path, tmp_path: Path, refused, monkeypatch):
+    monkeypatch.delitem(sys.modules, "loracast.tracking.tensorboard", raising=False)
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     words = words_of(workplace, tmp_path / "study", "--log", "tensorboard")
     refused(*words, mentions=("needs the package tensorboard", "loracast[tensorboard]"))

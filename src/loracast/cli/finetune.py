@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
@@ -63,7 +64,7 @@ def finetune(
     split
         JSON file with lists train, validation and test of positions; 15% of the series validate unless given.
     log
-        tensorboard: also write the events of the training for TensorBoard.
+        Also give the events of the training to TensorBoard, MLflow, Weights & Biases (offline) or trackio.
     resume
         Continue an interrupted run in the output folder.
     force
@@ -76,7 +77,7 @@ def finetune(
     from loracast.files import CHECKPOINT, check_folder
     from loracast.forecaster import Forecaster
     from loracast.progress import Display
-    from loracast.tracking import TensorBoard
+    from loracast.tracking import tracker
 
     check_folder(output)
     series = columns.read_subset(data, split, "train")
@@ -90,8 +91,8 @@ def finetune(
         f"(rank {tune.rank} on {', '.join(tune.lora.targets)}) · {len(series)} series of {', '.join(series[0].names)}"
     )
     try:
-        with shown_warnings(), Display() as display:
-            report = TensorBoard(output) if log else lambda event: None
+        with shown_warnings(), Display() as display, ExitStack() as stack:
+            report = stack.enter_context(closing(tracker(log, output))) if log else lambda event: None
             given = {"directory": output, "resume": resume, "force": force, "report": report, "progress": display}
             tuned = base.fit(series, tune=tune, validation=validation, **given)
     except KeyboardInterrupt:  # not during the steps, which save their own: while the result was judged, say

@@ -53,7 +53,7 @@ def study(
     processes
         Processes at once on this machine, spread over its GPUs.
     log
-        tensorboard: also write the events of each tuning run for TensorBoard.
+        Also give the events of each tuning run to TensorBoard, MLflow, Weights & Biases (offline) or trackio.
     rerun
         Folder of a study, or of one of its runs, to do once more from what it holds; DATA is then left out.
     """

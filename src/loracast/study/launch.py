@@ -65,7 +65,7 @@ def run(
         processes: how many work at once on this machine, this one among them; they are spread over its GPUs.
         device, precision, compute: where and how to compute, as for `Forecaster.from_pretrained`.
         name, source: what the report calls the protocol and the data; the names of their files unless given.
-        log: `tensorboard` also writes the events of each tuning run for TensorBoard.
+        log: a tracker that is also given the events of each tuning run; see `loracast.tracking`.
         progress: True shows how far the whole study is, whichever process did the work; a function is called with
             `study` and the share that is done.
         report: called with the name of a run of this process and with each event of it.

@@ -10,7 +10,7 @@ from typing import Any
 from loracast.progress import Described, Listener
 from loracast.study.context import Report, StudyContext
 from loracast.study.stages import stages_until
-from loracast.tracking import Log, TensorBoard
+from loracast.tracking import Log, Tracker, tracker
 
 PHASE = "study"
 LOOK_SECONDS = 5.0  # between two looks at what other processes do
@@ -90,11 +90,11 @@ class StudyProgress:
 
 
 class RunEvents:
-    """Passes on the events of the runs of one process: to TensorBoard's files, to the study's bar and to its user.
+    """Passes on the events of the runs of one process: to a tracker, to the study's bar and to its user.
 
     Args:
         folder: of the study.
-        log: whether the events of tuning runs are written for TensorBoard. ConfigError where that is not installed.
+        log: the tracker that is given the events of tuning runs, if any. ConfigError where it is not installed.
         report: called with a run's name and each event of it.
     """
 
@@ -102,16 +102,18 @@ class RunEvents:
         self.log = log
         self.progress: StudyProgress | None = None  # set once the study has its plan
         self._folder, self._report = folder, report
-        self._boards: dict[str, TensorBoard] = {}
+        self._trackers: dict[str, Tracker] = {}
         if log:
-            TensorBoard(folder)  # writes nothing yet, but tells now and not later that its package is missing
+            tracker(log, folder)  # writes nothing yet, but tells now and not later that its package is missing
 
     def __call__(self, run: str, event: dict[str, Any]) -> None:
         kind = event["event"]
-        if kind == "result" and run in self._boards:
-            self._boards.pop(run).close()
+        if kind == "result" and run in self._trackers:
+            self._trackers.pop(run).close()
         elif kind in ("train", "validation") and self.log:
-            self._boards.setdefault(run, TensorBoard(self._folder / "runs" / run))(event)
+            if run not in self._trackers:
+                self._trackers[run] = tracker(self.log, self._folder / "runs" / run)
+            self._trackers[run](event)
         self._report(run, event)
         if self.progress:
             self.progress(run, event)

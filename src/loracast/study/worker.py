@@ -1,7 +1,7 @@
 """One more process of a study: `python -m loracast.study.worker REQUEST`, which `launch` starts.
 
 REQUEST is a JSON object: `directory`, the folder of a study that is written down there; `until`, the last stage to do,
-or null; `log`, `tensorboard` or null; `device`, `precision` and `compute`. What the process says is for its log.
+or null; `log`, a tracker's name or null; `device`, `precision` and `compute`. What the process says is for its log.
 """
 
 from __future__ import annotations
