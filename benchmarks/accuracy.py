@@ -41,12 +41,12 @@ from cyclopts import App, Parameter
 from harness import bare_parser, keep, note, origin
 
 from loracast import Forecaster, Series, TuneConfig, read_series, simulate
+from loracast.baselines import BASELINES
 from loracast.cli.config import refuse_fractions, yaml_options
 from loracast.cli.finetune import CodecOptions
 from loracast.codec import Codec
 from loracast.errors import LoracastError, UnseenWarning
 from loracast.evaluation.backtest import TUNED, ZERO_SHOT, Backtest, backtest
-from loracast.evaluation.baselines import BASELINES
 from loracast.evaluation.breakdown import by_step, coverage, pit
 from loracast.evaluation.dynamics import describe
 from loracast.files import CHECKPOINT

@@ -18,10 +18,10 @@ import pandas as pd
 from accuracy import BEYOND, OUTPUT, SHORT_HORIZON
 from tables import between_markers, caption, shown, table
 
+from loracast.baselines import BASELINES
 from loracast.charts.drawing import write_png
 from loracast.charts.marks import Axis, Bars, Dots, Figure, Line, Mark, Panel, numbers
 from loracast.evaluation.backtest import TUNED, ZERO_SHOT
-from loracast.evaluation.baselines import BASELINES
 from loracast.report.data_figures import KINDS
 from loracast.report.wording import duration, flops, percent
 

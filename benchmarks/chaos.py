@@ -32,7 +32,7 @@ from harness import bare_parser, keep, note, origin
 from numpy.typing import NDArray
 
 from loracast import Forecaster, SampleConfig, Series
-from loracast.evaluation.baselines import context_mean, last_value
+from loracast.baselines import context_mean, last_value
 from loracast.files import atomic_path
 
 Floats = NDArray[np.float64]

@@ -33,7 +33,7 @@ from harness import bare_parser, finish, keep, note, origin, rounded
 from numpy.typing import NDArray
 
 from loracast import Forecaster, SampleConfig, Series, TuneConfig, simulate
-from loracast.evaluation.baselines import best_period
+from loracast.baselines import best_period
 from loracast.events import FirstTime, Paths, judge, read_event
 
 CONTEXT, HORIZON = 50, 20

@@ -38,8 +38,8 @@ from numpy.typing import NDArray
 from scoringrules import crps_ensemble, es_ensemble
 
 from loracast import Forecaster, SampleConfig, Series, TuneConfig, lynx_hare
+from loracast.baselines import last_value
 from loracast.errors import LoracastError
-from loracast.evaluation.baselines import last_value
 from loracast.files import write_text
 from loracast.ranks import covered
 

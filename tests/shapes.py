@@ -19,7 +19,7 @@ import numpy as np
 MODULES = [
     "loracast.codec",
     "loracast.statistics",
-    "loracast.evaluation.baselines",
+    "loracast.baselines",
     "loracast.evaluation.breakdown",
     "loracast.evaluation.metrics",
     "loracast.events.judge",

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import yaml
 
+from loracast.baselines import BASELINES
 from loracast.evaluation.backtest import CLIMATOLOGY, TUNED, ZERO_SHOT
-from loracast.evaluation.baselines import BASELINES
 from loracast.forecaster import Forecaster
 from loracast.series import write_series
 from loracast.settings import PretrainConfig, TuneConfig

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from loracast.baselines import BASELINES
 from loracast.calibration import Widths, fit_widths
 from loracast.codec import Codec
 from loracast.context import Reach
@@ -129,9 +130,28 @@ def judge(
         "noise": noise,
         "improved": gain > noise,
         "kept": "tuned" if force or gain > noise else "untouched",
+        "baselines": baseline_scores(seen, truth, size),
     }
     helps = verdict["kept"] == "tuned"
     return verdict, fit_widths(forecasts[1].samples, truth, forecasts[1].lowest) if helps else None
+
+
+def baseline_scores(
+    seen: Annotated[NDArray[np.float64], "N C D"],
+    truth: Annotated[NDArray[np.float64], "N H D"],
+    size: Annotated[NDArray[np.float64], "N D"],
+) -> dict[str, dict[str, float]]:
+    """The MAE and, over `size`, the CRPS of each baseline from these contexts; one that has no forecast is left out."""
+    found = {}
+    for name, baseline in BASELINES.items():
+        drawn = np.stack([baseline(one, truth.shape[1]) for one in seen])  # [N, H, D]
+        scores = {
+            "mae": float(np.nanmean(np.abs(drawn - truth))),
+            "crps": float(np.nanmean(window_crps(drawn[:, None], truth, size))),
+        }
+        if np.isfinite(list(scores.values())).all():
+            found[name] = scores
+    return found
 
 
 def no_help(verdict: dict[str, Any], best_step: int) -> str:

@@ -11,10 +11,10 @@ import pandas as pd
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
+from loracast.baselines import BASELINES
 from loracast.codec import Codec
 from loracast.errors import BudgetError, ConfigError, DataError
 from loracast.evaluation.backtest import CLIMATOLOGY, Backtest, backtest
-from loracast.evaluation.baselines import BASELINES
 from loracast.evaluation.figures import before_and_after
 from loracast.flops import Flops
 from loracast.forecaster import Forecaster

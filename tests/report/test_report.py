@@ -14,11 +14,11 @@ import plotly.graph_objects as go
 import pytest
 from matplotlib.image import imread
 
+from loracast.baselines import BASELINES
 from loracast.charts.drawing import to_matplotlib
 from loracast.charts.marks import Axis, Figure, Line, Panel, log_ticks
 from loracast.charts.palette import COLOURS
 from loracast.errors import ConfigError, DataError
-from loracast.evaluation.baselines import BASELINES
 from loracast.report import build as report
 from loracast.report.build import write_report
 from loracast.report.reading import COLUMNS

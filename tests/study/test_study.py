@@ -19,9 +19,9 @@ import pandas as pd
 import pytest
 import torch
 
+from loracast.baselines import BASELINES
 from loracast.errors import BudgetError, ConfigError, DataError, Diverged, ModelError
 from loracast.evaluation.backtest import CLIMATOLOGY, TUNED, ZERO_SHOT, backtest
-from loracast.evaluation.baselines import BASELINES
 from loracast.files import write_json
 from loracast.flops import Flops
 from loracast.forecaster import Forecaster

@@ -111,6 +111,9 @@ def finetune(
             f"{verdict['untouched_mae']:.4g}, tuned {verdict['tuned_mae']:.4g}; CRPS in standard deviations "
             f"{verdict['untouched_crps']:.4g} → {verdict['tuned_crps']:.4g}; the {verdict['kept']} model is kept"
         )
+    if naive := verdict.get("baselines"):
+        best, scores = min(naive.items(), key=lambda item: item[1]["crps"])
+        say(f"the best baseline on these windows is {best}: MAE {scores['mae']:.4g}, CRPS {scores['crps']:.4g}")
     if widths := recorded(tuned.record):
         say(f"{widths.sentence()}; forecast --raw leaves them as drawn")
     say(f"adapter → {output}")

@@ -17,9 +17,9 @@ import numpy as np
 import torch
 
 import loracast
+from loracast.baselines import BASELINES, climatology, seasonal_naive
 from loracast.calibration import recorded
 from loracast.errors import ConfigError, DataError
-from loracast.evaluation.baselines import BASELINES, climatology, seasonal_naive
 from loracast.evaluation.metrics import Scores, score, seasonal_scale
 from loracast.files import write_json, write_text
 from loracast.flops import Flops

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from loracast.baselines import BASELINES
 from loracast.charts.fan import LABELS, LEVELS
 from loracast.evaluation.backtest import Backtest
-from loracast.evaluation.baselines import BASELINES
 from loracast.forecast import draw_fan
 from loracast.statistics import observed_mean
 

@@ -10,10 +10,10 @@ import math
 import numpy as np
 from pandas import DataFrame
 
+from loracast.baselines import BASELINES
 from loracast.charts.fan import Fan
 from loracast.charts.marks import Axis, Bars, Box, Dots, Figure, Line, Mark, Panel, numbers
 from loracast.charts.palette import role_of
-from loracast.evaluation.baselines import BASELINES
 from loracast.report.data_figures import in_order
 from loracast.report.reading import Findings, where
 from loracast.report.wording import listed, number, shortened

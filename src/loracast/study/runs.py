@@ -15,10 +15,10 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from loracast.baselines import BASELINES
 from loracast.engine.train import affordable_steps, tuning_costs
 from loracast.errors import Diverged, UnseenWarning
 from loracast.evaluation.backtest import TUNED, ZERO_SHOT, backtest
-from loracast.evaluation.baselines import BASELINES
 from loracast.files import CHECKPOINT, RECORD, write_json
 from loracast.flops import Flops
 from loracast.forecast import write_frame

@@ -14,10 +14,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from loracast.baselines import BASELINES
 from loracast.errors import ModelError
 from loracast.evaluation import breakdown
 from loracast.evaluation.backtest import TUNED, ZERO_SHOT
-from loracast.evaluation.baselines import BASELINES
 from loracast.evaluation.dynamics import describe, summarise
 from loracast.evaluation.metric_list import study_columns
 from loracast.evaluation.metrics import score

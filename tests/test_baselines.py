@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from conftest import SHARED
-from loracast.errors import DataError
-from loracast.evaluation.baselines import (
+from loracast.baselines import (
     BASELINES,
     best_period,
     climatology,
@@ -18,6 +17,7 @@ from loracast.evaluation.baselines import (
     last_value,
     seasonal_naive,
 )
+from loracast.errors import DataError
 from loracast.evaluation.metrics import score
 
 NAN = float("nan")
