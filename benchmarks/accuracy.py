@@ -49,8 +49,7 @@ from loracast.errors import LoracastError, UnseenWarning
 from loracast.evaluation.backtest import TUNED, ZERO_SHOT, Backtest, backtest
 from loracast.evaluation.breakdown import by_step, coverage, pit
 from loracast.evaluation.dynamics import describe
-from loracast.files import CHECKPOINT
-from loracast.model.lora import ADAPTER_CONFIG
+from loracast.files import ADAPTER_CONFIG, CHECKPOINT
 from loracast.series import read_split
 from loracast.series.windows import fingerprint
 from loracast.settings import Device, SampleConfig

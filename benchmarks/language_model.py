@@ -61,10 +61,10 @@ from other_ways import (
 from loracast import Forecaster, SampleConfig, TuneConfig, simulate
 from loracast.codec import Codec
 from loracast.evaluation.backtest import TUNED, ZERO_SHOT, Backtest, backtest
-from loracast.files import CHECKPOINT
+from loracast.files import ADAPTER_CONFIG, CHECKPOINT
 from loracast.flops import PassCost
 from loracast.language_model import LanguageModel
-from loracast.model.lora import ADAPTER_CONFIG, adapter_state, attach, load_adapter_state
+from loracast.model.lora import adapter_state, attach, load_adapter_state
 from loracast.model.stored import open_model
 from loracast.model.transformer import Transformer
 

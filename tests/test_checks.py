@@ -31,13 +31,13 @@ from loracast.engine.pretrain import pretrain
 from loracast.engine.sample import PathBatch
 from loracast.engine.train import tune
 from loracast.errors import ConfigError, Diverged, Interrupted, ModelError
-from loracast.files import CHECKPOINT
+from loracast.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, CHECKPOINT
 from loracast.forecaster import Forecaster
 from loracast.grammar import MINUS, SEMICOLON
 from loracast.language_model import LanguageModel, load_model
 from loracast.ledger import Ledger
 from loracast.merge import merge
-from loracast.model.lora import ADAPTER_CONFIG, ADAPTER_WEIGHTS, load_adapter_state
+from loracast.model.lora import load_adapter_state
 from loracast.model.tensors import read_metadata, write_tensors
 from loracast.series import Series, windows
 from loracast.settings import SMALLEST, LoraConfig, PretrainConfig, SampleConfig, TuneConfig

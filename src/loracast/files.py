@@ -14,6 +14,7 @@ from typing import Any
 
 from loracast.errors import ConfigError, DataError
 
+ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"  # as peft names them
 RECORD = "loracast.json"  # beside weights and adapters: what loracast knows of them
 CHECKPOINT = "training.safetensors"  # of a training, from which it goes on
 
@@ -125,3 +126,15 @@ def read_yaml(path: str | Path, advice: str = "check its name") -> dict[Any, Any
     if stored is not None and not isinstance(stored, dict):
         raise ConfigError([f"{path} must hold settings as 'name: value' lines, not a {type(stored).__name__}"])
     return stored or {}
+
+
+def read_token(path: str | Path) -> str:
+    """A secret that a file holds as its only line. Raises ConfigError for what cannot be one, without repeating it."""
+    try:
+        with Path(path).open(encoding="utf-8") as file:
+            lines = file.read(4096).split()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError([f"{path} cannot be read as a token: {getattr(error, 'strerror', None) or error}"]) from None
+    if len(lines) != 1:
+        raise ConfigError([f"{path} holds {len(lines)} words; a token is one"])
+    return lines[0]

@@ -15,8 +15,7 @@ from loracast.calibration import recorded
 from loracast.codec import Codec
 from loracast.compute.device import describe_hardware
 from loracast.context import Reach, reading_groups, variable_groups
-from loracast.engine.batch import encode_batch
-from loracast.engine.likelihood import log_density
+from loracast.engine.likelihood import grouped_log_density
 from loracast.engine.rolling import Plan
 from loracast.engine.train import JUDGEMENT
 from loracast.engine.train import tune as tune_adapter
@@ -27,10 +26,12 @@ from loracast.fitting import judge, no_help, prepare
 from loracast.flops import Flops, PassCost
 from loracast.forecast import Forecast, future_time
 from loracast.frames import FrameMethods
+from loracast.hub import SharedMethods
 from loracast.language_model import LanguageModel, load_adapted, load_model
 from loracast.ledger import Ledger
 from loracast.model.checkpoint import read_codec, recorded_base
-from loracast.model.lora import adapter_state, attach, load_adapter_state, save_adapter
+from loracast.model.locate import adapter_folder, locate
+from loracast.model.lora import attach, load_adapter_state
 from loracast.own_table import Table, as_series
 from loracast.progress import OnProgress, displayed, displayed_share
 from loracast.record import adapter_record, check_unused
@@ -42,7 +43,7 @@ from loracast.settings import ComputeKind, Device, LoraConfig, Precision, Sample
 Report = Callable[[dict[str, Any]], None]
 
 
-class Forecaster(FrameMethods):
+class Forecaster(FrameMethods, SharedMethods):
     """A language model, with or without an adapter, that forecasts series.
 
     Attributes:
@@ -83,8 +84,9 @@ class Forecaster(FrameMethods):
 
         Args:
             model: `bundled`, `smollm2`, a Hugging Face directory, a .gguf file, or a repository of the hub. Unless
-                given, the base that the adapter was tuned on, or else the bundled model.
-            adapter: a directory in PEFT's format.
+                given, the base that the adapter was tuned on, or else the bundled model. A folder or a repository that
+                holds an adapter is taken for one.
+            adapter: a directory in PEFT's format, or a repository of the hub that is one.
             codec: how to write series; that of the adapter or of the model unless given. An adapter only reads what
                 it was tuned on, so another one than its own is an error.
             vocabulary: `numeric` loads the few rows that numbers need; `full` loads all.
@@ -99,8 +101,11 @@ class Forecaster(FrameMethods):
             >>> loracast.Forecaster.from_pretrained("bundled").codec
             Codec('fixed', digits=3)
         """
+        if adapter is None and (found := adapter_folder(model)):
+            model, adapter = None, found
         if adapter is not None:
-            model = model or recorded_base(Path(adapter))
+            adapter = locate(adapter)
+            model = model or recorded_base(adapter)
         loaded = load_model(
             model or "bundled", vocabulary=vocabulary, device=device, precision=precision, compute=compute
         )
@@ -113,12 +118,12 @@ class Forecaster(FrameMethods):
         return adapted
 
     def with_adapter(self, adapter: str | Path) -> Forecaster:
-        """A new forecaster with an adapter from a directory in PEFT's format; the base's weights are shared.
+        """A new forecaster with an adapter from a directory in PEFT's format, or a hub; the base's weights are shared.
 
         Series are written as the adapter's record says, or as for this forecaster where it has none.
         """
-        adapted, lora, record = load_adapted(self.model, Path(adapter))
-        codec = read_codec(record, Path(adapter)) if "codec" in record else self.codec
+        adapted, lora, record = load_adapted(self.model, folder := locate(adapter))
+        codec = read_codec(record, folder) if "codec" in record else self.codec
         return Forecaster(adapted, codec, lora, record)
 
     # -- tuning --------------------------------------------------------------------------------------------------
@@ -224,13 +229,6 @@ class Forecaster(FrameMethods):
         if verdict and not verdict["improved"]:
             warnings.warn(no_help(verdict, result.record["best_step"]), stacklevel=2)
         return tuned
-
-    def save(self, directory: str | Path) -> None:
-        """Writes the adapter as a directory that peft and `from_pretrained` load."""
-        if self.lora is None:
-            raise ModelError("an untouched model has no adapter to save")
-        state = adapter_state(self.model.network)
-        save_adapter(Path(directory), state, self.lora, self.model.source, self.record)
 
     # -- forecasting ---------------------------------------------------------------------------------------------
 
@@ -356,16 +354,9 @@ class Forecaster(FrameMethods):
         if len(shapes := {(window.context, window.horizon) for window in windows}) > 1:
             raise DataError(f"windows of one call need the same context and horizon, not {sorted(shapes)}")
         self._reach(max(map(len, groups))).check(windows[0].context + windows[0].horizon)
-        stacked, context = np.stack([window.values for window in windows]), windows[0].context
-        found = np.zeros(len(windows))
-        for group in groups:
-            read = stacked[..., group]
-            if ledger:
-                tokens = encode_batch(self.codec, read, context).symbols.shape[1]
-                cost = self._forecast_cost(self.lora, True).forward(len(windows), tokens - 1)
-                ledger.charge("likelihood", cost.total)
-            found += log_density(self.model, self.codec, read, context, not_known(first)[group])
-        return found
+        stacked, cost = np.stack([window.values for window in windows]), self._forecast_cost(self.lora, True)
+        targets, context = not_known(first), windows[0].context
+        return grouped_log_density(self.model, self.codec, stacked, context, targets, groups, cost, ledger)
 
     @property
     def hardware(self) -> str:

@@ -16,10 +16,9 @@ from loracast.calibration import Widths
 from loracast.codec import Codec
 from loracast.compute.device import describe_hardware
 from loracast.errors import ConfigError
-from loracast.files import CHECKPOINT
+from loracast.files import ADAPTER_CONFIG, CHECKPOINT
 from loracast.language_model import LanguageModel
 from loracast.ledger import Ledger
-from loracast.model.lora import ADAPTER_CONFIG
 from loracast.series import Series
 from loracast.series.seen import seen_record
 from loracast.settings import TuneConfig

@@ -63,6 +63,11 @@ app.command(
     help_epilogue="Example: loracast merge runs/a -o runs/merged",
 )
 app.command(
+    "loracast.cli.push:push",
+    help="Push an adapter with its card to the Hugging Face hub.",
+    help_epilogue="Example: loracast push runs/a me/my-adapter",
+)
+app.command(
     "loracast.cli.pretrain:pretrain",
     help="Pretrain a small model from scratch on synthetic series.",
     help_epilogue=f"{RESUMES}\n\nExample: loracast pretrain -o runs/model --steps 3200",

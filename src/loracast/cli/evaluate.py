@@ -27,7 +27,7 @@ def evaluate(
     context: int,
     horizon: int,
     output: Output,
-    adapter: Path | None = None,
+    adapter: str | None = None,
     split: Path | None = None,
     subset: Subset = "test",
     stride: int | None = None,
@@ -49,7 +49,7 @@ def evaluate(
     output
         Folder for scores.csv, metrics.json, series.csv (errors of each series) and forecasts.png.
     adapter
-        A tuned adapter's folder.
+        A tuned adapter's folder, or a repository of the hub.
     split
         JSON file with lists train, validation and test of positions in the data.
     subset
@@ -66,6 +66,7 @@ def evaluate(
     from loracast.flops import Flops
     from loracast.forecaster import Forecaster
     from loracast.model.checkpoint import recorded_base
+    from loracast.model.locate import locate
     from loracast.series import long_enough
     from loracast.series.seen import unseen
 
@@ -73,7 +74,7 @@ def evaluate(
     picture = output / "forecasts.png"
     check_distinct([data], [*(output / name for name in BACKTEST_FILES), picture])
     series = columns.read_subset(data, split, subset)
-    source = recorded_base(adapter) if adapter and not model.model else model.model
+    source = recorded_base(locate(adapter)) if adapter and not model.model else model.model
     base = Forecaster.from_pretrained(source, **model.where())
     forecasters = {ZERO_SHOT: base}
     if adapter:

@@ -23,7 +23,7 @@ def forecast(
     *,
     horizon: int,
     output: Output,
-    adapter: Path | None = None,
+    adapter: str | None = None,
     context: int | None = None,
     sample: Annotated[SampleConfig, Parameter(name="*")] = SampleConfig(),
     model: Model = ModelOptions(),
@@ -47,7 +47,7 @@ def forecast(
     output
         File for the forecast, with mean, median and quantiles: .parquet or .csv.
     adapter
-        A tuned adapter's folder; the untouched model forecasts unless given.
+        A tuned adapter's folder, or a repository of the hub; the untouched model forecasts unless given.
     context
         Steps that are read of each series; what the adapter was tuned on unless given.
     event

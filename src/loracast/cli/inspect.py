@@ -16,7 +16,7 @@ def inspect(model: str = "bundled", /, *, rank: int | None = None, targets: str 
     Parameters
     ----------
     model
-        `bundled`, `smollm2`, a Hugging Face directory, a .gguf file, a repository of the hub, or an adapter's folder.
+        `bundled`, `smollm2`, a Hugging Face directory, a .gguf file, a repository of the hub, or an adapter.
     rank
         Also show the trainable parameters of an adapter of this rank.
     targets
@@ -31,14 +31,15 @@ def inspect(model: str = "bundled", /, *, rank: int | None = None, targets: str 
     from loracast.compute import unsupported
     from loracast.errors import ConfigError
     from loracast.grammar import SYMBOLS
+    from loracast.model.locate import adapter_folder, locate
     from loracast.model.stored import open_model
 
     if rank is not None and rank < 1:
         raise ConfigError([f"rank must be at least 1, not {rank}"])
-    if (Path(model) / "adapter_config.json").is_file():
+    if adapter_folder(model, weights=False):
         if rank is not None:
             raise ConfigError([f"{model} is an adapter and has a rank of its own; leave --rank out"])
-        _show(_adapter_rows(Path(model)))
+        _show(_adapter_rows(locate(model)))
         return
     opened = open_model(model, weights=False)
     config, stored = opened.config, opened.description

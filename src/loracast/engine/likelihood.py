@@ -5,6 +5,8 @@ Shapes: B windows, W steps, C of them of context, H = W - C after it, D variable
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -13,8 +15,10 @@ from numpy.typing import NDArray
 from loracast.codec import Codec
 from loracast.engine.batch import encode_batch, to_device
 from loracast.errors import ModelError
+from loracast.flops import PassCost
 from loracast.grammar import SEMICOLON
 from loracast.language_model import LanguageModel
+from loracast.ledger import Ledger
 
 
 def log_density(
@@ -37,6 +41,31 @@ def log_density(
         ModelError: the model computes NaN or infinite logits.
     """
     return step_log_density(model, codec, windows, context, targets, batch).sum(1)
+
+
+def grouped_log_density(
+    model: LanguageModel,
+    codec: Codec,
+    windows: NDArray[np.float64],
+    context: int,
+    targets: NDArray[np.bool_],
+    groups: Sequence[Sequence[int]],
+    cost: PassCost,
+    ledger: Ledger | None,
+) -> NDArray[np.float64]:
+    """The sum [B] of the `log_density` of groups of variables that are read by themselves.
+
+    Args:
+        cost: of a pass through the model, which the ledger is charged for before each.
+    """
+    found = np.zeros(len(windows))
+    for group in map(list, groups):
+        read = windows[..., group]
+        if ledger:
+            tokens = encode_batch(codec, read, context).symbols.shape[1]
+            ledger.charge("likelihood", cost.forward(len(windows), tokens - 1).total)
+        found += log_density(model, codec, read, context, targets[group])
+    return found
 
 
 @torch.inference_mode()

@@ -9,9 +9,8 @@ import torch
 
 from loracast.codec import Codec
 from loracast.errors import ConfigError, ModelError
-from loracast.files import RECORD, write_json
+from loracast.files import ADAPTER_CONFIG, RECORD, write_json
 from loracast.model.config import ModelConfig, read_json
-from loracast.model.lora import ADAPTER_CONFIG
 from loracast.model.tensors import dtype_name, write_tensors
 from loracast.model.transformer import Transformer
 from loracast.model.weights import WEIGHTS

@@ -5,14 +5,21 @@ from __future__ import annotations
 from pathlib import Path
 
 from loracast.errors import ModelError, did_you_mean
+from loracast.files import ADAPTER_CONFIG
 from loracast.model.packaged import PACKAGED
 
 BUNDLED = Path(__file__).parent.parent / "bundled"
 DESCRIPTION, WEIGHTS = ("*.json", "merges.txt"), ("*.safetensors",)  # files by their names
 
 
+def is_repository(source: str | Path) -> bool:
+    """Whether a name is of a repository on a hub, owner/name, and not of a path."""
+    return len(Path(source).parts) == 2 and not str(source).startswith((".", "/", "~"))
+
+
 def locate(source: str | Path, *, weights: bool = True) -> Path:
-    """Where a model is: a directory or a GGUF file, of a name, a path, or a repository of the hub (downloaded once).
+    """Where a model or an adapter is: a directory or a GGUF file, of a name, a path, or a repository of the hub
+    (downloaded once).
 
     Names are `bundled` and those of `packaged.PACKAGED`.
 
@@ -36,7 +43,7 @@ def locate(source: str | Path, *, weights: bool = True) -> Path:
         raise ModelError(
             f"{source} is a file; a model is a .gguf file or a directory with config.json, weights and tokenizer.json"
         )
-    if len(path.parts) != 2 or str(source).startswith((".", "/", "~")) or path.parent.is_dir():
+    if not is_repository(source) or path.parent.is_dir():
         raise ModelError(
             f"{source} does not exist; name a model directory, a .gguf file, a hub repository (owner/name), 'bundled' "
             f"or 'smollm2'{did_you_mean(source, ['bundled', *PACKAGED])}"
@@ -51,3 +58,11 @@ def locate(source: str | Path, *, weights: bool = True) -> Path:
             f"{source} is not a folder here, and the hub did not give it: {type(error).__name__}: {error}".strip()
         ) from None
     return Path(found)
+
+
+def adapter_folder(source: str | Path | None, *, weights: bool = True) -> Path | None:
+    """The folder of an adapter, where that is what a folder or a repository holds; None for a model, or for nothing."""
+    if source is None or not (Path(source).is_dir() or is_repository(source)):
+        return None
+    folder = locate(source, weights=weights)
+    return folder if (folder / ADAPTER_CONFIG).is_file() and not (folder / "config.json").is_file() else None

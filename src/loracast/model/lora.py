@@ -15,13 +15,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from loracast.errors import ConfigError, ModelError
-from loracast.files import RECORD, write_json
+from loracast.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, RECORD, write_json
 from loracast.model.config import read_json
 from loracast.model.tensors import check_finite, read_tensors, write_tensors
 from loracast.model.transformer import Transformer
 from loracast.settings import PROJECTIONS, LoraConfig
 
-ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 UNSUPPORTED = (  # settings of peft that change what an adapter computes
     *("use_dora", "use_rslora", "use_qalora", "use_bdlora", "fan_in_fan_out", "lora_bias", "modules_to_save"),
     *("rank_pattern", "alpha_pattern", "layers_to_transform", "layer_replication", "target_parameters"),
