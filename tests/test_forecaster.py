@@ -115,7 +115,7 @@ def test_the_record_says_how_the_adapter_came_about(tuned: tuple[Forecaster, Pat
         assert flops.keys() == {"training", "validation", "total"}
         assert flops["total"] == flops["training"] + flops["validation"] > 0
     assert record["made"]["precision"] == "float32"
-    names = {"adapter_config.json", "adapter_model.safetensors", "loracast.json", "metrics.jsonl"}
+    names = {"README.md", "adapter_config.json", "adapter_model.safetensors", "loracast.json", "metrics.jsonl"}
     assert {path.name for path in directory.iterdir()} == names
 
 

@@ -72,6 +72,6 @@ def test_ten_steps_of_tuning_lower_the_validation_loss(bundled: Forecaster):
     tuned = bundled.fit([one.slice(0, 60) for one in simulate("predator-prey", 24, seed=0)], tune=config)
     result = tuned.record["result"]
     assert result["best_step"] == 10
-    assert result["validation_loss"]["tuned"] < 0.98 * result["validation_loss"]["untouched"]
+    assert result["validation_loss"]["tuned"] < 0.99 * result["validation_loss"]["untouched"]
     layers = 14 * 8 * (2 * (192 + 192) + 2 * (192 + 96) + 3 * (192 + 480))  # layers · rank · (q, o; k, v; MLP)
     assert result["trainable_parameters"] == layers
