@@ -96,7 +96,10 @@ def table(result: dict[str, Any]) -> str:
         ["| case | " + OURS + " | 50%, 80% | best other | above it |", "|---|---|---|---|---|"],
     )
     for name, mine in kept[OURS]["cases"].items():
-        others = {peer: np.array(found["cases"][name]["crps"]) for peer, found in kept.items() if peer != OURS}
+        there = {
+            peer: found["cases"].get(name) for peer, found in kept.items() if peer != OURS
+        }  # some cases take hours
+        others = {peer: np.array(case["crps"]) for peer, case in there.items() if case}
         half, most = np.nanmean(mine["covered"], 0)
         row = f"| {name} | {np.mean(mine['crps']):.4f} | {half:.0%}, {most:.0%} | "
         if others:

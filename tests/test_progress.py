@@ -249,6 +249,7 @@ def test_progress_may_be_a_function_a_display_or_nothing():
 
 
 @pytest.mark.filterwarnings("ignore:.mine. was tuned on")
+@pytest.mark.filterwarnings("ignore:TUNING DID NOT HELP")
 def test_true_shows_fit_predict_and_backtest(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
     """As lines, since nothing here is a terminal; as many as there is work, since no time counts as short."""
     monkeypatch.setattr("loracast.progress.QUIET_SECONDS", 0.0)

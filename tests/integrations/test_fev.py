@@ -32,7 +32,8 @@ def frame() -> pd.DataFrame:
         season = 2 * np.pi * np.arange(72) / 12 + number
         hare = 5 + 3 * np.sin(season) + generator.normal(0, 0.2, 72)
         lynx = 20 + 9 * np.cos(season) + generator.normal(0, 0.6, 72)
-        columns = {"hare": hare, "lynx": lynx, "rain": np.sin(season + 1), "site": f"place {number}"}
+        rain = np.sin(season + 1) + np.random.default_rng(number).normal(0, 0.3, 72)  # not to be foreseen exactly
+        columns = {"hare": hare, "lynx": lynx, "rain": rain, "site": f"place {number}"}
         parts.append(pd.DataFrame({"name": f"s{number}", "when": MONTHS, **columns}))
     return pd.concat(parts)
 
