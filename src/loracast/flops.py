@@ -20,6 +20,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from loracast.model.config import CACHE_BLOCK, ModelConfig
 from loracast.settings import LoraConfig
 
@@ -181,6 +184,18 @@ class PassCost:
         parts = [self.prefill(series, prompt) for prompt, series in Counter(prompts).items()]
         parts += [self.continuation(paths, prompt, new) for (prompt, new), paths in lengths.items()]
         return Cost({term: Flops.sum(part.terms[term] for part in parts) for term in TERMS})
+
+    def each_forecast(self, prompts: NDArray[np.int64], tokens: NDArray[np.int64]) -> list[Flops]:
+        """What `forecasts` cost of each series by itself: with prompts of lengths [N, P], and new tokens of the paths
+        [N, S] of all of its prompts, as many of each."""
+        known: dict[bytes, Flops] = {}
+        found = []
+        for lengths, new in zip(prompts, tokens.reshape(*prompts.shape, -1)):
+            key = lengths.tobytes() + new.tobytes()
+            if key not in known:
+                known[key] = self.forecasts(lengths.tolist(), new.tolist()).total
+            found.append(known[key])
+        return found
 
     # -- executed ------------------------------------------------------------------------------------------------
 

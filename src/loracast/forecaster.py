@@ -323,7 +323,8 @@ class Forecaster(FrameMethods, SharedMethods):
                     progress=on_progress,
                 )
             values[asked], valid[asked] = drawn.values, drawn.valid
-            saturated, flops, kinds = drawn.saturated, drawn.flops, dict(zip(asked, looks))
+            saturated, flops = int(drawn.saturated.sum()), Flops.sum(drawn.flops)
+            kinds = dict(zip(asked, looks))
             if ledger:
                 ledger.charge("forecasts", flops)
         forecast = Forecast(

@@ -36,15 +36,15 @@ class Plan:
 
 @dataclass(frozen=True, eq=False)
 class Drawn:
-    """Paths' values [N, S, H, D], valid steps [N, S, H], and what they cost.
+    """Paths' values [N, S, H, D], valid steps [N, S, H], and of each series what it cost.
 
-    saturated: values of the contexts, and values that were given, that were written as the edge of the codec's range.
+    saturated: [N] values of a context, and values that were given, that were written as the edge of the codec's range.
     """
 
     values: NDArray[np.float64]
     valid: NDArray[np.bool_]
-    saturated: int
-    flops: Flops
+    saturated: NDArray[np.int64]
+    flops: list[Flops]
 
 
 def most_flops(prompts: Sequence[int], plans: Sequence[Plan], samples: int, step_tokens: int, cost: PassCost) -> Flops:
@@ -85,7 +85,7 @@ def draw_paths(
         members.setdefault(plan, []).append(index)
     shape = len(contexts), config.samples, plans[0].horizon
     values, valid = np.empty((*shape, contexts[0].shape[1])), np.empty(shape, bool)
-    saturated, flops, done = 0, Flops(), 0
+    saturated, flops, done = np.zeros(len(contexts), np.int64), [Flops()] * len(contexts), 0
     for plan, chosen in members.items():
 
         def report(share: float, before: int = done, count: int = len(chosen)) -> None:
@@ -95,8 +95,10 @@ def draw_paths(
         some = [contexts[index] for index in chosen], [ids[index] for index in chosen]
         known = np.full((len(chosen), *values.shape[2:]), np.nan) if given is None else given[chosen]
         drawn = _draw_alike(model, codec, *some, known, plan, config, cost, constrained, report)
-        values[chosen], valid[chosen] = drawn.values, drawn.valid
-        saturated, flops, done = saturated + drawn.saturated, flops + drawn.flops, done + len(chosen)
+        values[chosen], valid[chosen], saturated[chosen] = drawn.values, drawn.valid, drawn.saturated
+        for index, spent in zip(chosen, drawn.flops):
+            flops[index] = spent
+        done += len(chosen)
     return Drawn(values, valid, saturated, flops)
 
 
@@ -117,8 +119,8 @@ def _draw_alike(
     grammar, places = codec.grammar(variables), cell_places(ids, horizon, variables, config)
     values, valid = np.empty((series, samples, horizon, variables)), np.empty((series, samples, horizon), bool)
     prompts, scale = codec.encode_contexts(contexts)  # [N, D]
-    saturated = sum(prompt.saturated for prompt in prompts)
-    names, numbers, flops, begin = list(ids), None, Flops(), 0
+    saturated = np.array([prompt.saturated for prompt in prompts])
+    names, numbers, flops, begin = list(ids), None, [Flops()] * series, 0
     for stretch, steps in enumerate(plan.stretches):
         now = slice(begin, begin + steps)
         if stretch:
@@ -129,7 +131,7 @@ def _draw_alike(
         if not np.isnan(known).all():
             by_prompt = np.repeat(known, len(texts) // series, 0)
             cells, clipped = codec.cells(by_prompt, scale, np.isnan(by_prompt))
-            saturated += int(clipped.reshape(series, -1, steps, variables).any(1).sum())
+            saturated += clipped.reshape(series, -1, steps, variables).any(1).sum((1, 2))
         drawn = sample_paths(
             model,
             texts,
@@ -143,7 +145,8 @@ def _draw_alike(
             constrained=constrained,
             progress=lambda share, now=now: progress((now.start + share * (now.stop - now.start)) / horizon),
         )
-        flops += cost.forecasts([len(text) for text in texts], drawn.tokens.tolist()).total
+        lengths, tokens = np.array([len(text) for text in texts]).reshape(series, -1), drawn.tokens.reshape(series, -1)
+        flops = [before + now for before, now in zip(flops, cost.each_forecast(lengths, tokens))]
         shape = series, samples, variables
         scale = Scale(
             *(np.broadcast_to(part.reshape(series, -1, variables), shape) for part in (scale.offset, scale.unit))

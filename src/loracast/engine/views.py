@@ -85,8 +85,8 @@ def choose_transforms(
     config: SampleConfig,
     cost: PassCost,
     progress: Callable[[float], None],
-) -> tuple[list[Transform], Flops, float]:
-    """A transform for each context [C, D], what choosing them cost, and the share of all work that this was.
+) -> tuple[list[Transform], list[Flops], float]:
+    """A transform for each context [C, D], what choosing each cost, and the share of all work that this was.
 
     Args:
         progress: called with the share of all work, the paths that are drawn afterwards among it, that is done.
@@ -94,7 +94,7 @@ def choose_transforms(
     try:
         likelier, flops = _likelier(model, codec, contexts, cost)
     except ModelError:  # it computes no numbers, which is told better where paths are drawn
-        likelier, flops = [[] for _ in contexts], Flops()
+        likelier, flops = [[] for _ in contexts], [Flops()] * len(contexts)
     trials: dict[int, list[tuple[int, TransformKind, int]]] = {}  # by steps that are forecast: series, kind, origin
     for index, kinds in enumerate(likelier):
         steps = len(contexts[index])
@@ -120,7 +120,9 @@ def choose_transforms(
             cost,
             progress=lambda share, done=done, size=size: progress((done + share * size) / whole),
         )
-        flops, done = flops + drawn.flops, done + size
+        done += size
+        for (index, _, _), spent in zip(tried, drawn.flops):
+            flops[index] += spent
         for (index, kind, origin), transform, paths in zip(tried, fitted, drawn.values):
             error = _crps(transform.inverse(paths, origin), contexts[index], origin)
             errors.setdefault((index, kind), []).append(error)
@@ -137,10 +139,10 @@ def choose_transforms(
 
 def _likelier(
     model: LanguageModel, codec: Codec, contexts: Sequence[NDArray[np.float64]], cost: PassCost
-) -> tuple[list[list[TransformKind]], Flops]:
-    """The kinds on which the model finds the end of each context likelier than as it is, and what that cost."""
+) -> tuple[list[list[TransformKind]], list[Flops]]:
+    """The kinds on which the model finds the end of each context likelier than as it is, and what that cost of each."""
     found: list[list[TransformKind]] = [[] for _ in contexts]
-    flops, alike = Flops(), dict[int, list[int]]()
+    flops, alike = [Flops()] * len(contexts), dict[int, list[int]]()
     for index, context in enumerate(contexts):
         if len(context) >= FEWEST:
             alike.setdefault(len(context), []).append(index)
@@ -154,8 +156,9 @@ def _likelier(
                 continue
             written = np.stack([fitted[index].forward(contexts[index]) for index in changed])  # [n, C, D]
             density = step_log_density(model, codec, written, read).sum(1)
-            flops += cost.forward(len(changed), codec.grammar(written.shape[2]).step_tokens * steps).total
+            spent = cost.forward(1, codec.grammar(written.shape[2]).step_tokens * steps).total
             for index, one in zip(changed, density):
+                flops[index] += spent
                 seen = float(one + np.nansum(fitted[index].log_slope(contexts[index])[read:]))
                 if kind == "none":
                     as_it_is[index] = seen
@@ -194,7 +197,7 @@ def draw_views(
     shape = len(contexts), config.samples, given.shape[1]
     values, valid = np.empty((*shape, given.shape[2])), np.ones(shape, bool)
     kinds: list[list[TransformKind]] = [["none"] * given.shape[2] for _ in contexts]
-    saturated, flops = 0, Flops()
+    saturated, flops = np.zeros(len(contexts), np.int64), [Flops()] * len(contexts)
     for number, group in enumerate(groups):
         read, known = [context[:, group] for context in contexts], given[..., group]
         names = list(ids) if len(groups) == 1 else [f"{one}, group {number}" for one in ids]
@@ -207,7 +210,7 @@ def draw_views(
         if config.transform == "auto":
             horizon = plans[0].horizon
             transforms, spent, begun = choose_transforms(model, codec, read, names, horizon, config, cost, report)
-            flops += spent
+            flops = [before + now for before, now in zip(flops, spent)]
         else:
             transforms = [Transform.fit(config.transform, context) for context in read]
         written = [transform.forward(context) for transform, context in zip(transforms, read)]
@@ -232,5 +235,6 @@ def draw_views(
             for column in group:
                 kinds[index][column] = transform.kind
         valid &= drawn.valid
-        saturated, flops = saturated + drawn.saturated, flops + drawn.flops
+        saturated += drawn.saturated
+        flops = [before + now for before, now in zip(flops, drawn.flops)]
     return Drawn(values, valid, saturated, flops), [tuple(one) for one in kinds]
