@@ -603,3 +603,33 @@ def test_paths_of_counts_are_counts():
     few = forecaster.predict(Series(counted[:7], ("counted",)), 2, sample=SampleConfig(4))
     assert not few.whole.any()
     assert (few.samples % 1 > 0).any()
+
+
+# -- several requests at once ----------------------------------------------------------------------------------------
+
+
+def test_requests_that_are_drawn_together_are_answered_as_alone(tuned: tuple[Forecaster, Path]):
+    """Also where their series have the same ids, and some never vary."""
+    (forecaster, _), data = tuned, waves()
+    flat = replace(data[0], values=np.full_like(data[0].values, 3.0), id="flat")
+    asked = [[data[0], data[1]], [replace(data[2], id=data[0].id)], [flat], [flat, data[3]]]
+    requests = [forecaster.request(one, 4, sample=SampleConfig(5, seed=3)) for one in asked]
+    assert len({request.kind for request in requests}) == 1
+    together = forecaster.answer(requests)
+    for series, answer in zip(asked, together):
+        alone = forecaster.predict(series, 4, sample=SampleConfig(5, seed=3))
+        np.testing.assert_array_equal(answer.samples, alone.samples)
+        assert (answer.flops, answer.saturated, answer.ids) == (alone.flops, alone.saturated, alone.ids)
+        assert (answer.stretches, answer.transforms) == (alone.stretches, alone.transforms)
+
+
+def test_requests_of_other_settings_are_of_another_kind(tuned: tuple[Forecaster, Path]):
+    (forecaster, _), data = tuned, waves()
+    first = forecaster.request(data[0], 4)
+    for other in (
+        forecaster.request(data[0], 5),
+        forecaster.request(data[0], 4, sample=SampleConfig(seed=1)),
+        forecaster.request(data[0], 4, sample=SampleConfig(7)),
+    ):
+        assert other.kind != first.kind
+    assert forecaster.request(data[1], 4).kind == first.kind

@@ -15,16 +15,16 @@ from loracast.calibration import recorded
 from loracast.codec import Codec
 from loracast.compute.device import describe_hardware
 from loracast.context import Reach, reading_groups, variable_groups
+from loracast.drawing import Request, draw
 from loracast.engine.likelihood import grouped_log_density
-from loracast.engine.rolling import Plan
 from loracast.engine.train import JUDGEMENT
 from loracast.engine.train import tune as tune_adapter
-from loracast.engine.views import draw_views, most_view_flops, resolved
-from loracast.errors import ConfigError, DataError, ModelError
+from loracast.engine.views import most_view_flops, resolved
+from loracast.errors import DataError, ModelError
 from loracast.files import CHECKPOINT
 from loracast.fitting import judge, no_help, prepare
 from loracast.flops import Flops, PassCost
-from loracast.forecast import Forecast, future_time
+from loracast.forecast import Forecast
 from loracast.frames import FrameMethods
 from loracast.hub import SharedMethods
 from loracast.language_model import LanguageModel, load_adapted, load_model
@@ -35,9 +35,9 @@ from loracast.model.lora import attach, load_adapter_state
 from loracast.own_table import Table, as_series
 from loracast.progress import OnProgress, displayed, displayed_share
 from loracast.record import adapter_record, check_unused
-from loracast.scenario import Known, conditions, known_future
+from loracast.scenario import Known
 from loracast.series import Series, Window
-from loracast.series.checks import constant_level, different_ids, not_known, same_variables
+from loracast.series.checks import not_known, same_variables
 from loracast.settings import ComputeKind, Device, LoraConfig, Precision, SampleConfig, TuneConfig, Vocabulary
 
 Report = Callable[[dict[str, Any]], None]
@@ -283,64 +283,48 @@ class Forecaster(FrameMethods, SharedMethods):
             >>> forecaster.predict(pelts, 5, known=what_if, sample=few).median()[0, :2, 1]
             array([5., 5.])
         """
-        sample = sample or SampleConfig()
-        lengths = {"horizon": horizon, "context": 1 if context is None else context}
-        if problems := [f"{name} must be at least 1, not {length}" for name, length in lengths.items() if length < 1]:
-            raise ConfigError(problems)
-        series = as_series(series)
-        if not series:
-            raise DataError("the list of series to forecast is empty; give at least one")
-        same_variables(series)
-        different_ids(series)
-        tuned = bool(self.lora or self.record)  # one that is judged has no record yet
-        groups = reading_groups(series[0], self.record, None if tuned else self.model.variables)
-        given = known_future(series, horizon, known)  # [N, H, D]
-        if not constrained and not np.isnan(given).all():
-            raise ConfigError(["values of the future cannot be given to unconstrained sampling; leave them out"])
-        contexts, plans = self._reach(max(map(len, groups))).read(series, horizon, context)
-        sample = resolved(sample, self.codec, tuned=tuned)
+        request = self.request(series, horizon, sample=sample, context=context, known=known, constrained=constrained)
+        cost = self._forecast_cost(self.lora, constrained)
+        if ledger:
+            ledger.check("forecasts", request.most_flops(self.codec, cost))
+        with displayed_share(progress if request.asked else None, "forecast") as on_progress:
+            (forecast,) = self.answer([request], raw=raw, progress=on_progress)
+        if ledger and request.asked:
+            ledger.charge("forecasts", forecast.flops)
+        return forecast
 
-        values = np.empty((len(series), sample.samples, *given.shape[1:]))  # [N, S, H, D]
-        valid, asked = np.ones(values.shape[:3], bool), []
-        for index, one in enumerate(contexts):
-            level = constant_level(one)
-            if level is None or not np.isnan(given[index, :, one.target_columns]).all():
-                asked.append(index)
-            else:
-                values[index], plans[index] = np.where(np.isnan(given[index]), level, given[index]), Plan((), 0)
-        saturated, flops, kinds = 0, Flops(), {}
-        if asked:
-            read, chosen = [contexts[index].values for index in asked], [plans[index] for index in asked]
-            cost = self._forecast_cost(self.lora, constrained)
-            if ledger:
-                ledger.check("forecasts", most_view_flops(self.codec, groups, read, chosen, sample, cost))
-            with displayed_share(progress, "forecast") as on_progress:
-                drawn, looks = draw_views(
-                    *(self.model, self.codec, groups, read, [contexts[index].id for index in asked], chosen),
-                    *(sample, cost),
-                    given=given[asked],
-                    constrained=constrained,
-                    progress=on_progress,
-                )
-            values[asked], valid[asked] = drawn.values, drawn.valid
-            saturated, flops = int(drawn.saturated.sum()), Flops.sum(drawn.flops)
-            kinds = dict(zip(asked, looks))
-            if ledger:
-                ledger.charge("forecasts", flops)
-        forecast = Forecast(
-            values[..., series[0].target_columns],
-            valid,
-            tuple(contexts),
-            tuple(future_time(one, horizon) for one in contexts),
-            saturated,
-            flops,
-            available=tuple(one.steps for one in series),
-            stretches=tuple(plan.stretches for plan in plans),
-            conditional=conditions(series, given),
-            transforms=tuple(kinds.get(index, ())[series[0].target_columns] for index in range(len(series))),
-            given=given[..., series[0].target_columns],
-        ).rounded()
-        return forecast if raw else forecast.widened(recorded(self.record or {"calibration": self.model.calibration}))
+    def request(
+        self,
+        series: Sequence[Series] | Series | Table,
+        horizon: int,
+        *,
+        sample: SampleConfig | None = None,
+        context: int | None = None,
+        known: Known | None = None,
+        constrained: bool = True,
+    ) -> Request:
+        """What `predict` with these arguments asks, read and checked; `answer` draws several at once."""
+        tuned = bool(self.lora or self.record)  # one that is judged has no record yet
+        return Request.read(
+            as_series(series),
+            horizon,
+            self.codec,
+            lambda one: reading_groups(one, self.record, None if tuned else self.model.variables),
+            self._reach,
+            sample=sample or SampleConfig(),
+            context=context,
+            known=known,
+            constrained=constrained,
+            tuned=tuned,
+        )
+
+    def answer(
+        self, requests: Sequence[Request], *, raw: bool = False, progress: Callable[[float], None] | None = None
+    ) -> list[Forecast]:
+        """The forecasts that requests of one kind ask for, drawn together, each what `predict` alone would give."""
+        widths = None if raw else recorded(self.record or {"calibration": self.model.calibration})
+        cost = self._forecast_cost(self.lora, requests[0].constrained)
+        return draw(self.model, self.codec, cost, widths, requests, progress)
 
     def log_density(self, windows: Sequence[Window], *, ledger: Ledger | None = None) -> NDArray[np.float64]:
         """Log density [N] in nats of each window's future given its context (missing values left out).
