@@ -140,16 +140,14 @@ def test_mlflow_shows_the_curves_of_each_start(folder: Path, monkeypatch: pytest
 
 
 def test_wandb_keeps_the_curves_and_sends_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch):
-    pytest.importorskip("wandb")
-    from wandb.proto.wandb_internal_pb2 import Record
-
+    records = pytest.importorskip("wandb.proto.wandb_internal_pb2")
     monkeypatch.delenv("WANDB_MODE", raising=False)
     followed("wandb", folder)
     (kept,) = (folder / "wandb").glob("offline-run-*/run-*.wandb")
     data, place, curve = kept.read_bytes(), 7, {}  # a log of LevelDB's kind: checksum, length, type, record
     while place + 7 <= len(data):
         length = int.from_bytes(data[place + 4 : place + 6], "little")
-        record = Record()
+        record = records.Record()
         record.ParseFromString(data[place + 7 : place + 7 + length])
         place += 7 + length
         items = {item.key or "/".join(item.nested_key): item.value_json for item in record.history.item}

@@ -99,7 +99,7 @@ class RunEvents:
     """
 
     def __init__(self, folder: Path, log: Log | None, report: Report):
-        self.log = log
+        self.log: Log | None = log
         self.progress: StudyProgress | None = None  # set once the study has its plan
         self._folder, self._report = folder, report
         self._trackers: dict[str, Tracker] = {}
