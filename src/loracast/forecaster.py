@@ -30,7 +30,7 @@ from loracast.hub import SharedMethods
 from loracast.language_model import LanguageModel, load_adapted, load_model
 from loracast.ledger import Ledger
 from loracast.model.checkpoint import read_codec, recorded_base
-from loracast.model.locate import adapter_folder, locate
+from loracast.model.locate import holds_adapter, locate, locate_adapter
 from loracast.model.lora import attach, load_adapter_state
 from loracast.own_table import Table, as_series
 from loracast.progress import OnProgress, displayed, displayed_share
@@ -101,10 +101,10 @@ class Forecaster(FrameMethods, SharedMethods):
             >>> loracast.Forecaster.from_pretrained("bundled").codec
             Codec('fixed', digits=3)
         """
-        if adapter is None and (found := adapter_folder(model)):
+        if adapter is None and model is not None and holds_adapter(found := locate(model)):
             model, adapter = None, found
         if adapter is not None:
-            adapter = locate(adapter)
+            adapter = locate_adapter(adapter)
             model = model or recorded_base(adapter)
         loaded = load_model(
             model or "bundled", vocabulary=vocabulary, device=device, precision=precision, compute=compute
@@ -122,7 +122,7 @@ class Forecaster(FrameMethods, SharedMethods):
 
         Series are written as the adapter's record says, or as for this forecaster where it has none.
         """
-        adapted, lora, record = load_adapted(self.model, folder := locate(adapter))
+        adapted, lora, record = load_adapted(self.model, folder := locate_adapter(adapter))
         codec = read_codec(record, folder) if "codec" in record else self.codec
         return Forecaster(adapted, codec, lora, record)
 

@@ -226,7 +226,7 @@ def test_scripts_can_go_the_whole_path(workplace: Path, tmp_path: Path, run: Run
     words = ("--rank", 8, "--steps", 3, "--batch", 4, "--context", 12, "--horizon", 6, "--targets", "attention")
     said = run("finetune", tmp_path / "data.h5", "-o", tmp_path / "a", *words, *model).ok()
     assert "8 series of prey, predator" in said
-    assert {"adapter_config.json", "adapter_model.safetensors", "loracast.json", "metrics.jsonl"} == {
+    assert {"README.md", "adapter_config.json", "adapter_model.safetensors", "loracast.json", "metrics.jsonl"} == {
         path.name for path in (tmp_path / "a").iterdir()
     }
 

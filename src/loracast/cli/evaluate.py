@@ -66,7 +66,7 @@ def evaluate(
     from loracast.flops import Flops
     from loracast.forecaster import Forecaster
     from loracast.model.checkpoint import recorded_base
-    from loracast.model.locate import locate
+    from loracast.model.locate import locate_adapter
     from loracast.series import long_enough
     from loracast.series.seen import unseen
 
@@ -74,7 +74,7 @@ def evaluate(
     picture = output / "forecasts.png"
     check_distinct([data], [*(output / name for name in BACKTEST_FILES), picture])
     series = columns.read_subset(data, split, subset)
-    source = recorded_base(locate(adapter)) if adapter and not model.model else model.model
+    source = recorded_base(locate_adapter(adapter)) if adapter and not model.model else model.model
     base = Forecaster.from_pretrained(source, **model.where())
     forecasters = {ZERO_SHOT: base}
     if adapter:

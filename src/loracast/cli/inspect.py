@@ -31,17 +31,17 @@ def inspect(model: str = "bundled", /, *, rank: int | None = None, targets: str 
     from loracast.compute import unsupported
     from loracast.errors import ConfigError
     from loracast.grammar import SYMBOLS
-    from loracast.model.locate import adapter_folder, locate
+    from loracast.model.locate import holds_adapter, locate, locate_adapter
     from loracast.model.stored import open_model
 
     if rank is not None and rank < 1:
         raise ConfigError([f"rank must be at least 1, not {rank}"])
-    if adapter_folder(model, weights=False):
+    if holds_adapter(place := locate(model, weights=False)):
         if rank is not None:
             raise ConfigError([f"{model} is an adapter and has a rank of its own; leave --rank out"])
-        _show(_adapter_rows(locate(model)))
+        _show(_adapter_rows(locate_adapter(model)))
         return
-    opened = open_model(model, weights=False)
+    opened = open_model(place, weights=False)
     config, stored = opened.config, opened.description
     queries, keys = config.num_attention_heads, config.num_key_value_heads
     common = gcd(queries, keys)

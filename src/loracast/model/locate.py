@@ -60,9 +60,12 @@ def locate(source: str | Path, *, weights: bool = True) -> Path:
     return Path(found)
 
 
-def adapter_folder(source: str | Path | None, *, weights: bool = True) -> Path | None:
-    """The folder of an adapter, where that is what a folder or a repository holds; None for a model, or for nothing."""
-    if source is None or not (Path(source).is_dir() or is_repository(source)):
-        return None
-    folder = locate(source, weights=weights)
-    return folder if (folder / ADAPTER_CONFIG).is_file() and not (folder / "config.json").is_file() else None
+def locate_adapter(source: str | Path) -> Path:
+    """Where an adapter is: a folder, which may turn out to be none, or a repository of the hub (downloaded once)."""
+    path = Path(source)
+    return locate(source) if is_repository(source) and not path.exists() and not path.parent.is_dir() else path
+
+
+def holds_adapter(folder: Path) -> bool:
+    """Whether a folder is that of an adapter, and not of a model."""
+    return (folder / ADAPTER_CONFIG).is_file() and not (folder / "config.json").is_file()
