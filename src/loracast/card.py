@@ -41,8 +41,10 @@ def adapter_card(record: Mapping[str, Any], lora: LoraConfig, name: str | None =
         loaded = f'"{base}"'
     else:
         loaded = "loracast.model.locate.BUNDLED" if base == "bundled" else '"the folder of its base"'
-    steps = sorted(record["split"]["train"].values())
     known: dict[str, Any] = {"optimizer": None, "observation_noise": None, "siblings": None}  # of older records
+    record = {"known": [], "past": [], "split": {}} | dict(record)  # of older ones, too
+    split = {part: record["split"].get(part, {}) for part in ("train", "validation")}
+    steps = sorted(split["train"].values()) or [0]
     flops, verdict = renamed(record["flops"]), record["validation_forecasts"]
     environment = Environment(undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False)
     return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
@@ -52,10 +54,10 @@ def adapter_card(record: Mapping[str, Any], lora: LoraConfig, name: str | None =
         tune=known | record["tune"],
         lora=lora,
         verdict=verdict and {"baselines": None, "kept": None} | verdict,
-        widths=recorded(dict(record)),
+        widths=recorded(record),
         variables=", ".join(record["variables"]),
         steps=f"{steps[0]:,}" if steps[0] == steps[-1] else f"{steps[0]:,} to {steps[-1]:,}",
-        held_out=len(record["split"]["validation"]),
+        held_out=len(split["validation"]),
         flops={convention: flops[convention]["total"] for convention in ("executed", "published")},
         codec=Codec(**record["codec"]),
         base=base,

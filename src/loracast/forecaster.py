@@ -284,9 +284,9 @@ class Forecaster(FrameMethods, SharedMethods):
             array([5., 5.])
         """
         request = self.request(series, horizon, sample=sample, context=context, known=known, constrained=constrained)
-        cost = self._forecast_cost(self.lora, constrained)
         if ledger:
-            ledger.check("forecasts", request.most_flops(self.codec, cost))
+            most = request.most_flops(self.codec, self._forecast_cost(self.lora, constrained))
+            ledger.check("forecasts", most)
         with displayed_share(progress if request.asked else None, "forecast") as on_progress:
             (forecast,) = self.answer([request], raw=raw, progress=on_progress)
         if ledger and request.asked:

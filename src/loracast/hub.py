@@ -100,8 +100,9 @@ def push_adapter(
     record = read_json(directory / RECORD)
     own = record["base"]["model"]
     known = public_name(own)  # a repository, or a model that comes in a package
-    folder = None if base or (known and is_repository(known)) else base_folder(own)
-    base = base or (known if known and folder is None else f"{repository}-base")
+    named = base or (known if known and is_repository(known) else None)
+    folder = None if named else base_folder(own)
+    base = named or f"{repository}-base"
     with TemporaryDirectory() as place:
         adapter, beside = Path(place) / "adapter", Path(place) / "base"
         adapter.mkdir()

@@ -18,9 +18,8 @@ class Tracker:
     """Each start of a run is a run of its own there, also where it takes up an earlier one."""
 
     def __init__(self, directory: Path):
-        os.environ.setdefault(
-            "TRACKIO_DIR", str((directory / "trackio").resolve())
-        )  # which it reads once, on its import
+        # before trackio is imported, which reads it once
+        os.environ.setdefault("TRACKIO_DIR", str((directory / "trackio").resolve()))
         import trackio
 
         self._trackio, self._directory, self._run = trackio, directory, None
