@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, Literal, get_args
 
 from loracast.errors import ConfigError, install_advice
 
@@ -16,14 +16,34 @@ Log = Literal["tensorboard", "mlflow", "wandb", "trackio"]
 SCALARS = {"train": ("loss", "learning_rate", "gradient_norm", "tokens_per_second"), "validation": ("loss", "nats")}
 
 
-class Tracker(Protocol):
-    """What takes the events of one run."""
+class Tracker:
+    """What takes the events of one run; each of its kinds says how a run is opened, written to and ended."""
 
-    def __init__(self, directory: Path): ...
+    def __init__(self, directory: Path):
+        self.directory, self.name, self._opened = directory, directory.resolve().name, False
 
-    def __call__(self, event: dict[str, Any]) -> None: ...
+    def __call__(self, event: dict[str, Any]) -> None:
+        if not (found := scalars(event)):
+            return
+        if not self._opened:
+            self.open(event["step"])
+            self._opened = True
+        self.write(found, event["step"])
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Ends the run, if anything was written of it."""
+        if self._opened:
+            self.end()
+
+    def open(self, step: int) -> None:
+        """Begins the run, whose first event is of this step."""
+        raise NotImplementedError
+
+    def write(self, curves: dict[str, float], step: int) -> None:
+        raise NotImplementedError
+
+    def end(self) -> None:
+        raise NotImplementedError
 
 
 def tracker(log: Log, directory: str | Path) -> Tracker:
