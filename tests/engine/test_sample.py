@@ -219,7 +219,7 @@ def test_a_batch_that_does_not_fit_is_halved(numeric_model, together, monkeypatc
     constrained = sample.PathBatch.constrained
 
     def short_of_memory(self: sample.PathBatch, horizon: int, told):
-        if len(self.streams) > most_paths:
+        if self.paths > most_paths:
             raise torch.OutOfMemoryError
         return constrained(self, horizon, told)
 
@@ -229,6 +229,47 @@ def test_a_batch_that_does_not_fit_is_halved(numeric_model, together, monkeypatc
     assert np.array_equal(others, paths)
     assert len(done) > 1
     assert done[-1] == 1.0
+
+
+@pytest.mark.parametrize("samples", [1, 3, 10])
+def test_hidden_states_are_the_same_to_the_last_bit_alone_and_among_others(numeric_model, monkeypatch, samples):
+    """On a CPU: prompts of several lengths, so few rows that a product would add them up in another order."""
+    told: dict[tuple, torch.Tensor] = {}
+    constrained = sample.PathBatch.constrained
+
+    def watched(self: sample.PathBatch, horizon: int, on_progress):
+        drawing = self._drawing
+
+        def watched_drawing(*args):
+            found = drawing(*args)
+            draw_symbol = found.draw
+
+            def noted(hidden: torch.Tensor, position: int, tokens: torch.Tensor) -> None:
+                told.update({(*one, position): row for one, row in zip(self.streams[: self.paths], hidden.clone())})
+                draw_symbol(hidden, position, tokens)
+
+            found.draw = noted
+            return found
+
+        self._drawing = watched_drawing
+        return constrained(self, horizon, on_progress)
+
+    monkeypatch.setattr(sample.PathBatch, "constrained", watched)
+    series = np.random.default_rng(0).lognormal(size=(5, 40, 2))
+    texts = [
+        prompt.ids
+        for prompt in FIXED.encode_contexts([one[:steps] for one, steps in zip(series, (40, 40, 39, 9, 22))])[0]
+    ]
+    names, config = [str(number) for number in range(len(texts))], SampleConfig(samples, transform="none")
+    draw(numeric_model, texts, names, FIXED.grammar(2), 3, config)
+    together, checked = dict(told), 0
+    for name, text in zip(names, texts):
+        told.clear()
+        draw(numeric_model, [text], [name], FIXED.grammar(2), 3, config)
+        for place, row in told.items():
+            assert torch.equal(row, together[place]), place
+            checked += 1
+    assert checked == len(together) > 5 * 10 * samples
 
 
 def test_one_path_that_does_not_fit_is_an_error(numeric_model, monkeypatch):

@@ -7,13 +7,13 @@ Shapes: N series, S samples a series, B = N·S paths, T tokens of a pass, L toke
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from loracast.compute.device import free_memory
+from loracast.compute.device import free_memory, on_gpu
 from loracast.compute.drawing import PlainDrawing
 from loracast.compute.interface import Decoder, Drawing, Passes
 from loracast.grammar import Grammar
@@ -24,6 +24,7 @@ from loracast.settings import SampleConfig
 
 CPU_MEMORY_BYTES = 1200 * 2**20  # of a batch on a CPU, once for its keys and values and once for its prefill
 MEMORY_SHARE = 0.8  # of a GPU's free memory that a part of a training batch may take as it was estimated
+FEWEST_ROWS = 8  # of a product on a CPU, for each thread; fewer ones are added up in another order
 
 Hidden = Callable[..., Tensor]
 """Normalised hidden states [B, T, C] of ids [B, T], which may continue a `SharedPrefixCache`."""
@@ -86,7 +87,7 @@ def kept_bytes(config: ModelConfig, size: int) -> int:
 
 
 class PlainDecoder:
-    """See `interface.Decoder`; the prompts [N, P] are padded on the right to the longest of `lengths` [N].
+    """See `interface.Decoder`; the prompts [N, P] are padded on the right, their `lengths` are [N].
 
     Args:
         hidden: what computes hidden states.
@@ -148,7 +149,7 @@ class PlainCompute:
         return PlainPasses(self.network, self.network.hidden, adapters[0].element_size())
 
     def decoder(self, prompt: Tensor, lengths: Tensor, samples: int, most: int) -> Decoder:
-        """A decoder of prompts [N, P], padded on the right to the longest of `lengths` [N].
+        """A decoder of prompts [N, P] of `lengths` [N], padded on the right.
 
         samples: S; most: own tokens that a path is fed at most.
         """
@@ -175,6 +176,20 @@ class PlainCompute:
     def drawing_kind(self) -> Callable[..., Drawing]:
         """The class of what `drawing` returns."""
         return PlainDrawing
+
+    def padded(self, lengths: Sequence[int]) -> list[int]:
+        """What prompts of these lengths [N] are padded to; those of one length there can be read together.
+
+        On a CPU that depends on each prompt alone. With `FEWEST_ROWS` and more, a product's numbers are then the same
+        whatever else is in the batch, to the last bit; a GPU's are not, and padding to the longest costs it least.
+        """
+        if on_gpu(self.device):
+            return [max(lengths)] * len(lengths)
+        return [-(-length // CACHE_BLOCK) * CACHE_BLOCK for length in lengths]
+
+    def spare_prompts(self, prompts: int, samples: int) -> int:
+        """How many prompts are read and continued beside so many, for the sake of the number of rows alone."""
+        return 0 if on_gpu(self.device) else max(0, -(-FEWEST_ROWS * torch.get_num_threads() // samples) - prompts)
 
     def together(self, longest: int, samples: int, new: int) -> tuple[int, int]:
         """How many series, and how many of their S paths, the memory holds at once.

@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import numpy as np
 import torch
@@ -57,7 +58,8 @@ def sample_paths(
 
     Args:
         prompts: a series' context as symbols, each [its length].
-        ids: the series' names. A path depends on the seed, its series' id and its number, not on the rest of the batch.
+        ids: the series' names. A path depends on the seed, its series' id and its number, not on the rest of the batch:
+            on a CPU to the last bit of what is computed, on a GPU but for rounding.
         horizon: steps to write.
         numbers: the number of the one path that continues each prompt, in a later stretch of a long forecast, where
             every path has a prompt of its own; unless given, paths 0 to S - 1 continue each.
@@ -139,12 +141,18 @@ def _stream(seed: int, series: str, sample: int, purpose: int, stretch: int = 0)
 
 
 def _batches(model: LanguageModel, lengths: list[int], samples: int, new: int) -> Iterator[tuple[range, range]]:
-    """Series (as positions) and a range of samples of each batch, as many as their cache and their prefill allow."""
-    together, step = model.compute.together(max(lengths), samples, new)
-    for first in range(0, len(lengths), together):
-        for start in range(0, samples, step):
-            series = range(first, min(first + together, len(lengths)))
-            yield series, range(start, min(start + step, samples))
+    """Series (as positions) and a range of samples of each batch, as many as their cache and their prefill allow.
+
+    lengths: of the prompts, in ascending order. Those that are padded to one length are read together.
+    """
+    begin = 0
+    for padded, alike in groupby(model.compute.padded(lengths)):
+        end = begin + len(list(alike))
+        together, step = model.compute.together(padded, samples, new)
+        for first in range(begin, end, together):
+            for start in range(0, samples, step):
+                yield range(first, min(first + together, end)), range(start, min(start + step, samples))
+        begin = end
 
 
 def _halves(series: range, samples: range) -> list[tuple[range, range]]:
@@ -177,15 +185,25 @@ class PathBatch:
         config: SampleConfig,
         given: NDArray[np.int64] | None = None,
     ):
-        self.model, self.streams, self.grammar, self.config, self.given = model, streams, grammar, config, given
+        self.model, self.grammar, self.config, self.given = model, grammar, config, given
         self.shape = len(prompts), len(streams) // len(prompts)  # N, S
         device = model.device
+        spare = model.compute.spare_prompts(*self.shape)
+        prompts = [*prompts, *[prompts[-1]] * spare]
+        self.streams = [*streams, *streams[-self.shape[1] :] * spare]
+        if given is not None:
+            self.given = given[[*range(len(given)), *[-1] * spare]]
         lengths = [len(prompt) for prompt in prompts]
-        padded = np.zeros((len(prompts), max(lengths)), np.int64)
+        padded = np.zeros((len(prompts), max(model.compute.padded(lengths))), np.int64)
         for row, prompt in zip(padded, prompts):
             row[: len(prompt)] = prompt
         self.prompt = model.rows[torch.from_numpy(padded).to(device)]  # [N, P]
         self.lengths = torch.tensor(lengths, device=device)
+
+    @property
+    def paths(self) -> int:
+        """How many are drawn; those of spare prompts follow them."""
+        return self.shape[0] * self.shape[1]
 
     def _begin(self, length: int) -> tuple[Decoder, Tensor, Tensor]:
         """A decoder after the prompts, the hidden state [B, C] of each path's last one, and its numbers [B, L]."""
@@ -217,7 +235,7 @@ class PathBatch:
             hidden = decoder.advance(tokens)
             on_progress(position / length)
         self._check_sound(drawing.unsound_from, drawing.symbols == SEMICOLON)
-        return drawing.symbols.view(*self.shape, length).cpu().numpy().astype(np.int64), position
+        return drawing.symbols[: self.paths].view(*self.shape, length).cpu().numpy().astype(np.int64), position
 
     def _passes(self, horizon: int) -> list[int]:
         """The tokens that each pass adds to the paths, the last pass first.
@@ -237,7 +255,7 @@ class PathBatch:
 
         closed [B, L] counts the steps that each token of a path closed.
         """
-        first = unsound_from.cpu().numpy()
+        first = unsound_from[: self.paths].cpu().numpy()
         unsound = np.count_nonzero(first < closed.shape[1])
         if not unsound:
             return
@@ -301,4 +319,4 @@ class PathBatch:
             if len(ends) == horizon:  # what a path writes after that depends on how long the others take
                 symbols = symbols[: ends[-1] + 1]
             row[: len(symbols)] = symbols
-        return out.reshape(*self.shape, length), len(drawn)
+        return out[: self.paths].reshape(*self.shape, length), len(drawn)
