@@ -3,8 +3,9 @@
 The command line prints them without a traceback and exits with status 2; anything else that is raised is a bug.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
+from importlib.util import find_spec
 from typing import Any
 
 
@@ -17,6 +18,12 @@ def did_you_mean(name: object, known: Iterable[str]) -> str:
 def install_advice(extra: str) -> str:
     """How to install what an extra brings, for a clone and elsewhere."""
     return f"install it with pip install '.[{extra}]' in the clone, or pip install 'loracast[{extra}]' from an index"
+
+
+def check_installed(extra: str, modules: Sequence[str]) -> None:
+    """Raises ConfigError unless the modules that an extra brings can be imported."""
+    if absent := [name for name in modules if find_spec(name) is None]:
+        raise ConfigError([f"{extra} needs {' and '.join(absent)}; {install_advice(extra)}"])
 
 
 class LoracastError(Exception):

@@ -68,6 +68,11 @@ app.command(
     help_epilogue="Example: loracast push runs/a me/my-adapter",
 )
 app.command(
+    "loracast.cli.serve:serve",
+    help="Answer forecasts over HTTP, with many adapters on one base.",
+    help_epilogue="Example: loracast serve adapters --port 8000",
+)
+app.command(
     "loracast.cli.pretrain:pretrain",
     help="Pretrain a small model from scratch on synthetic series.",
     help_epilogue=f"{RESUMES}\n\nExample: loracast pretrain -o runs/model --steps 3200",

@@ -1,0 +1,1 @@
+"""Forecasts over HTTP: many adapters on one base, requests that arrive together drawn together, all within bounds."""
