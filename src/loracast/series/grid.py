@@ -16,6 +16,7 @@ from loracast.errors import ConfigError, DataError
 from loracast.series.calendar import LAST, Calendar, Unit, in_month, nanoseconds, to_local, to_utc
 
 MONTH_DAYS = 365.2425 / 12
+MOST_STEPS = 2.0**53  # between two times, beyond which floats count no single ones
 COMMON = 1 / 3  # of the times, at the least, that follow the one before by a single step
 MOST_MOVED = 0.25  # of a step, that a time may be moved to the nearest one
 
@@ -72,7 +73,8 @@ def _candidates(
         difference = np.diff(time)[within]
         for step in dict.fromkeys((_common(difference), float(difference.min()), float(np.median(difference)))):
             ratio = difference / step
-            if np.abs(ratio - np.rint(ratio)).max() < 1e-3 and np.rint(ratio).min() >= 1:
+            counts = 1 <= np.rint(ratio).min() and ratio.max() < MOST_STEPS
+            if counts and np.abs(ratio - np.rint(ratio)).max() < 1e-3:
                 moved[1:][within] = np.rint(ratio)
                 exact = step if step == np.rint(step) else float(difference.sum() / moved.sum())
                 yield Calendar("number", exact if moved.max() > 0 else step), moved

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
@@ -205,7 +206,7 @@ def _parquet(body: bytes, limits: Limits) -> pa.Table:
     _check_table(about.num_rows, about.num_columns, sum(group.total_byte_size for group in groups), limits)
     parts, rows, size = [], 0, 0
     for part in file.iter_batches(batch_size=10_000):  # what a file says of itself need not hold
-        rows, size = rows + part.num_rows, size + part.nbytes
+        rows, size = rows + part.num_rows, size + _unpacked(part)
         _check_table(rows, part.num_columns, size, limits)
         parts.append(part)
     return pa.Table.from_batches(parts, file.schema_arrow)
@@ -218,11 +219,25 @@ def _arrow(body: bytes, limits: Limits) -> pa.Table:
     parts, rows, size = [], 0, 0
     with pa.ipc.open_stream(pa.BufferReader(body)) as reader:
         for part in reader:
-            rows, size = rows + part.num_rows, size + part.nbytes
+            rows, size = rows + part.num_rows, size + _unpacked(part)
             _check_table(rows, part.num_columns, size, limits)
             part.validate(full=True)  # offsets that point elsewhere
             parts.append(part)
         return pa.Table.from_batches(parts, reader.schema)
+
+
+def _unpacked(part: pa.RecordBatch) -> int:
+    """Bytes that rows take once each cell holds its own value: a dictionary holds a long text once for many rows."""
+    size = 0
+    for column in part.columns:
+        size += column.nbytes
+        if pa.types.is_dictionary(column.type):
+            if not pa.types.is_string(column.type.value_type) and not pa.types.is_primitive(column.type.value_type):
+                raise Refusal(422, f"a dictionary of {column.type.value_type} is not read; send text or numbers")
+            if pa.types.is_string(column.type.value_type):
+                lengths = pc.binary_length(column.dictionary)  # pyright: ignore[reportAttributeAccessIssue]
+                size += pc.sum(lengths.take(column.indices)).as_py() or 0  # pyright: ignore[reportAttributeAccessIssue]
+    return size
 
 
 def _is_compressed(metadata: bytes) -> bool:

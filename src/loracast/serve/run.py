@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -56,6 +57,8 @@ def run(app: FastAPI, bound: socket.socket, on_ready: Callable[[], Any] = lambda
             await super().startup(sockets)
             on_ready()
 
+    # uvicorn raises the signal anew once it has ended, which would end the program before it can say so
+    signal.signal(signal.SIGTERM, lambda *_: None)
     config = uvicorn.Config(
         app, log_level="warning", access_log=False, server_header=False, date_header=False, backlog=1024
     )

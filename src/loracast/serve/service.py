@@ -248,7 +248,7 @@ def create(shelf: Shelf, limits: Limits | None = None, token: str | None = None)
         return Response(service.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     _answer_errors(app)
-    app.openapi = lambda: _described(app)  # type: ignore[method-assign]
+    app.openapi = lambda: _described(app, service.limits)  # type: ignore[method-assign]
     known = {"/v1/forecast", "/v1/models", "/healthz", "/metrics", "/openapi.json"}
 
     def on_answer(path: str, status: int) -> None:
@@ -284,7 +284,7 @@ def _answer_errors(app: FastAPI) -> None:
         return answer(500, [f"an error of the service itself, {type(error).__name__}; its log has the rest"])
 
 
-def _described(app: FastAPI) -> dict[str, Any]:
+def _described(app: FastAPI, limits: Limits) -> dict[str, Any]:
     """The OpenAPI description, with the three kinds of bodies that FastAPI does not read itself."""
     if app.openapi_schema:
         return app.openapi_schema
@@ -297,6 +297,9 @@ def _described(app: FastAPI) -> dict[str, Any]:
     schemas = found["components"]["schemas"]
     schemas.update(shared["$defs"])
     options = schemas.pop("TableOptions")
+    for described in (schemas["Ask"], options):
+        described["properties"]["horizon"]["maximum"] = limits.most_horizon
+        described["properties"]["paths"]["maximum"] = limits.most_paths
     route = found["paths"]["/v1/forecast"]["post"]
     binary = {"schema": {"type": "string", "format": "binary"}}
     route["requestBody"] = {
