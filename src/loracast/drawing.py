@@ -7,7 +7,7 @@ Shapes: N series, C steps of context, S samples, H steps of the horizon, D varia
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -123,14 +123,25 @@ def draw(
     widths: Widths | None,
     requests: Sequence[Request],
     progress: Callable[[float], None] | None = None,
+    watch: Callable[[list[Forecast]], None] | None = None,
 ) -> list[Forecast]:
     """The answers to requests of one kind, each what it would be alone.
 
     Args:
         widths: how wide the paths ought to be, where they are not to stay as they are drawn.
+        watch: called with the answers as far as they are drawn, which are of fewer steps, whenever a step is; on a CPU,
+            where all series are drawn in one batch.
     """
     first, rows = requests[0], [(request, index) for request in requests for index in request.asked]
     found, looks = None, []
+
+    def on_step(positions: Sequence[int], values: NDArray[np.float64]) -> None:
+        if watch and len(positions) == len(rows):
+            steps, nothing = values.shape[2], np.zeros(len(rows), np.int64)
+            drawn = Drawn(values, np.ones(values.shape[:3], bool), nothing, [Flops()] * len(rows))
+            parts = [replace(request, horizon=steps, given=request.given[:, :steps]) for request in requests]
+            watch(_answers(parts, drawn, [()] * len(rows), widths))
+
     if rows:
         found, looks = draw_views(
             model,
@@ -144,11 +155,19 @@ def draw(
             given=np.stack([request.given[index] for request, index in rows]),
             constrained=first.constrained,
             progress=progress,
+            watch=on_step if watch else None,
         )
+    return _answers(requests, found, looks, widths)
+
+
+def _answers(
+    requests: Sequence[Request], drawn: Drawn | None, looks: Sequence[tuple], widths: Widths | None
+) -> list[Forecast]:
+    """The answers to requests whose series that were asked of the model were drawn, one after the other."""
     answers, begin = [], 0
     for request in requests:
         mine = slice(begin, begin + len(request.asked))
-        answers.append(_answer(request, found, mine, dict(zip(request.asked, looks[mine]))).widened(widths))
+        answers.append(_answer(request, drawn, mine, dict(zip(request.asked, looks[mine]))).widened(widths))
         begin = mine.stop
     return answers
 

@@ -32,6 +32,7 @@ from loracast.ledger import Ledger
 from loracast.model.checkpoint import read_codec, recorded_base
 from loracast.model.locate import holds_adapter, locate, locate_adapter
 from loracast.model.lora import attach, load_adapter_state
+from loracast.model.transformer import Transformer
 from loracast.own_table import Table, as_series
 from loracast.progress import OnProgress, displayed, displayed_share
 from loracast.record import adapter_record, check_unused
@@ -140,6 +141,7 @@ class Forecaster(FrameMethods, SharedMethods):
         ledger: Ledger | None = None,
         stop: Callable[[int, float], str | None] = lambda step, nats: None,
         report: Report = lambda event: None,
+        watch: Callable[[int, Forecaster], None] | None = None,
         progress: bool | OnProgress | None = None,
     ) -> Forecaster:
         """A new forecaster with an adapter tuned on `series`. This one, and its base, stay as they are.
@@ -157,6 +159,7 @@ class Forecaster(FrameMethods, SharedMethods):
             stop: asked before a step that follows a validation, with the steps so far and the validation loss in nats a
                 value; a reason to stop ends training there.
             report: called with each event of the training.
+            watch: called after each validation with the steps so far and a forecaster with the adapter as it is then.
             progress: True shows how far the work is, as bars in a terminal or a notebook and as lines in a log; a
                 function is called with `tuning` or `validation forecasts` and the share of it that is done.
 
@@ -187,6 +190,11 @@ class Forecaster(FrameMethods, SharedMethods):
             untouched.forecast_flops(contexts, config.horizon, config.validation_samples, lora)
             for lora in (None, config.lora)
         )
+
+        def seen(step: int, network: Transformer) -> None:
+            assert watch is not None
+            watch(step, Forecaster(self.model.with_network(network), material.codec, config.lora))
+
         with displayed(progress) as display:
             result = tune_adapter(
                 self.model,
@@ -200,6 +208,7 @@ class Forecaster(FrameMethods, SharedMethods):
                 directory=directory,
                 resume=resume,
                 report=report,
+                watch=seen if watch else None,
                 display=display,
             )
             network = attach(self.model.network, config.lora, config.seed)
@@ -319,12 +328,20 @@ class Forecaster(FrameMethods, SharedMethods):
         )
 
     def answer(
-        self, requests: Sequence[Request], *, raw: bool = False, progress: Callable[[float], None] | None = None
+        self,
+        requests: Sequence[Request],
+        *,
+        raw: bool = False,
+        progress: Callable[[float], None] | None = None,
+        watch: Callable[[list[Forecast]], None] | None = None,
     ) -> list[Forecast]:
-        """The forecasts that requests of one kind ask for, drawn together, each what `predict` alone would give."""
+        """The forecasts that requests of one kind ask for, drawn together, each what `predict` alone would give.
+
+        What `progress` raises ends the work. watch: see `drawing.draw`.
+        """
         widths = None if raw else recorded(self.record or {"calibration": self.model.calibration})
         cost = self._forecast_cost(self.lora, requests[0].constrained)
-        return draw(self.model, self.codec, cost, widths, requests, progress)
+        return draw(self.model, self.codec, cost, widths, requests, progress, watch)
 
     def log_density(self, windows: Sequence[Window], *, ledger: Ledger | None = None) -> NDArray[np.float64]:
         """Log density [N] in nats of each window's future given its context (missing values left out).

@@ -68,6 +68,11 @@ app.command(
     help_epilogue="Example: loracast push runs/a me/my-adapter",
 )
 app.command(
+    "loracast.cli.app:app",
+    help="Open a page to see and try forecasts.",
+    help_epilogue="Example: loracast app",
+)
+app.command(
     "loracast.cli.serve:serve",
     help="Answer forecasts over HTTP, with many adapters on one base.",
     help_epilogue="Example: loracast serve adapters --port 8000",

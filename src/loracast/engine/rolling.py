@@ -10,16 +10,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from loracast.codec import Codec, Scale
+from loracast.codec import Codec, Decoded, Scale
 from loracast.engine.sample import cell_places, sample_paths
 from loracast.flops import Flops, PassCost
 from loracast.language_model import LanguageModel
 from loracast.settings import SampleConfig
+
+Watch = Callable[[Sequence[int], NDArray[np.float64]], None]
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,7 @@ def draw_paths(
     given: NDArray[np.float64] | None = None,
     constrained: bool = True,
     progress: Callable[[float], None] | None = None,
+    watch: Watch | None = None,
 ) -> Drawn:
     """The paths that continue contexts, each [C, D] of at least K steps together with its first stretch.
 
@@ -79,6 +82,8 @@ def draw_paths(
         given: values [N, H, D] that are written in place of drawn ones and come back as they are; NaN elsewhere.
         constrained: whether only text that parses may be written; False needs the full vocabulary.
         progress: called with the share of the work that is done.
+        watch: called with the positions of series and their paths' values [n, S, h, D] as far as they are drawn, as
+            soon as a step of all of them is; on a CPU, where a batch holds them.
     """
     members: dict[Plan, list[int]] = {}
     for index, plan in enumerate(plans):
@@ -94,7 +99,8 @@ def draw_paths(
 
         some = [contexts[index] for index in chosen], [ids[index] for index in chosen]
         known = np.full((len(chosen), *values.shape[2:]), np.nan) if given is None else given[chosen]
-        drawn = _draw_alike(model, codec, *some, known, plan, config, cost, constrained, report)
+        told = (lambda values, rows=chosen: watch(rows, values)) if watch else None
+        drawn = _draw_alike(model, codec, *some, known, plan, config, cost, constrained, report, told)
         values[chosen], valid[chosen], saturated[chosen] = drawn.values, drawn.valid, drawn.saturated
         for index, spent in zip(chosen, drawn.flops):
             flops[index] = spent
@@ -113,6 +119,7 @@ def _draw_alike(
     cost: PassCost,
     constrained: bool,
     progress: Callable[[float], None],
+    watch: Callable[[NDArray[np.float64]], None] | None = None,
 ) -> Drawn:
     """`draw_paths` of series whose stretches are alike, so that they are drawn together."""
     series, samples, horizon, variables = len(contexts), config.samples, plan.horizon, contexts[0].shape[1]
@@ -124,14 +131,31 @@ def _draw_alike(
     for stretch, steps in enumerate(plan.stretches):
         now = slice(begin, begin + steps)
         if stretch:
-            read = _ends(contexts, values[:, :, :begin], plan.reread)  # [N·S, K, D]
-            prompts, scale = codec.encode_contexts([*read], _refit(codec, read, scale))  # [N·S, D]
+            ends = _ends(contexts, values[:, :, :begin], plan.reread)  # [N·S, K, D]
+            prompts, scale = codec.encode_contexts([*ends], _refit(codec, ends, scale))  # [N·S, D]
             names, numbers = [name for name in ids for _ in range(samples)], [*range(samples)] * series
         texts, cells, known = [prompt.ids for prompt in prompts], None, given[:, now]  # [N, h, D]
         if not np.isnan(known).all():
             by_prompt = np.repeat(known, len(texts) // series, 0)
             cells, clipped = codec.cells(by_prompt, scale, np.isnan(by_prompt))
             saturated += clipped.reshape(series, -1, steps, variables).any(1).sum((1, 2))
+        shape = series, samples, variables
+        scale = Scale(
+            *(np.broadcast_to(part.reshape(series, -1, variables), shape) for part in (scale.offset, scale.unit))
+        )
+
+        def read(symbols: NDArray[np.int64], begin: int, steps: int, scale: Scale = scale) -> Decoded:
+            """The values of what is written of this stretch, and of what is known of it."""
+            found = codec.decode(symbols, scale, steps, places[:, :, begin : begin + steps])
+            known = given[:, None, begin : begin + steps]
+            return replace(found, values=np.where(np.isnan(known), found.values, known))
+
+        def on_step(rows: Sequence[int], _: range, symbols: NDArray[np.int64], done: int, begin: int = begin) -> None:
+            if watch and symbols.size == series * samples * symbols.shape[-1]:  # all paths, in one batch
+                order = np.argsort(rows)
+                found = read(symbols[order].reshape(series, samples, -1), begin, done)
+                watch(np.concatenate([values[:, :, :begin], found.values], 2))
+
         drawn = sample_paths(
             model,
             texts,
@@ -144,17 +168,12 @@ def _draw_alike(
             given=cells,
             constrained=constrained,
             progress=lambda share, now=now: progress((now.start + share * (now.stop - now.start)) / horizon),
+            watch=on_step if watch else None,
         )
         lengths, tokens = np.array([len(text) for text in texts]).reshape(series, -1), drawn.tokens.reshape(series, -1)
         flops = [before + now for before, now in zip(flops, cost.each_forecast(lengths, tokens))]
-        shape = series, samples, variables
-        scale = Scale(
-            *(np.broadcast_to(part.reshape(series, -1, variables), shape) for part in (scale.offset, scale.unit))
-        )
-        symbols = drawn.symbols.reshape(series, samples, -1)
-        decoded = codec.decode(symbols, scale, steps, places[:, :, now])
-        values[:, :, now] = np.where(np.isnan(known)[:, None], decoded.values, known[:, None])
-        valid[:, :, now] = decoded.valid
+        decoded = read(drawn.symbols.reshape(series, samples, -1), begin, steps)
+        values[:, :, now], valid[:, :, now] = decoded.values, decoded.valid
         begin = now.stop
     return Drawn(values, valid, saturated, flops)
 

@@ -28,6 +28,8 @@ from loracast.grammar import DRAWN, OTHER, SEMICOLON, Grammar
 from loracast.language_model import LanguageModel
 from loracast.settings import SampleConfig
 
+Watch = Callable[[Sequence[int], range, NDArray[np.int64], int], None]
+
 
 @dataclass(frozen=True, eq=False)
 class Paths:
@@ -53,6 +55,7 @@ def sample_paths(
     given: NDArray[np.int64] | None = None,
     constrained: bool = True,
     progress: Callable[[float], None] | None = None,
+    watch: Watch | None = None,
 ) -> Paths:
     """The paths that continue each prompt.
 
@@ -68,6 +71,8 @@ def sample_paths(
             numbers of all other symbols stay as they are.
         constrained: whether the grammar decides what may be drawn; False needs the full vocabulary.
         progress: called with the share of the work that is done; on a CPU also within a batch.
+        watch: called whenever a step is drawn, with the prompts and samples of the batch, the symbols [n, s, L] and the
+            steps that are whole; on a CPU, in a layout whose paths all write a step at once.
     """
     if not constrained and model.vocabulary != "full":
         raise ConfigError(["unconstrained sampling needs the full vocabulary; load the model with vocabulary='full'"])
@@ -99,6 +104,8 @@ def sample_paths(
             config,
             None if given is None else given[chosen],
         )
+        if watch and not on_gpu(model.device):
+            batch.on_step = lambda found, steps, rows=chosen, columns=samples: watch(rows, columns, found, steps)
         try:
             draw_batch = batch.constrained if constrained else batch.unconstrained
             drawn, computed = draw_batch(horizon, on_progress)  # [N, S, L]
@@ -187,10 +194,11 @@ class PathBatch:
     ):
         self.model, self.grammar, self.config, self.given = model, grammar, config, given
         self.shape = len(prompts), len(streams) // len(prompts)  # N, S
+        self.on_step: Callable[[NDArray[np.int64], int], None] | None = None
         device = model.device
         spare = model.compute.spare_prompts(*self.shape)
         prompts = [*prompts, *[prompts[-1]] * spare]
-        self.streams = [*streams, *streams[-self.shape[1] :] * spare]
+        self.streams = [*streams, *[*streams[-self.shape[1] :]] * spare]
         if given is not None:
             self.given = given[[*range(len(given)), *[-1] * spare]]
         lengths = [len(prompt) for prompt in prompts]
@@ -222,12 +230,15 @@ class PathBatch:
         grammar, length = self.grammar, horizon * self.grammar.step_tokens
         decoder, hidden, uniforms = self._begin(length)
         drawing = self._drawing(uniforms, horizon)
-        passes, position = self._passes(horizon), 0
+        passes, position, told = self._passes(horizon), 0, 0
         while True:
             new = passes.pop()
             tokens = decoder.buffer(new)
             drawing.draw(hidden, position, tokens)
             position += new
+            if self.on_step and grammar.lockstep and position // grammar.step_tokens > told:
+                told = position // grammar.step_tokens
+                self.on_step(self._symbols(drawing), told)
             if not passes:
                 break
             if not grammar.lockstep and position % 16 == 0 and bool((drawing.steps_left <= 0).all()):
@@ -235,7 +246,11 @@ class PathBatch:
             hidden = decoder.advance(tokens)
             on_progress(position / length)
         self._check_sound(drawing.unsound_from, drawing.symbols == SEMICOLON)
-        return drawing.symbols[: self.paths].view(*self.shape, length).cpu().numpy().astype(np.int64), position
+        return self._symbols(drawing), position
+
+    def _symbols(self, drawing: Drawing) -> NDArray[np.int64]:
+        """What is written [N, S, L], without spare paths."""
+        return drawing.symbols[: self.paths].view(*self.shape, -1).cpu().numpy().astype(np.int64)
 
     def _passes(self, horizon: int) -> list[int]:
         """The tokens that each pass adds to the paths, the last pass first.

@@ -28,6 +28,7 @@ from loracast.flops import Flops, PassCost
 from loracast.language_model import LanguageModel
 from loracast.ledger import Ledger
 from loracast.model.lora import adapter_layers, adapter_state, attach, load_adapter_state
+from loracast.model.transformer import Transformer
 from loracast.progress import Described, Listener
 from loracast.series import Series, Window
 from loracast.series.checks import not_known
@@ -266,6 +267,7 @@ def tune(
     directory: Path | None = None,
     resume: bool = False,
     report: Emit = lambda event: None,
+    watch: Callable[[int, Transformer], None] | None = None,
     display: Listener | None = None,
 ) -> TuneResult:
     """Tunes a new adapter of `model`, which is not changed.
@@ -281,6 +283,8 @@ def tune(
             the end, so that neither a crash nor an interruption of what the caller does next costs much training.
         resume: continue from that checkpoint; on a CPU the adapter is bit-identical to an undisturbed run's.
         report: called with every event that is logged.
+        watch: called after each validation with the steps so far and the network as it is then, to look at and to
+            leave as it is.
         display: told how far the tuning is, as the share of its FLOPs that is spent.
 
     Raises:
@@ -306,6 +310,8 @@ def tune(
         report(event)
         display.note(TUNING, describe(event))
         show()
+        if watch and event["event"] == "validation":
+            watch(event["step"], tuning.network)
 
     with own_random_numbers(model.device):
         progress = tuning.progress

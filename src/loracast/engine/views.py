@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from loracast.codec import Codec
 from loracast.engine.likelihood import step_log_density
-from loracast.engine.rolling import Drawn, Plan, draw_paths, most_flops
+from loracast.engine.rolling import Drawn, Plan, Watch, draw_paths, most_flops
 from loracast.errors import ConfigError, ModelError
 from loracast.flops import Flops, PassCost
 from loracast.language_model import LanguageModel
@@ -187,14 +187,16 @@ def draw_views(
     given: NDArray[np.float64],
     constrained: bool = True,
     progress: Callable[[float], None] | None = None,
+    watch: Watch | None = None,
 ) -> tuple[Drawn, list[tuple[TransformKind, ...]]]:
     """`draw_paths` by groups of variables, and the kind of transform of each series [N] and variable [D].
 
     Args:
         groups: the columns of each, in the order in which they are read; paths of different groups are independent.
         given: values [N, H, D] that come back as they are; NaN elsewhere.
+        watch: as of `draw_paths`; variables of groups that are still to be drawn are NaN.
     """
-    shape = len(contexts), config.samples, given.shape[1]
+    shape, variables = (len(contexts), config.samples, given.shape[1]), given.shape[2]
     values, valid = np.empty((*shape, given.shape[2])), np.ones(shape, bool)
     kinds: list[list[TransformKind]] = [["none"] * given.shape[2] for _ in contexts]
     saturated, flops = np.zeros(len(contexts), np.int64), [Flops()] * len(contexts)
@@ -215,6 +217,21 @@ def draw_views(
             transforms = [Transform.fit(config.transform, context) for context in read]
         written = [transform.forward(context) for transform, context in zip(transforms, read)]
         told = [transform.forward(one, len(context)) for transform, one, context in zip(transforms, known, read)]
+
+        def on_step(
+            rows: Sequence[int],
+            found: NDArray[np.float64],
+            group: Sequence[int] = group,
+            fitted: Sequence[Transform] = transforms,
+            last: bool = number == len(groups) - 1,
+        ) -> None:
+            """Passes on the steps that are drawn on the series' own scale; those of an earlier group as they came."""
+            so_far = values[list(rows), :, : found.shape[2]] if last else np.full((*found.shape[:3], variables), np.nan)
+            for place, row in enumerate(rows):
+                so_far[place][..., group] = fitted[row].inverse(found[place], len(contexts[row]))
+            if watch:
+                watch(rows, so_far)
+
         drawn = draw_paths(
             model,
             codec,
@@ -226,6 +243,7 @@ def draw_views(
             given=np.stack(told),
             constrained=constrained,
             progress=lambda share, report=report, begun=begun: report(begun + (1 - begun) * share),
+            watch=on_step if watch else None,
         )
         for index, transform in enumerate(transforms):
             found = drawn.values[index]

@@ -73,7 +73,7 @@ def _candidates(
         difference = np.diff(time)[within]
         for step in dict.fromkeys((_common(difference), float(difference.min()), float(np.median(difference)))):
             ratio = difference / step
-            counts = 1 <= np.rint(ratio).min() and ratio.max() < MOST_STEPS
+            counts = np.rint(ratio).min() >= 1 and ratio.max() < MOST_STEPS
             if counts and np.abs(ratio - np.rint(ratio)).max() < 1e-3:
                 moved[1:][within] = np.rint(ratio)
                 exact = step if step == np.rint(step) else float(difference.sum() / moved.sum())

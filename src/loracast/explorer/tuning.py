@@ -1,0 +1,176 @@
+"""Tuning for the page: it runs in a thread, tells how it goes, shows a forecast meanwhile, can be paused and ended."""
+
+from __future__ import annotations
+
+import tempfile
+import threading
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from loracast.errors import ConfigError, LoracastError
+from loracast.explorer.forecasts import Question, picture
+from loracast.forecaster import Forecaster
+from loracast.series import Series
+from loracast.settings import SampleConfig, TuneConfig
+
+PACE_STEPS = 3  # of a tuning that is thrown away, to see how long a step takes
+JUDGED = 12  # held-out windows that are forecast at the end
+SHARE = 0.7  # of the seconds that are for training; the rest is for validation, pictures and the verdict
+WATCHED_PATHS = 10
+
+
+class Tuning:
+    """One tuning at a time.
+
+    Attributes:
+        events: all that was told of it, in order; whoever has read n of them goes on from there.
+    """
+
+    def __init__(self, on_tuned: Callable[[str, Forecaster], None]):
+        self.events: list[dict[str, Any]] = []
+        self.on_tuned = on_tuned
+        self._going, self._ended = threading.Event(), threading.Event()
+        self._thread: threading.Thread | None = None
+
+    @property
+    def running(self) -> bool:
+        return self._thread is not None and self._thread.is_alive()
+
+    def begin(
+        self,
+        base: Forecaster,
+        name: str,
+        series: Sequence[Series],
+        question: Question,
+        *,
+        seconds: float | None,
+        flops: float | None,
+        rank: int,
+    ) -> None:
+        """Begins to tune on series, in a thread; what is shown meanwhile is the forecast that the question asks for."""
+        if self.running:
+            raise ConfigError(["a tuning is under way; end it first"])
+        if (seconds is None) == (flops is None):
+            raise ConfigError(["give a budget in seconds or in FLOPs"])
+        if not 2 <= (seconds or 2) <= 86_400:
+            raise ConfigError([f"{seconds:g} seconds; give 2 to 86,400"])
+        shortest = min(one.steps for one in series)
+        horizon = max(1, min(question.horizon, shortest // 3))
+        context = max(4, min(60, (shortest - horizon) * 2 // 3))
+        config: dict[str, Any] = {
+            "context": context,
+            "horizon": horizon,
+            "rank": rank,
+            "batch": 8,
+            "validation_windows": 8,
+            "validation_series": JUDGED,
+            "validate_every": 10,
+        }
+        self.events = []
+        self._going.set()
+        self._ended.clear()
+        work = (base, name, [*series], question, seconds, flops, config)
+        self._thread = threading.Thread(target=self._run, args=work, name="tuning", daemon=True)
+        self._thread.start()
+
+    def pause(self) -> None:
+        self._going.clear()
+        self._tell({"event": "paused"})
+
+    def go_on(self) -> None:
+        self._going.set()
+        self._tell({"event": "goes on"})
+
+    def end(self) -> None:
+        """Ends the training after the step that is under way; the verdict follows."""
+        self._ended.set()
+        self._going.set()
+
+    def _tell(self, event: dict[str, Any]) -> None:
+        self.events.append(event)
+
+    def _run(
+        self,
+        base: Forecaster,
+        name: str,
+        series: list[Series],
+        question: Question,
+        seconds: float | None,
+        flops: float | None,
+        config: dict[str, Any],
+    ) -> None:
+        try:
+            with warnings.catch_warnings(), tempfile.TemporaryDirectory() as place:
+                warnings.simplefilter("ignore")
+                if seconds:
+                    pace = self._pace(base, series, config)
+                    steps = max(PACE_STEPS, int(SHARE * seconds / pace))
+                    self._tell({"event": "pace", "seconds": pace, "steps": steps})
+                else:
+                    steps = 100_000
+                settings = TuneConfig(
+                    **config | {"steps": steps, "flops": flops, "validate_every": max(2, min(25, steps // 8))}
+                )
+                tuned = base.fit(
+                    series,
+                    tune=settings,
+                    directory=Path(place) / "run",
+                    stop=self._stop,
+                    report=self._report,
+                    watch=self._seen(question),
+                )
+            self.on_tuned(name, tuned)
+            verdict, ledger = tuned.record.get("verdict") or {}, tuned.record.get("flops")
+            self._tell(
+                {
+                    "event": "tuned",
+                    "name": name,
+                    "verdict": verdict,
+                    "flops": ledger,
+                    "steps": tuned.record.get("steps"),
+                }
+            )
+        except LoracastError as error:
+            problems = error.problems if isinstance(error, ConfigError) else [str(error)]
+            self._tell({"event": "failed", "problems": problems})
+        except Exception as error:
+            self._tell(
+                {"event": "failed", "problems": [f"an error of the page itself: {type(error).__name__}: {error}"]}
+            )
+            raise
+
+    def _pace(self, base: Forecaster, series: list[Series], config: dict[str, Any]) -> float:
+        """Seconds of a step, by a few that are thrown away."""
+        settings: dict[str, Any] = config | {
+            "steps": PACE_STEPS,
+            "validation_windows": 1,
+            "validation_series": 0,
+            "validate_every": 100,
+        }
+        times = []
+        base.fit(
+            series,
+            tune=TuneConfig(**settings),
+            report=lambda event: times.append(time.monotonic()) if event["event"] == "train" else None,
+        )
+        return (times[-1] - times[0]) / (len(times) - 1)
+
+    def _report(self, event: dict[str, Any]) -> None:
+        if event["event"] in ("train", "validation"):
+            keep = ("event", "step", "steps", "loss", "flops")
+            self._tell({name: event[name] for name in keep if name in event})
+        self._going.wait()
+
+    def _stop(self, step: int, nats: float) -> str | None:
+        return "it was ended" if self._ended.is_set() else None
+
+    def _seen(self, question: Question) -> Callable[[int, Forecaster], None]:
+        def seen(step: int, forecaster: Forecaster) -> None:
+            sample = SampleConfig(WATCHED_PATHS, seed=question.sample.seed)
+            found = forecaster.predict(question.context, question.horizon, sample=sample, known=question.known)
+            self._tell({"event": "forecast", "step": step, **picture(found)})
+
+        return seen

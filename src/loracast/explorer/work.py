@@ -1,0 +1,73 @@
+"""Work that is done in a thread and told of as it goes on, until nobody wants it any more."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from loracast.errors import ConfigError, LoracastError
+from loracast.files import json_text
+
+Tell = Callable[[dict[str, Any]], None]
+
+
+class Unwanted(Exception):
+    """Nobody wants what is being worked on."""
+
+
+class Worker:
+    """One thread in which models compute, one piece of work after the other.
+
+    A model is loaded in it, too: products of several threads are waited for least where one thread begins them all.
+    """
+
+    def __init__(self) -> None:
+        self._pool = ThreadPoolExecutor(1, "drawing")
+
+    def run(self, work: Callable[[], Any]) -> Any:
+        """What a piece of work returns; waits for it."""
+        return self._pool.submit(work).result()
+
+    async def stream(self, work: Callable[[Tell, Callable[[float], None]], None]) -> AsyncIterator[bytes]:
+        """What a piece of work tells, as lines of JSON; its last one may tell an error.
+
+        The work is given a function to tell by and one to call as it goes on, which raises Unwanted once nobody reads
+        these lines any more.
+        """
+        loop, lines = asyncio.get_running_loop(), asyncio.Queue[bytes | None]()
+        unwanted = threading.Event()
+
+        def tell(event: dict[str, Any]) -> None:
+            loop.call_soon_threadsafe(lines.put_nowait, json_text(event).encode() + b"\n")
+
+        def go_on(share: float = 0.0) -> None:
+            if unwanted.is_set():
+                raise Unwanted
+
+        def whole() -> None:
+            try:
+                go_on()
+                work(tell, go_on)
+            except Unwanted:
+                pass
+            except LoracastError as error:
+                tell({"error": error.problems if isinstance(error, ConfigError) else [str(error)]})
+            except Exception as error:
+                tell({"error": [f"an error of the page itself: {type(error).__name__}: {error}"]})
+                raise
+            finally:
+                loop.call_soon_threadsafe(lines.put_nowait, None)
+
+        done = self._pool.submit(whole)
+        try:
+            while (line := await lines.get()) is not None:
+                yield line
+        finally:
+            unwanted.set()
+            done.cancel()
+
+    def end(self) -> None:
+        self._pool.shutdown(cancel_futures=True)
