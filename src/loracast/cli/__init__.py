@@ -68,7 +68,7 @@ app.command(
     help_epilogue="Example: loracast push runs/a me/my-adapter",
 )
 app.command(
-    "loracast.cli.app:app",
+    "loracast.cli.explorer:app",
     help="Open a page to see and try forecasts.",
     help_epilogue="Example: loracast app",
 )

@@ -6,6 +6,7 @@ Shapes: C steps of context, H steps of the horizon, S paths, D variables.
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 from loracast.baselines import BASELINES
 from loracast.charts.fan import LEVELS
+from loracast.drawing import Request
 from loracast.engine.written import written
 from loracast.errors import ConfigError, LoracastError
 from loracast.explorer.sources import Source
@@ -25,7 +27,7 @@ from loracast.series import Series
 from loracast.settings import SampleConfig
 from loracast.statistics import centre_and_spread, path_quantiles, window_crps
 
-TELL_SECONDS = 0.1  # between two pictures of one forecast
+TELL_SECONDS = 0.25  # between two pictures of one forecast
 SHOWN_PATHS = 60  # single paths that the page draws
 FEWEST = 4  # steps of context
 
@@ -115,7 +117,7 @@ def beginning(question: Question) -> dict[str, Any]:
 
 def draw(forecaster: Forecaster, name: str, question: Question, tell: Tell, go_on: Callable[[float], None]) -> Forecast:
     """Draws a forecast and tells of it whenever there is more to see; then all of it, and its scores."""
-    request = forecaster.request(question.context, question.horizon, sample=question.sample, known=question.known)
+    request, warned = _request(forecaster, question)
     last = time.monotonic()
 
     def watch(parts: list[Forecast]) -> None:
@@ -131,10 +133,19 @@ def draw(forecaster: Forecaster, name: str, question: Question, tell: Tell, go_o
         "scales": list(found.scales),
         "conditional": list(found.conditional),
         "read": found.contexts[0].steps,
+        "warnings": warned,
         **_scores(found.samples[0], question.truth, _size(seen)),
     }
     tell({"forecaster": name, "steps": question.horizon, "done": True, **picture(found), **told})
     return found
+
+
+def _request(forecaster: Forecaster, question: Question) -> tuple[Request, list[str]]:
+    """What is asked, and what is to be warned of."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        request = forecaster.request(question.context, question.horizon, sample=question.sample, known=question.known)
+    return request, [str(one.message) for one in caught if issubclass(one.category, UserWarning)]
 
 
 def picture(forecast: Forecast) -> dict[str, Any]:
@@ -177,7 +188,7 @@ def write_text(
     forecaster: Forecaster, question: Question, number: int, tell: Tell, go_on: Callable[[float], None]
 ) -> None:
     """Tells what the model reads and the text of one path, token by token."""
-    request = forecaster.request(question.context, question.horizon, sample=question.sample)
+    request, _ = _request(forecaster, question)
     (context,), (plan,) = request.contexts, request.plans
     if not plan.stretches:
         raise ConfigError(["the series never varies, so that the model is not asked"])

@@ -5,8 +5,8 @@ from __future__ import annotations
 import tempfile
 import threading
 import time
-import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,16 @@ from loracast.errors import ConfigError, LoracastError
 from loracast.explorer.forecasts import Question, picture
 from loracast.forecaster import Forecaster
 from loracast.series import Series
-from loracast.settings import SampleConfig, TuneConfig
+from loracast.settings import TuneConfig
 
-PACE_STEPS = 3  # of a tuning that is thrown away, to see how long a step takes
-JUDGED = 12  # held-out windows that are forecast at the end
-SHARE = 0.7  # of the seconds that are for training; the rest is for validation, pictures and the verdict
-WATCHED_PATHS = 10
+PACE_STEPS = 2  # of a tuning that is thrown away, to see how long a step takes
+MOST_JUDGED = 12  # held-out windows that are forecast at the end
+JUDGING = 0.2  # share of the seconds for these forecasts
+LOOKS = 3  # measurements of the validation loss, and forecasts to watch, beside the first
+WATCHED_PATHS = 8
+SMALL, LARGE = 4, 8  # windows a step, of a short and of a long tuning
+LONG_SECONDS = 300
+LONGEST = 48  # steps of context, and of the horizon with half as many
 
 
 class Tuning:
@@ -58,16 +62,15 @@ class Tuning:
         if not 2 <= (seconds or 2) <= 86_400:
             raise ConfigError([f"{seconds:g} seconds; give 2 to 86,400"])
         shortest = min(one.steps for one in series)
-        horizon = max(1, min(question.horizon, shortest // 3))
-        context = max(4, min(60, (shortest - horizon) * 2 // 3))
+        horizon = max(1, min(question.horizon, shortest // 3, LONGEST // 2))
+        context = max(4, min(LONGEST, (shortest - horizon) * 2 // 3))
         config: dict[str, Any] = {
             "context": context,
             "horizon": horizon,
             "rank": rank,
-            "batch": 8,
-            "validation_windows": 8,
-            "validation_series": JUDGED,
-            "validate_every": 10,
+            "batch": LARGE if (seconds or LONG_SECONDS) >= LONG_SECONDS else SMALL,
+            "validation_windows": SMALL,
+            "validation_samples": WATCHED_PATHS,
         }
         self.events = []
         self._going.set()
@@ -103,16 +106,22 @@ class Tuning:
         config: dict[str, Any],
     ) -> None:
         try:
-            with warnings.catch_warnings(), tempfile.TemporaryDirectory() as place:
-                warnings.simplefilter("ignore")
+            with tempfile.TemporaryDirectory() as place:
+                watch = self._seen(question)
+                begin = time.monotonic()
+                watch(0, base)
+                look = time.monotonic() - begin  # seconds that one takes
                 if seconds:
                     pace = self._pace(base, series, config)
-                    steps = max(PACE_STEPS, int(SHARE * seconds / pace))
+                    judged = max(SMALL, min(MOST_JUDGED, int(JUDGING * seconds / look)))
+                    left = seconds - (time.monotonic() - begin) - JUDGING * seconds - LOOKS * look
+                    steps = max(PACE_STEPS, int(left / pace))
                     self._tell({"event": "pace", "seconds": pace, "steps": steps})
                 else:
-                    steps = 100_000
+                    judged, steps = MOST_JUDGED, 100_000
+                every = max(1, -(-steps // LOOKS)) if seconds else 25
                 settings = TuneConfig(
-                    **config | {"steps": steps, "flops": flops, "validate_every": max(2, min(25, steps // 8))}
+                    **config, steps=steps, flops=flops, validate_every=every, validation_series=judged
                 )
                 tuned = base.fit(
                     series,
@@ -120,19 +129,10 @@ class Tuning:
                     directory=Path(place) / "run",
                     stop=self._stop,
                     report=self._report,
-                    watch=self._seen(question),
+                    watch=lambda step, forecaster: watch(step, forecaster) if step else None,
                 )
             self.on_tuned(name, tuned)
-            verdict, ledger = tuned.record.get("verdict") or {}, tuned.record.get("flops")
-            self._tell(
-                {
-                    "event": "tuned",
-                    "name": name,
-                    "verdict": verdict,
-                    "flops": ledger,
-                    "steps": tuned.record.get("steps"),
-                }
-            )
+            self._tell({"event": "tuned", "name": name, "verdict": tuned.record["validation_forecasts"]})
         except LoracastError as error:
             problems = error.problems if isinstance(error, ConfigError) else [str(error)]
             self._tell({"event": "failed", "problems": problems})
@@ -144,12 +144,7 @@ class Tuning:
 
     def _pace(self, base: Forecaster, series: list[Series], config: dict[str, Any]) -> float:
         """Seconds of a step, by a few that are thrown away."""
-        settings: dict[str, Any] = config | {
-            "steps": PACE_STEPS,
-            "validation_windows": 1,
-            "validation_series": 0,
-            "validate_every": 100,
-        }
+        settings: dict[str, Any] = config | {"steps": PACE_STEPS, "validation_windows": 1, "validation_series": 0}
         times = []
         base.fit(
             series,
@@ -169,7 +164,7 @@ class Tuning:
 
     def _seen(self, question: Question) -> Callable[[int, Forecaster], None]:
         def seen(step: int, forecaster: Forecaster) -> None:
-            sample = SampleConfig(WATCHED_PATHS, seed=question.sample.seed)
+            sample = replace(question.sample, samples=WATCHED_PATHS)
             found = forecaster.predict(question.context, question.horizon, sample=sample, known=question.known)
             self._tell({"event": "forecast", "step": step, **picture(found)})
 

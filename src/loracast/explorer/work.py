@@ -8,9 +8,12 @@ from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import torch
+
 from loracast.errors import ConfigError, LoracastError
 from loracast.files import json_text
 
+MOST_THREADS = 4
 Tell = Callable[[dict[str, Any]], None]
 
 
@@ -25,7 +28,9 @@ class Worker:
     """
 
     def __init__(self) -> None:
-        self._pool = ThreadPoolExecutor(1, "drawing")
+        # the browser draws on the same machine, and a product of several threads waits for the last of them
+        threads = max(1, min(MOST_THREADS, torch.get_num_threads() - 1))
+        self._pool = ThreadPoolExecutor(1, "drawing", torch.set_num_threads, (threads,))
 
     def run(self, work: Callable[[], Any]) -> Any:
         """What a piece of work returns; waits for it."""

@@ -70,7 +70,7 @@ class Shelf:
         try:
             record = read_json(place / RECORD) if (place / RECORD).is_file() else {}
             tune = record.get("tune", {})
-            told = {"variables": record.get("variables"), "verdict": record.get("verdict")}
+            told = {"variables": record.get("variables"), "verdict": record.get("validation_forecasts")}
             return AdapterAnswer(
                 name=name, loaded=loaded, **told, **{key: tune.get(key) for key in ("context", "horizon", "rank")}
             )

@@ -24,6 +24,10 @@ export function begin(choices) {
   get("simulate").addEventListener("click", simulate);
   for (const [id, out] of [["noise", "noise-out"], ["process", "process-out"]])
     get(id).addEventListener("input", () => (get(out).textContent = get(id).value));
+  get("count-data").addEventListener("input", () => {
+    const many = +get("count-data").value > 1; // series whose parameters the seed draws
+    for (const slider of get("sliders").querySelectorAll("input")) slider.disabled = many;
+  });
   get("simulator").addEventListener("change", (event) => event.target.id !== "system" && simulate());
   get("series").addEventListener("change", () => choose(+get("series").value));
   sliders();

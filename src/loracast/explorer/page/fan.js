@@ -3,6 +3,7 @@
 import { element, get, on, state, tell } from "./state.js";
 import { OPTIONS, colour, faded, layout, role } from "./theme.js";
 
+const SEEN = 3; // times the horizon, of the context that is shown until somebody zooms out
 const NEAR = 14; // pixels from the origin's line, within which it is taken hold of
 let dragging = false; // whether values are dragged
 let waiting = false;
@@ -38,7 +39,8 @@ function paint() {
   const { begin, results } = state;
   if (!begin) return;
   const traces = [];
-  const axes = { xaxis: { anchor: `y${begin.variables.length > 1 ? begin.variables.length : ""}` } };
+  const first = begin.past[Math.max(0, begin.past.length - Math.max(30, SEEN * begin.future.length))];
+  const axes = { xaxis: { range: [first, begin.future.at(-1)], anchor: `y${begin.variables.length > 1 ? begin.variables.length : ""}` } };
   const height = 1 / begin.variables.length;
   begin.variables.forEach((name, row) => {
     const axis = row ? `y${row + 1}` : "y";
@@ -62,10 +64,11 @@ function paint() {
       band(0, 4, 0.16);
       band(1, 3, 0.24);
       if (position === 0) {
-        found.paths[name].forEach((path, index) =>
-          line(x, joined(path), faded(tint, 0.22), {
-            line: { color: faded(tint, 0.22), width: 1 }, hoverinfo: "name", name: `path ${index}`, meta: index,
-          }));
+        const paths = found.paths[name]; // as one line with gaps, which is drawn much faster than a line each
+        line(paths.flatMap(() => [...x, null]), paths.flatMap((path) => [...joined(path), null]), faded(tint, 0.22), {
+          line: { color: faded(tint, 0.22), width: 1 }, hoverinfo: "text", connectgaps: false,
+          text: paths.flatMap((_, index) => Array(x.length + 1).fill(`path ${index}`)), meta: x.length + 1,
+        });
       }
       line(x, joined(levels[2]), colour(tint), { hoverinfo: "x+y+name", name: `${forecaster}, median` });
       const hovered = position === 0 && found.paths[name][state.hovered];
@@ -102,7 +105,8 @@ function paint() {
   if (!chart.dataset.wired) {
     chart.dataset.wired = "yes";
     chart.on("plotly_hover", ({ points }) => {
-      const path = points.map((point) => point.data.meta).find((meta) => meta !== undefined);
+      const point = points.find((one) => one.data.meta !== undefined);
+      const path = point && Math.floor(point.pointNumber / point.data.meta);
       if (path !== undefined && path !== state.hovered) tell("hovered", (state.hovered = path));
     });
     chart.on("plotly_unhover", () => tell("hovered", (state.hovered = null)));
@@ -161,7 +165,7 @@ function dragValue(chart, { x, y }) {
 
 // What lines and colours mean, as text for the status line.
 export function legend() {
-  return shown().map((name, position) =>
-    element("span", {}, element("i", { className: "swatch", style: `background:${colour(role(name, position))}` }), `${name} `));
+  return shown().flatMap((name, position) =>
+    [element("i", { className: "swatch", style: `background:${colour(role(name, position))}` }), `${name} `]).concat("· ");
 }
 

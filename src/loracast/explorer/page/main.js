@@ -11,15 +11,16 @@ import * as text from "./text.js";
 import * as theme from "./theme.js";
 import * as tune from "./tune.js";
 
-const SETTLED = 250; // milliseconds after the last change, from which on all paths are drawn
+const SETTLED = 300; // milliseconds after the last change, from which on all paths are drawn
 const FEW = 5; // paths while something is dragged
 let running = null;
 let timer = null;
 
-// Draws a forecast with few paths at once, and with all of them when nothing has changed for a while.
-function change() {
+// Draws a forecast anew; while something is dragged with few paths, and with all of them once it rests for a while.
+function change(dragged = false) {
   if (!state.source) return;
   clearTimeout(timer);
+  if (!dragged) return draw({}, true);
   draw({ paths: Math.min(FEW, state.paths), forecasters: state.forecasters.slice(0, 1), events: [] }, false);
   timer = setTimeout(() => draw({}, true), SETTLED);
 }
@@ -56,7 +57,7 @@ async function draw(changes, whole) {
 function status(event, began) {
   const seconds = ((performance.now() - began) / 1000).toFixed(1);
   const told = event.done ? `${event.read} steps read, ${seconds} s, ${number(event.flops)} FLOPs` : `step ${event.steps} of ${state.horizon}`;
-  get("status").replaceChildren(...fan.legend(), `${event.forecaster}: ${told}`, ...(event.scales ?? []).map((one) => `; ${one}`));
+  get("status").replaceChildren(...fan.legend(), told, ...[...(event.scales ?? []), ...(event.warnings ?? [])].map((one) => `; ${one}`));
 }
 
 function scores() {
@@ -68,7 +69,7 @@ function scores() {
     return;
   }
   const table = element("table");
-  const titles = ["", "CRPS", "MAE", "in 80%"];
+  const titles = ["forecaster", "CRPS", "MAE", "in 80%"];
   table.append(element("tr", {}, ...titles.map((title) => element("th", { textContent: title, scope: "col" }))));
   for (const [name, tint, found] of rows) {
     const mark = element("i", { className: "swatch", style: `background:${theme.colour(tint)}` });
@@ -122,7 +123,7 @@ function setOrigin(value) {
   state.origin = value;
   get("origin").value = value;
   get("origin-out").textContent = `${value} of ${state.source.series[state.series].steps} steps`;
-  change();
+  change(true);
 }
 
 function future() {
@@ -161,7 +162,9 @@ function wire() {
     tell("future");
   });
   get("clear").addEventListener("click", () => ((state.future = {}), tell("future")));
-  on("future", () => (future(), change()));
+  for (const link of document.querySelectorAll("header nav a"))
+    link.addEventListener("click", () => (get(link.hash.slice(1)).open = true));
+  on("future", (dragged) => (future(), change(dragged)));
   on("origin", setOrigin);
   on("series", series);
   on("forecasters", forecasters);

@@ -46,14 +46,17 @@ function paint() {
     const count = found.paths[names[0]].length;
     const last = Object.fromEntries(names.map((name) => [name, begin.context[name].at(-1)]));
     const ends = [[], []];
+    const all = [[], []]; // of all paths, with gaps between them
     for (let path = 0; path < count; path++) {
       const values = Object.fromEntries(names.map((name) => [name, [last[name], ...found.paths[name][path].slice(0, steps)]]));
       const [x, y] = pair(values, chosen);
-      line([x, y], faded(tint, 0.2), { line: { color: faded(tint, 0.2), width: 1 }, name: `path ${path}` });
+      all[0].push(...x, null);
+      all[1].push(...y, null);
       ends[0].push(x.at(-1));
       ends[1].push(y.at(-1));
       if (path === state.hovered) line([x, y], colour("ink"), { line: { color: colour("ink"), width: 2.5 } });
     }
+    line(all, faded(tint, 0.2), { line: { color: faded(tint, 0.2), width: 1 }, connectgaps: false });
     traces.push({
       x: ends[0], y: ends[1], mode: "markers", marker: { size: 7, color: colour(tint), opacity: 0.75 },
       text: ends[0].map((_, index) => `path ${index}`), hoverinfo: "text+x+y",

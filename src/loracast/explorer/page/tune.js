@@ -82,6 +82,7 @@ function take(event) {
     delete state.results["while tuning"];
     verdict(event);
     box.textContent = `Tuned in ${seconds} s; choose ${event.name} among the forecasters.`;
+    state.known = [...new Set([...state.known, event.name])];
     state.forecasters = [...new Set([event.name, ...state.forecasters])].slice(0, 2);
     tell("changed");
   }
@@ -93,7 +94,7 @@ function verdict({ name, verdict: found }) {
   for (const [baseline, scores] of Object.entries(found.baselines ?? {})) rows.push([baseline, scores.crps, scores.mae]);
   const table = element("table");
   table.append(element("caption", { textContent: `${name}, on ${found.windows} held-out windows` }));
-  table.append(element("tr", {}, ...["", "CRPS", "MAE"].map((text) => element("th", { textContent: text, scope: "col" }))));
+  table.append(element("tr", {}, ...["forecaster", "CRPS", "MAE"].map((text) => element("th", { textContent: text, scope: "col" }))));
   for (const [label, crps, mae] of rows)
     table.append(element("tr", {}, element("th", { textContent: label, scope: "row" }), element("td", { textContent: number(crps) }), element("td", { textContent: number(mae) })));
   const sentence = found.improved ? "Tuning helped." : `Tuning did not help; the ${found.kept} model is kept.`;
