@@ -6,13 +6,14 @@ TORCH ?= auto
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 # Tests run in as many processes as there are cores, each a thread; a file's tests stay together and share what they make.
 CORES := $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
-BY_FILE := --numprocesses $(CORES) --dist loadfile
+# In the order of collection, which begins with the files of long tests.
+BY_FILE := --numprocesses $(CORES) --dist loadfile --no-loadscope-reorder
 BIN := .venv/bin
 RUN := .venv/.runtime
 DEV := .venv/.development
 
 .DELETE_ON_ERROR:
-.PHONY: demo language-model recipe same-recipe test test-fast check lint docs clean
+.PHONY: demo language-model recipe same-recipe test test-fast browser check lint docs clean
 
 demo: $(RUN)
 	$(BIN)/loracast demo -o runs/demo
@@ -71,6 +72,11 @@ test: $(DEV)
 
 test-fast: $(DEV)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(BY_FILE) -m "not slow"
+
+# The explorer's page in a real browser, which is fetched where there is none.
+browser: $(DEV)
+	@command -v chromium chromium-browser google-chrome > /dev/null || $(BIN)/playwright install chromium
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/explorer/test_browser.py
 
 check: lint docs test
 

@@ -36,7 +36,13 @@ SHARED = ROOT.parent / "shared"  # files that the repository does not hold; test
 QWEN = SHARED / "qwen2.5-0.5b-instruct"
 MERGES = (("N", "a"), ("Na", "N"), (";", "-"))  # as Qwen's, which has "NaN" and merges ";-" across two symbols
 
+FIRST = ("test_docs.py", "test_examples.py", "test_docstrings.py")  # few long tests, which would keep one process last
+
 MakeDirectory = Callable[..., Path]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.name not in FIRST)
 
 
 @pytest.fixture(scope="session")

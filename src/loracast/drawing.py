@@ -15,12 +15,13 @@ from numpy.typing import NDArray
 from loracast.calibration import Widths
 from loracast.codec import Codec
 from loracast.context import Reach
-from loracast.engine.rolling import Drawn, Plan
+from loracast.engine.rolling import Adapters, Drawn, Plan
 from loracast.engine.views import draw_views, most_view_flops, resolved
 from loracast.errors import ConfigError, DataError
 from loracast.flops import Flops, PassCost
 from loracast.forecast import Forecast, future_time
 from loracast.language_model import LanguageModel
+from loracast.model.mixed import Members
 from loracast.scenario import Known, conditions, known_future
 from loracast.series import Series
 from loracast.series.checks import constant_level, different_ids, same_variables
@@ -119,18 +120,22 @@ class Request:
 def draw(
     model: LanguageModel,
     codec: Codec,
-    cost: PassCost,
-    widths: Widths | None,
+    costs: Sequence[PassCost],
+    widths: Sequence[Widths | None],
     requests: Sequence[Request],
     progress: Callable[[float], None] | None = None,
     watch: Callable[[list[Forecast]], None] | None = None,
+    chosen: tuple[Sequence[int], Members] | None = None,
 ) -> list[Forecast]:
     """The answers to requests of one kind, each what it would be alone.
 
     Args:
-        widths: how wide the paths ought to be, where they are not to stay as they are drawn.
+        costs: of a pass through the model; where it has several adapters, with each of them.
+        widths: of each request, how wide the paths ought to be, where they are not to stay as they are drawn.
         watch: called with the answers as far as they are drawn, which are of fewer steps, whenever a step is; on a CPU,
             where all series are drawn in one batch.
+        chosen: where the model has several adapters, of each request the position of its own, and the members of the
+            network.
     """
     first, rows = requests[0], [(request, index) for request in requests for index in request.asked]
     found, looks = None, []
@@ -142,6 +147,10 @@ def draw(
             parts = [replace(request, horizon=steps, given=request.given[:, :steps]) for request in requests]
             watch(_answers(parts, drawn, [()] * len(rows), widths))
 
+    adapters = None
+    if chosen:
+        of_series = tuple(member for member, request in zip(chosen[0], requests) for _ in request.asked)
+        adapters = Adapters(of_series, tuple(costs), chosen[1])
     if rows:
         found, looks = draw_views(
             model,
@@ -151,23 +160,24 @@ def draw(
             [request.contexts[index].id for request, index in rows],
             [request.plans[index] for request, index in rows],
             first.sample,
-            cost,
+            costs[0],
             given=np.stack([request.given[index] for request, index in rows]),
             constrained=first.constrained,
             progress=progress,
             watch=on_step if watch else None,
+            adapters=adapters,
         )
     return _answers(requests, found, looks, widths)
 
 
 def _answers(
-    requests: Sequence[Request], drawn: Drawn | None, looks: Sequence[tuple], widths: Widths | None
+    requests: Sequence[Request], drawn: Drawn | None, looks: Sequence[tuple], widths: Sequence[Widths | None]
 ) -> list[Forecast]:
     """The answers to requests whose series that were asked of the model were drawn, one after the other."""
     answers, begin = [], 0
-    for request in requests:
+    for request, wide in zip(requests, widths):
         mine = slice(begin, begin + len(request.asked))
-        answers.append(_answer(request, drawn, mine, dict(zip(request.asked, looks[mine]))).widened(widths))
+        answers.append(_answer(request, drawn, mine, dict(zip(request.asked, looks[mine]))).widened(wide))
         begin = mine.stop
     return answers
 

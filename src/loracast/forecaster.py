@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from loracast.calibration import recorded
+from loracast.calibration import Widths, recorded
 from loracast.codec import Codec
 from loracast.compute.device import describe_hardware
 from loracast.context import Reach, reading_groups, variable_groups
@@ -294,7 +294,7 @@ class Forecaster(FrameMethods, SharedMethods):
         """
         request = self.request(series, horizon, sample=sample, context=context, known=known, constrained=constrained)
         if ledger:
-            most = request.most_flops(self.codec, self._forecast_cost(self.lora, constrained))
+            most = request.most_flops(self.codec, self.forecast_cost(self.lora, constrained))
             ledger.check("forecasts", most)
         with displayed_share(progress if request.asked else None, "forecast") as on_progress:
             (forecast,) = self.answer([request], raw=raw, progress=on_progress)
@@ -339,9 +339,12 @@ class Forecaster(FrameMethods, SharedMethods):
 
         What `progress` raises ends the work. watch: see `drawing.draw`.
         """
-        widths = None if raw else recorded(self.record or {"calibration": self.model.calibration})
-        cost = self._forecast_cost(self.lora, requests[0].constrained)
-        return draw(self.model, self.codec, cost, widths, requests, progress, watch)
+        widths, costs = [self.widths(raw)] * len(requests), [self.forecast_cost(self.lora, requests[0].constrained)]
+        return draw(self.model, self.codec, costs, widths, requests, progress, watch)
+
+    def widths(self, raw: bool = False) -> Widths | None:
+        """How wide the paths of its forecasts ought to be, where that is known and they are not to stay `raw`."""
+        return None if raw else recorded(self.record or {"calibration": self.model.calibration})
 
     def log_density(self, windows: Sequence[Window], *, ledger: Ledger | None = None) -> NDArray[np.float64]:
         """Log density [N] in nats of each window's future given its context (missing values left out).
@@ -356,7 +359,7 @@ class Forecaster(FrameMethods, SharedMethods):
         if len(shapes := {(window.context, window.horizon) for window in windows}) > 1:
             raise DataError(f"windows of one call need the same context and horizon, not {sorted(shapes)}")
         self._reach(max(map(len, groups))).check(windows[0].context + windows[0].horizon)
-        stacked, cost = np.stack([window.values for window in windows]), self._forecast_cost(self.lora, True)
+        stacked, cost = np.stack([window.values for window in windows]), self.forecast_cost(self.lora, True)
         targets, context = not_known(first), windows[0].context
         return grouped_log_density(self.model, self.codec, stacked, context, targets, groups, cost, ledger)
 
@@ -380,11 +383,11 @@ class Forecaster(FrameMethods, SharedMethods):
         reach = self._reach(max(map(len, groups)))
         plans = [reach.plan(len(context), horizon, chosen=True) for context in contexts]
         sample = resolved(SampleConfig(samples), self.codec, tuned=tuned is not None)
-        return most_view_flops(self.codec, groups, contexts, plans, sample, self._forecast_cost(tuned, True))
+        return most_view_flops(self.codec, groups, contexts, plans, sample, self.forecast_cost(tuned, True))
 
     # -- inside --------------------------------------------------------------------------------------------------
 
-    def _forecast_cost(self, lora: LoraConfig | None, constrained: bool) -> PassCost:
+    def forecast_cost(self, lora: LoraConfig | None, constrained: bool) -> PassCost:
         """Costs of forecasting: under the grammar, the head is computed for the symbols alone."""
         cost = PassCost.of(self.model.network, lora)
         return replace(cost, rows=len(self.model.rows)) if constrained else cost

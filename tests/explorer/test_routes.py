@@ -142,7 +142,7 @@ def test_a_forecast_that_nobody_reads_any_more_ends(client, source, monkeypatch)
     shares: list[float] = []
     answer = loracast.Forecaster.answer
 
-    def endless(self, requests, *, raw=False, progress=None, watch=None):
+    def endless(self, requests, *, raw=False, progress: Any = None, watch=None):
         while True:
             shares.append(0.0)
             time.sleep(0.01)

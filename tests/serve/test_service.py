@@ -216,7 +216,7 @@ def test_what_takes_too_long_is_ended(serve, ask, monkeypatch):
 def test_a_client_that_leaves_cancels_its_work(serve, ask, monkeypatch):
     ended, begun = threading.Event(), threading.Event()
 
-    def endless(self: loracast.Forecaster, requests, *, raw=False, progress=None):
+    def endless(self: loracast.Forecaster, requests, *, raw=False, progress: Any = None):
         begun.set()
         try:
             while True:

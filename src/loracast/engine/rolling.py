@@ -13,15 +13,37 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from loracast.codec import Codec, Decoded, Scale
 from loracast.engine.sample import cell_places, sample_paths
 from loracast.flops import Flops, PassCost
 from loracast.language_model import LanguageModel
+from loracast.model.mixed import Members
 from loracast.settings import SampleConfig
 
 Watch = Callable[[Sequence[int], NDArray[np.float64]], None]
+
+
+@dataclass(frozen=True)
+class Adapters:
+    """Of each series, the position of its adapter in a network of several; and what a pass costs with each.
+
+    members: of that network, which is told before each batch which of its series are whose.
+    """
+
+    of: tuple[int, ...]
+    costs: tuple[PassCost, ...]
+    members: Members
+
+    def some(self, chosen: Sequence[int]) -> Adapters:
+        """The same of some of the series."""
+        return replace(self, of=tuple(self.of[index] for index in chosen))
+
+    def choose(self, series: Sequence[int]) -> None:
+        """Tells the network that these series are computed next."""
+        self.members.of = torch.tensor([self.of[index] for index in series])
 
 
 @dataclass(frozen=True)
@@ -72,6 +94,7 @@ def draw_paths(
     constrained: bool = True,
     progress: Callable[[float], None] | None = None,
     watch: Watch | None = None,
+    adapters: Adapters | None = None,
 ) -> Drawn:
     """The paths that continue contexts, each [C, D] of at least K steps together with its first stretch.
 
@@ -84,6 +107,7 @@ def draw_paths(
         progress: called with the share of the work that is done.
         watch: called with the positions of series and their paths' values [n, S, h, D] as far as they are drawn, as
             soon as a step of all of them is; on a CPU, where a batch holds them.
+        adapters: where the model has several; what a pass costs is theirs, then.
     """
     members: dict[Plan, list[int]] = {}
     for index, plan in enumerate(plans):
@@ -100,7 +124,19 @@ def draw_paths(
         some = [contexts[index] for index in chosen], [ids[index] for index in chosen]
         known = np.full((len(chosen), *values.shape[2:]), np.nan) if given is None else given[chosen]
         told = (lambda values, rows=chosen: watch(rows, values)) if watch else None
-        drawn = _draw_alike(model, codec, *some, known, plan, config, cost, constrained, report, told)
+        drawn = _draw_alike(
+            model,
+            codec,
+            *some,
+            known,
+            plan,
+            config,
+            cost,
+            constrained,
+            report,
+            told,
+            adapters and adapters.some(chosen),
+        )
         values[chosen], valid[chosen], saturated[chosen] = drawn.values, drawn.valid, drawn.saturated
         for index, spent in zip(chosen, drawn.flops):
             flops[index] = spent
@@ -120,6 +156,7 @@ def _draw_alike(
     constrained: bool,
     progress: Callable[[float], None],
     watch: Callable[[NDArray[np.float64]], None] | None = None,
+    adapters: Adapters | None = None,
 ) -> Drawn:
     """`draw_paths` of series whose stretches are alike, so that they are drawn together."""
     series, samples, horizon, variables = len(contexts), config.samples, plan.horizon, contexts[0].shape[1]
@@ -156,6 +193,10 @@ def _draw_alike(
                 found = read(symbols[order].reshape(series, samples, -1), begin, done)
                 watch(np.concatenate([values[:, :, :begin], found.values], 2))
 
+        def choose(prompts: Sequence[int], each: int = len(texts) // series) -> None:
+            if adapters:
+                adapters.choose([prompt // each for prompt in prompts])
+
         drawn = sample_paths(
             model,
             texts,
@@ -169,13 +210,24 @@ def _draw_alike(
             constrained=constrained,
             progress=lambda share, now=now: progress((now.start + share * (now.stop - now.start)) / horizon),
             watch=on_step if watch else None,
+            choose=choose if adapters else None,
         )
         lengths, tokens = np.array([len(text) for text in texts]).reshape(series, -1), drawn.tokens.reshape(series, -1)
-        flops = [before + now for before, now in zip(flops, cost.each_forecast(lengths, tokens))]
+        flops = [before + now for before, now in zip(flops, _spent(lengths, tokens, cost, adapters))]
         decoded = read(drawn.symbols.reshape(series, samples, -1), begin, steps)
         values[:, :, now], valid[:, :, now] = decoded.values, decoded.valid
         begin = now.stop
     return Drawn(values, valid, saturated, flops)
+
+
+def _spent(
+    lengths: NDArray[np.int64], tokens: NDArray[np.int64], cost: PassCost, adapters: Adapters | None
+) -> list[Flops]:
+    """What each series cost, with its own adapter where there are several."""
+    if adapters is None:
+        return cost.each_forecast(lengths, tokens)
+    rows = zip(adapters.of, lengths[:, None], tokens[:, None])
+    return [adapters.costs[member].each_forecast(prompts, new)[0] for member, prompts, new in rows]
 
 
 def _ends(contexts: Sequence[NDArray[np.float64]], drawn: NDArray[np.float64], steps: int) -> NDArray[np.float64]:

@@ -56,6 +56,7 @@ def sample_paths(
     constrained: bool = True,
     progress: Callable[[float], None] | None = None,
     watch: Watch | None = None,
+    choose: Callable[[Sequence[int]], None] | None = None,
 ) -> Paths:
     """The paths that continue each prompt.
 
@@ -73,6 +74,8 @@ def sample_paths(
         progress: called with the share of the work that is done; on a CPU also within a batch.
         watch: called whenever a step is drawn, with the prompts and samples of the batch, the symbols [n, s, L] and the
             steps that are whole; on a CPU, in a layout whose paths all write a step at once.
+        choose: told before each batch the positions of its prompts, for a network that computes each with its own
+            adapter.
     """
     if not constrained and model.vocabulary != "full":
         raise ConfigError(["unconstrained sampling needs the full vocabulary; load the model with vocabulary='full'"])
@@ -104,6 +107,8 @@ def sample_paths(
             config,
             None if given is None else given[chosen],
         )
+        if choose:
+            choose([*chosen, *[chosen[-1]] * batch.spare])
         if watch and not on_gpu(model.device):
             batch.on_step = lambda found, steps, rows=chosen, columns=samples: watch(rows, columns, found, steps)
         try:
@@ -196,7 +201,7 @@ class PathBatch:
         self.shape = len(prompts), len(streams) // len(prompts)  # N, S
         self.on_step: Callable[[NDArray[np.int64], int], None] | None = None
         device = model.device
-        spare = model.compute.spare_prompts(*self.shape)
+        spare = self.spare = model.compute.spare_prompts(*self.shape)
         prompts = [*prompts, *[prompts[-1]] * spare]
         self.streams = [*streams, *[*streams[-self.shape[1] :]] * spare]
         if given is not None:

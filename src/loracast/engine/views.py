@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from loracast.codec import Codec
 from loracast.engine.likelihood import step_log_density
-from loracast.engine.rolling import Drawn, Plan, Watch, draw_paths, most_flops
+from loracast.engine.rolling import Adapters, Drawn, Plan, Watch, draw_paths, most_flops
 from loracast.errors import ConfigError, ModelError
 from loracast.flops import Flops, PassCost
 from loracast.language_model import LanguageModel
@@ -188,13 +188,14 @@ def draw_views(
     constrained: bool = True,
     progress: Callable[[float], None] | None = None,
     watch: Watch | None = None,
+    adapters: Adapters | None = None,
 ) -> tuple[Drawn, list[tuple[TransformKind, ...]]]:
     """`draw_paths` by groups of variables, and the kind of transform of each series [N] and variable [D].
 
     Args:
         groups: the columns of each, in the order in which they are read; paths of different groups are independent.
         given: values [N, H, D] that come back as they are; NaN elsewhere.
-        watch: as of `draw_paths`; variables of groups that are still to be drawn are NaN.
+        watch, adapters: as of `draw_paths`; variables of groups that are still to be drawn are NaN.
     """
     shape, variables = (len(contexts), config.samples, given.shape[1]), given.shape[2]
     values, valid = np.empty((*shape, given.shape[2])), np.ones(shape, bool)
@@ -244,6 +245,7 @@ def draw_views(
             constrained=constrained,
             progress=lambda share, report=report, begun=begun: report(begun + (1 - begun) * share),
             watch=on_step if watch else None,
+            adapters=adapters,
         )
         for index, transform in enumerate(transforms):
             found = drawn.values[index]

@@ -41,9 +41,13 @@ class LoraLinear(nn.Module):
         self.scaling, self.dropout = config.scaling, config.dropout
 
     def forward(self, x: Tensor) -> Tensor:
+        return self.base(x) + self.change(x)
+
+    def change(self, x: Tensor) -> Tensor:
+        """alpha / rank · B A x."""
         dropped = F.dropout(x, self.dropout, self.training) if self.dropout else x
         down = F.linear(dropped, self.lora_A.to(x.dtype))  # [..., rank]
-        return self.base(x) + F.linear(down, (self.scaling * self.lora_B).to(x.dtype))
+        return F.linear(down, (self.scaling * self.lora_B).to(x.dtype))
 
     def update(self) -> Tensor:
         """The change of the weight, alpha / rank · B A, in float32."""
@@ -64,7 +68,7 @@ def attach(model: Transformer, config: LoraConfig, seed: int = 0) -> Transformer
         parameter.requires_grad_(False)
     for index, block in enumerate(adapted.model.layers):
         for target in config.targets:
-            parent, name = _owner(block, target)
+            parent, name = owner(block, target)
             layer = LoraLinear(getattr(parent, name), config)
             key = hashlib.sha256(f"{seed}/{index}/{target}".encode()).digest()
             generator = torch.Generator().manual_seed(int.from_bytes(key[:8], "little") >> 1)
@@ -75,7 +79,7 @@ def attach(model: Transformer, config: LoraConfig, seed: int = 0) -> Transformer
     return adapted
 
 
-def _owner(block: nn.Module, target: str) -> tuple[nn.Module, str]:
+def owner(block: nn.Module, target: str) -> tuple[nn.Module, str]:
     """The module of a block that holds a projection, and the projection's name there."""
     return block.get_submodule("self_attn" if target in "qkvo" else "mlp"), f"{target}_proj"
 

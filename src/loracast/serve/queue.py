@@ -21,6 +21,7 @@ from loracast.errors import LoracastError
 from loracast.forecast import Forecast
 from loracast.forecaster import Forecaster
 from loracast.serve.refusals import Refusal
+from loracast.together import answer_together, join
 
 PACE = 0.2  # how much the newest batch counts in the seconds that a request takes
 
@@ -52,7 +53,11 @@ class Job:
 
     @property
     def kind(self) -> Hashable:
-        return id(self.forecaster), self.raw, self.request.kind
+        return self.raw, self.request.kind
+
+    def joins(self, other: Job) -> bool:
+        """Whether both can be drawn together, each as if it were alone."""
+        return self.kind == other.kind and join(self.forecaster, other.forecaster)
 
     @property
     def paths(self) -> int:
@@ -131,7 +136,7 @@ class Queue:
         for job in self._waiting:
             if not job.wanted():
                 job.answer.cancel()
-            elif batch and not (job.kind == batch[0].kind and paths + job.paths <= self.batch_paths):
+            elif batch and not (job.joins(batch[0]) and paths + job.paths <= self.batch_paths):
                 rest.append(job)
             elif job.answer.set_running_or_notify_cancel():
                 batch.append(job)
@@ -148,7 +153,8 @@ class Queue:
         for job in batch:
             job.batch, job.began = len(batch), now
         try:
-            found = first.forecaster.answer([job.request for job in batch], raw=first.raw, progress=on_progress)
+            asked = [(job.forecaster, job.request) for job in batch]
+            found = answer_together(asked, raw=first.raw, progress=on_progress)
             for job, forecast in zip(batch, found):
                 job.answer.set_result(forecast)
         except Abandoned as error:
