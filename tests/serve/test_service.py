@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -299,6 +300,19 @@ def test_without_a_token_only_this_machine_is_answered(client):
 )
 def test_media_types(accept, kind):
     assert media_type(accept, (JSON, ARROW, PARQUET)) == kind
+
+
+def test_the_examples_of_the_page_hold(client, monkeypatch):
+    """docs/service.md, but for the address and the adapter's name."""
+    page = (Path(__file__).parents[2] / "docs" / "service.md").read_text()
+    body = json.loads(re.findall(r"-d '(\{.*?\})'", page, re.DOTALL)[0])
+    answer = client.post("/v1/forecast", json=body | {"adapter": "alpha"})
+    assert answer.status_code == 200
+    assert answer.json()["series"][0]["quantiles"]["lynx"].keys() == {"0.1", "0.5", "0.9"}
+    (python,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    made: dict[str, Any] = {}
+    exec(python.replace("http://localhost:8000", str(client.base_url).rstrip("/")), made)
+    assert list(pd.read_parquet(io.BytesIO(made["answer"].content))["id"].unique()) == ["a", "b"]
 
 
 def test_the_command_ends_what_it_has_begun(numeric_directory, adapters, ask, tmp_path):

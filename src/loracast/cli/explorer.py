@@ -31,6 +31,7 @@ def app(
     from loracast.errors import ConfigError, check_installed
 
     check_installed("app", ("fastapi", "uvicorn", "plotly", "pydantic"))
+    from loracast.explorer.forecasts import Question, beginning, draw
     from loracast.explorer.routes import create
     from loracast.explorer.work import Worker
     from loracast.forecaster import Forecaster
@@ -44,7 +45,9 @@ def app(
 
     def load() -> Forecaster:
         base = Forecaster.from_pretrained(model.model, **model.where())
-        base.predict(lynx_hare(), 2, sample=SampleConfig(2))  # the first forecast of a process takes longer
+        question = Question(lynx_hare(), 71, 20, SampleConfig(20, transform="none"), {})
+        beginning(question)  # the first forecast of a process takes longer, and that of each shape
+        draw(base, "untouched", question, lambda event: None, lambda share: None)
         return base
 
     base = worker.run(load)

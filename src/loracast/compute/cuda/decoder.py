@@ -17,7 +17,7 @@ from loracast.compute.cuda.kernels.decode_attention import PathLayout, decode_at
 from loracast.compute.cuda.kernels.norm import add_norm
 from loracast.compute.cuda.kernels.rotary import Rotate
 from loracast.compute.cuda.kernels.swiglu import swiglu
-from loracast.compute.cuda.network import FASTEST_ATTENTION
+from loracast.compute.cuda.network import CAPTURE, FASTEST_ATTENTION
 from loracast.compute.packed import PackedNetwork
 from loracast.model.rotary import angles
 from loracast.model.transformer import Transformer
@@ -111,7 +111,7 @@ class FusedDecoder:
             return self._pass(ids)
         if new not in self.graphs:
             graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph, pool=self.pool):
+            with torch.cuda.graph(graph, pool=self.pool, capture_error_mode=CAPTURE):
                 out = self._pass(ids)
             self.pool = graph.pool()
             self.graphs[new] = graph, ids, out

@@ -18,6 +18,7 @@ from loracast.compute.packed import PACKED, PackedNetwork
 from loracast.model.rotary import angles
 from loracast.model.transformer import Transformer
 
+CAPTURE = "thread_local"  # what another thread does meanwhile, such as loading an adapter, spoils no recording
 FASTEST_ATTENTION = [SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION]
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from loracast.compute.cuda.network import FusedNetwork
+from loracast.compute.cuda.network import CAPTURE, FusedNetwork
 from loracast.compute.plain import parts_that_fit
 from loracast.model.transformer import Transformer
 
@@ -65,7 +65,7 @@ class Graph:
         torch.cuda.current_stream().wait_stream(stream)
         torch.cuda.empty_cache()
         self.graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self.graph, pool=pool):
+        with torch.cuda.graph(self.graph, pool=pool, capture_error_mode=CAPTURE):
             self.results = function(*self.arguments)
 
     def replay(self, *arguments: Tensor) -> tuple[Tensor, ...]:
