@@ -1,6 +1,6 @@
 """The explorer's times, and the pictures of docs/app.md, from the page in Chromium on the machine that computes.
 
-    python benchmarks/explorer.py --pictures docs/figures
+python benchmarks/explorer.py --pictures docs/figures
 """
 
 from __future__ import annotations

@@ -26,6 +26,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
 from loracast.codec import Codec
+from loracast.compute import PlainCompute
 from loracast.engine.sample import sample_paths
 from loracast.flops import TERMS, Cost, Flops, PassCost
 from loracast.language_model import load_model
@@ -220,7 +221,14 @@ def test_decoding(config, new):
     assert flops.get_total_flops() == cost.total.executed
 
 
-def test_sampling(make_numeric):
+@pytest.fixture
+def unpadded(monkeypatch):
+    """What pads a batch is not counted."""
+    monkeypatch.setattr(PlainCompute, "padded", lambda self, lengths: [max(lengths)] * len(lengths))
+    monkeypatch.setattr(PlainCompute, "spare_prompts", lambda self, prompts, samples: 0)
+
+
+def test_sampling(make_numeric, unpadded):
     """Forced tokens are counted as if each was drawn and fed, which is a little more than what they cost."""
     directory = make_numeric(hidden_size=128, intermediate_size=320, head_dim=32)
     model = load_model(directory, device="cpu", precision="float32")  # bfloat16 skips what is after a block of queries
@@ -234,7 +242,7 @@ def test_sampling(make_numeric):
     assert 0.99 * expected <= flops.get_total_flops() <= expected
 
 
-def test_sampling_what_is_given(make_numeric):
+def test_sampling_what_is_given(make_numeric, unpadded):
     """Given tokens are charged like drawn ones, although the head is left out for them and they share passes."""
     directory = make_numeric(hidden_size=128, intermediate_size=320, head_dim=32)
     model = load_model(directory, device="cpu", precision="float32")
@@ -252,8 +260,21 @@ def test_sampling_what_is_given(make_numeric):
     assert (paths.tokens == horizon * 8).all()
 
 
+def test_padding_costs_less_than_a_quarter_of_the_prompt_and_rows_up_to_eight_a_thread(make_numeric):
+    model = load_model(make_numeric(), device="cpu", precision="float32")
+    for length in range(1, 5000):
+        (padded,) = model.compute.padded([length])
+        assert length <= padded < max(1.25 * length, length + 64)
+    threads = torch.get_num_threads()
+    for prompts in range(1, 20):
+        for samples in range(1, 20):
+            rows = (prompts + model.compute.spare_prompts(prompts, samples)) * samples
+            assert rows == prompts * samples or 8 * threads <= rows < 8 * threads + samples
+            assert rows >= 8 * threads
+
+
 @pytest.mark.parametrize("constrained", [True, False])
-def test_sampling_numbers_of_any_length(qwen2_directory, constrained):
+def test_sampling_numbers_of_any_length(qwen2_directory, constrained, unpadded):
     """Where nothing is forced, the tokens that sampling says it computed are all that is counted."""
     model = load_model(qwen2_directory, vocabulary="full", device="cpu", precision="float32")
     codec, samples = Codec(layout="decimal", digits=1, leading=3), 3

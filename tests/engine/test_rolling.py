@@ -185,7 +185,7 @@ def test_a_later_stretch_that_does_not_fit_the_memory_is_halved(fixed: Forecaste
     constrained = sample.PathBatch.constrained
 
     def short_of_memory(self: sample.PathBatch, horizon: int, told):
-        if len(self.streams) > 2:
+        if self.paths > 2:
             raise torch.OutOfMemoryError
         return constrained(self, horizon, told)
 

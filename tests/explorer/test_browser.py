@@ -10,10 +10,14 @@ from typing import Any
 
 import pytest
 
+from explored import kept, place
+from served import adapters, base
+
 sync_api = pytest.importorskip("playwright.sync_api")
 axe_core = pytest.importorskip("axe_playwright_python.sync_playwright")
 
 SIZES = {"wide": (1440, 900), "narrow": (390, 844)}
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # of the thread that tunes
 PATIENCE = 30_000  # milliseconds
 TABLE = "year,hare,lynx\n" + "".join(f"{1900 + row},{20 + (row * 13) % 17},{4 + (row * 5) % 11}\n" for row in range(40))
 
@@ -258,7 +262,6 @@ def test_what_is_taken_away(driven):
     assert page.evaluate("navigator.clipboard.readText()") == driven.text("#take-command")
 
 
-@pytest.mark.filterwarnings("ignore::UserWarning")  # of the tuning's thread
 def test_tuning_is_watched_paused_and_judged(driven):
     page = driven.page
     driven.open("simulator", "tuning")

@@ -17,11 +17,15 @@ import pytest
 from PIL import Image
 
 import loracast
+from explored import kept, place
+from explored import page_client as client
 from loracast.cli import app
 from loracast.explorer import routes
 from loracast.explorer.sources import simulated
 from loracast.grammar import to_text
+from served import adapters, base
 
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # of threads, which are told in the page or the log
 TABLE = b"Jahr;Ort;Hase;Luchs\n" + b"".join(
     f"{1990 + year};{site};{10 + (year * 7) % 5},5;{3 + year % 4}\n".encode() for site in "ab" for year in range(20)
 )
@@ -205,7 +209,6 @@ def test_what_can_be_taken_away_is_what_was_drawn(client, base, source, tmp_path
     pd.testing.assert_frame_equal(pd.read_csv("forecast.csv"), table)
 
 
-@pytest.mark.filterwarnings("ignore::UserWarning")  # of threads, which are told in the page or the log
 def test_tuning_tells_how_it_goes_can_be_paused_and_gives_a_forecaster(client, kept):
     made = {"system": "predator-prey", "values": {}, "steps": 40, "n": 4}
     source = client.post("/api/simulate", json=made).json()

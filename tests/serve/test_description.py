@@ -13,7 +13,7 @@ from schemathesis.specs.openapi.checks import positive_data_acceptance  # noqa: 
 from loracast.serve.limits import Limits  # noqa: E402
 from loracast.serve.service import create  # noqa: E402
 from loracast.serve.shelf import Shelf  # noqa: E402
-from serve.conftest import serving  # noqa: E402
+from served import adapters, base, serving  # noqa: E402
 
 EXAMPLES = {"/v1/forecast": 40}
 

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from loracast.serve.bodies import ARROW, JSON, PARQUET
+from served import adapters, ask, base, client
 
 LONG = "9" * 5000
 

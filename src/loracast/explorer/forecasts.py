@@ -80,7 +80,10 @@ class Question:
 
 def read_question(source: Source, asked: Mapping[str, Any]) -> Question:
     """A question as the page asks it."""
-    series = source.series[int(asked.get("series", 0))]
+    number = int(asked.get("series", 0))
+    if not 0 <= number < len(source.series):
+        raise ConfigError([f"there is no series {number}; there are {len(source.series)}"])
+    series = source.series[number]
     origin = min(series.steps, int(asked.get("origin") or series.steps))
     if origin < FEWEST:
         raise ConfigError([f"{origin} steps before the origin; {FEWEST} at least"])

@@ -85,7 +85,7 @@ def read_table(body: bytes, kind: str, query: dict[str, Any], limits: Limits) ->
     try:
         table = _parquet(body, limits) if kind == PARQUET else _arrow(body, limits)
         frame = table.to_pandas()
-    except (pa.ArrowException, OSError, ValueError, TypeError, NotImplementedError) as error:
+    except (pa.ArrowException, struct.error, LookupError, OSError, OverflowError, ValueError, TypeError) as error:
         raise Refusal(400, f"the body is no {'Parquet file' if kind == PARQUET else 'Arrow stream'}: {error}") from None
     roles = tuple(options.columns), tuple(options.known), tuple(options.past)
     reading = read_frame(frame, Columns(options.time, tuple(options.id), *roles), "the table", "0")

@@ -54,11 +54,18 @@ class Shelf:
             stamp = _stamp(place)
             stored = self._kept.get(name)
             if stored is None or stored[0] != stamp:  # or it was tuned anew
-                self._kept[name] = stored = stamp, self.base.with_adapter(place)
+                self._kept[name] = stored = stamp, self._load(name, place)
             self._kept.move_to_end(name)
             while len(self._kept) > self.most:
                 self._kept.popitem(last=False)
             return stored[1]
+
+    def _load(self, name: str, place: Path) -> Forecaster:
+        """The adapter; what is wrong with it is told without where it lies."""
+        try:
+            return self.base.with_adapter(place)
+        except LoracastError as error:
+            raise Refusal(422, str(error).replace(str(place), name)) from None
 
     def told(self) -> list[AdapterAnswer]:
         """What is known of each, the base first."""
@@ -75,7 +82,7 @@ class Shelf:
                 name=name, loaded=loaded, **told, **{key: tune.get(key) for key in ("context", "horizon", "rank")}
             )
         except (LoracastError, ValueError, AttributeError) as error:
-            return AdapterAnswer(name=name, loaded=False, problem=str(error))
+            return AdapterAnswer(name=name, loaded=False, problem=str(error).replace(str(place), name))
 
     def _place(self, name: str) -> Path | None:
         """The folder of an adapter; None for what is no name, not there, or leads out of the folder by a link."""

@@ -15,11 +15,11 @@ import loracast
 from loracast.explorer.routes import create
 from loracast.explorer.work import Worker
 from loracast.serve.shelf import Shelf
-from serve.conftest import adapters, base, serving  # noqa: F401
+from served import serving
 
 
 @pytest.fixture(scope="module")
-def kept(tmp_path_factory: pytest.TempPathFactory, adapters: Path) -> Path:  # noqa: F811
+def kept(tmp_path_factory: pytest.TempPathFactory, adapters: Path) -> Path:
     """A folder that holds one adapter and takes what is tuned."""
     folder = tmp_path_factory.mktemp("kept")
     (folder / "alpha").mkdir()
@@ -29,13 +29,13 @@ def kept(tmp_path_factory: pytest.TempPathFactory, adapters: Path) -> Path:  # n
 
 
 @pytest.fixture(scope="module")
-def place(base: loracast.Forecaster, kept: Path) -> Iterator[str]:  # noqa: F811
+def place(base: loracast.Forecaster, kept: Path) -> Iterator[str]:
     """The page's address."""
     with serving(create(Shelf(base, kept, 4), Worker(), kept)) as address:
         yield address
 
 
 @pytest.fixture(scope="module")
-def client(place: str) -> Iterator[httpx.Client]:
+def page_client(place: str) -> Iterator[httpx.Client]:
     with httpx.Client(base_url=place, timeout=60) as client:
         yield client
