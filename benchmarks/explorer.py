@@ -100,6 +100,7 @@ def main() -> None:
 
     def picture(page: Page, name: str) -> None:
         if arguments.pictures:
+            page.evaluate("document.querySelector('.pictures').scrollTop = 0")
             page.wait_for_timeout(700)
             page.screenshot(path=arguments.pictures / f"explorer-{name}.png")
 

@@ -1,6 +1,6 @@
 """The service under load: clients that each wait for an answer before they ask again, on the machine that serves.
 
-Every client asks in turn for requests of several sizes from three adapters and the untouched base, in an order of its own.
+Every client asks for requests of several sizes from three adapters and the untouched base, in an order of its own.
 Every answer is compared, byte for byte, with the one that the same request gets alone, from a forecaster in this
 process. Then the same load is put on a service that draws one request after the other.
 

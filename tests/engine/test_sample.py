@@ -240,8 +240,8 @@ def test_hidden_states_are_the_same_to_the_last_bit_alone_and_among_others(numer
     def watched(self: sample.PathBatch, horizon: int, on_progress):
         drawing = self._drawing
 
-        def watched_drawing(*args):
-            found = drawing(*args)
+        def watched_drawing(uniforms: torch.Tensor, horizon: int) -> Any:
+            found: Any = drawing(uniforms, horizon)
             draw_symbol = found.draw
 
             def noted(hidden: torch.Tensor, position: int, tokens: torch.Tensor) -> None:

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
 import shlex
+import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -207,6 +211,20 @@ def test_what_can_be_taken_away_is_what_was_drawn(client, base, source, tmp_path
     with pytest.raises(SystemExit):
         app.meta(command[1:], exit_on_error=False, print_error=False)
     pd.testing.assert_frame_equal(pd.read_csv("forecast.csv"), table)
+
+
+def test_the_command_serves_the_page_and_ends(numeric_directory, tmp_path):
+    command = [sys.executable, "-m", "loracast", "app", str(tmp_path / "new"), "--model", str(numeric_directory)]
+    command += ["--port", "0", "--no-browser"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
+        assert process.stdout is not None
+        told = process.stdout.readline()
+        place = re.findall(r"http://127\.0\.0\.1:\d+", told)[0]
+        assert "loracast explorer" in httpx.get(place).text
+        assert httpx.get(f"{place}/api/choices").json()["kept"] == str(tmp_path / "new")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) in (0, -signal.SIGTERM)
 
 
 def test_tuning_tells_how_it_goes_can_be_paused_and_gives_a_forecaster(client, kept):

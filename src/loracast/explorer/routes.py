@@ -76,7 +76,6 @@ class Explorer:
         """Draws what the page asks for, by each forecaster that it names."""
         source = self.source(asked)
         question = forecasts.read_question(source, asked)
-        tell(forecasts.beginning(question))
         for name in asked.get("forecasters") or [UNTOUCHED]:
             found = forecasts.draw(self.forecaster(name), name, question, tell, go_on)
             key = secrets.token_hex(4)
@@ -85,6 +84,10 @@ class Explorer:
                 self.drawn.popitem(last=False)
             tell({"forecaster": name, "key": key, "events": forecasts.judged(found, asked.get("events") or [])})
         tell({"end": True})
+
+    def begin(self, asked: Mapping[str, Any]) -> dict[str, Any]:
+        """What is known before anything is drawn; it waits for no forecast."""
+        return forecasts.beginning(forecasts.read_question(self.source(asked), asked))
 
     def write(self, asked: Mapping[str, Any], tell: Tell, go_on: Any) -> None:
         """The text of one path."""
@@ -254,7 +257,9 @@ def _add_forecasts(app: FastAPI, explorer: Explorer) -> None:
     @app.post("/api/forecast")
     async def forecast(request: Request) -> Response:
         asked = await _asked(request)
-        return StreamingResponse(explorer.worker.stream(partial(explorer.draw, asked)), media_type=LINES)
+        return StreamingResponse(
+            explorer.worker.stream(partial(explorer.draw, asked), partial(explorer.begin, asked)), media_type=LINES
+        )
 
     @app.post("/api/text")
     async def text(request: Request) -> Response:

@@ -22,6 +22,7 @@ JUDGING = 0.2  # share of the seconds for these forecasts
 LOOKS = 3  # measurements of the validation loss, and forecasts to watch, beside the first
 WATCHED_PATHS = 8
 SMALL, LARGE = 4, 8  # windows a step, of a short and of a long tuning
+SURE = 0.7  # of the seconds that are left for steps; validations take some, and two steps tell the pace badly
 LONG_SECONDS = 300
 LONGEST = 48  # steps of context, and of the horizon with half as many
 
@@ -115,7 +116,7 @@ class Tuning:
                     pace = self._pace(base, series, config)
                     judged = max(SMALL, min(MOST_JUDGED, int(JUDGING * seconds / look)))
                     left = seconds - (time.monotonic() - begin) - JUDGING * seconds - LOOKS * look
-                    steps = max(PACE_STEPS, int(left / pace))
+                    steps = max(PACE_STEPS, int(SURE * left / pace))
                     self._tell({"event": "pace", "seconds": pace, "steps": steps})
                 else:
                     judged, steps = MOST_JUDGED, 100_000

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import traceback
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -36,11 +37,15 @@ class Worker:
         """What a piece of work returns; waits for it."""
         return self._pool.submit(work).result()
 
-    async def stream(self, work: Callable[[Tell, Callable[[float], None]], None]) -> AsyncIterator[bytes]:
+    async def stream(
+        self,
+        work: Callable[[Tell, Callable[[float], None]], None],
+        first: Callable[[], dict[str, Any]] | None = None,
+    ) -> AsyncIterator[bytes]:
         """What a piece of work tells, as lines of JSON; its last one may tell an error.
 
         The work is given a function to tell by and one to call as it goes on, which raises Unwanted once nobody reads
-        these lines any more.
+        these lines any more. first: makes the first line, and does not wait for the thread.
         """
         loop, lines = asyncio.get_running_loop(), asyncio.Queue[bytes | None]()
         unwanted = threading.Event()
@@ -58,14 +63,17 @@ class Worker:
                 work(tell, go_on)
             except Unwanted:
                 pass
-            except LoracastError as error:
-                tell({"error": error.problems if isinstance(error, ConfigError) else [str(error)]})
             except Exception as error:
-                tell({"error": [f"an error of the page itself: {type(error).__name__}: {error}"]})
-                raise
+                tell(_told(error))
             finally:
                 loop.call_soon_threadsafe(lines.put_nowait, None)
 
+        if first:
+            try:
+                yield json_text(await asyncio.to_thread(first)).encode() + b"\n"
+            except Exception as error:
+                yield json_text(_told(error)).encode() + b"\n"
+                return
         done = self._pool.submit(whole)
         try:
             while (line := await lines.get()) is not None:
@@ -76,3 +84,11 @@ class Worker:
 
     def end(self) -> None:
         self._pool.shutdown(cancel_futures=True)
+
+
+def _told(error: Exception) -> dict[str, Any]:
+    """What the page shows of an error; the log has the rest of one that nobody expected."""
+    if isinstance(error, LoracastError):
+        return {"error": error.problems if isinstance(error, ConfigError) else [str(error)]}
+    traceback.print_exception(error)
+    return {"error": [f"an error of the page itself: {type(error).__name__}: {error}"]}

@@ -29,6 +29,7 @@ from loracast.serve.bodies import ARROW, JSON, PARQUET, Asked, read_ask, read_ta
 from loracast.serve.guard import Guard
 from loracast.serve.limits import MOST_WORKERS, Limits
 from loracast.serve.metrics import Metrics
+from loracast.serve.queries import read_query
 from loracast.serve.queue import Abandoned, Job, Queue
 from loracast.serve.refusals import PROBLEM, Refusal, document
 from loracast.serve.schema import Answer, Ask, ModelsAnswer, Problem, TableOptions
@@ -52,7 +53,6 @@ REFUSALS = {  # what each status of a forecast means
     503: "The service is ending.",
     504: "It took longer than is allowed.",
 }
-REPEATED = {name for name, field in TableOptions.model_fields.items() if "list" in str(field.annotation)}
 
 
 class Service:
@@ -104,7 +104,7 @@ class Service:
                 body = await self._body(request)
         except TimeoutError:
             raise Refusal(408, f"the body did not arrive within {self.limits.most_seconds:g} s") from None
-        query = {name: values if name in REPEATED else values[-1] for name, values in _query(request).items()}
+        query = read_query(request.query_params.multi_items())
         loop = asyncio.get_running_loop()
         job, asked, told = await loop.run_in_executor(
             self.reader, partial(self._prepare, kind, body, query, accepted, due)
@@ -180,28 +180,6 @@ async def _gone(request: Request) -> None:
     """Ends when the client has left; its body has been read."""
     while (await request.receive())["type"] != "http.disconnect":
         pass
-
-
-def _query(request: Request) -> dict[str, list[Any]]:
-    """The query of an address, numbers and truths as such, as their fields want them."""
-    found: dict[str, list[Any]] = {}
-    for name, text in request.query_params.multi_items():
-        field = TableOptions.model_fields.get(name)
-        parts = text.split(",") if name in ("quantiles", "output") else [text]
-        found.setdefault(name, []).extend(
-            _plain(part.strip(), str(field.annotation) if field else "str") for part in parts
-        )
-    return found
-
-
-def _plain(text: str, annotation: str) -> Any:
-    for kind, read in (("bool", {"true": True, "false": False}.__getitem__), ("int", int), ("float", float)):
-        if kind in annotation:
-            try:
-                return read(text)
-            except (KeyError, ValueError):
-                continue
-    return text
 
 
 def create(shelf: Shelf, limits: Limits | None = None, token: str | None = None) -> FastAPI:

@@ -40,7 +40,7 @@ function show() {
       return;
     }
     const tint = role(name, position);
-    const mark = element("i", { className: "swatch", style: `background:${colour(tint)}` });
+    const mark = element("i", { className: "swatch", style: `background:var(--${tint})` });
     box.append(element("p", { className: "told" }, mark, `${name}: ${one.sentence}`));
     if (one.low !== null) box.append(bar(one, tint));
     const x = state.begin.future.slice(0, one.by_step.length);

@@ -113,6 +113,14 @@ function paint() {
   }
 }
 
+// Moves the line of the origin at once; the forecast from there follows.
+export function moveOrigin(origin) {
+  const chart = get("fan");
+  if (!state.begin || !chart._fullLayout) return;
+  const time = [...state.begin.past, ...state.begin.future][origin - 1];
+  if (time !== undefined) Plotly.relayout(chart, { "shapes[0].x0": time, "shapes[0].x1": time });
+}
+
 // Where a time lies in the chart, in pixels.
 const across = (chart, time) => chart._fullLayout.xaxis.d2p(time) + chart._fullLayout.xaxis._offset;
 
@@ -166,6 +174,6 @@ function dragValue(chart, { x, y }) {
 // What lines and colours mean, as text for the status line.
 export function legend() {
   return shown().flatMap((name, position) =>
-    [element("i", { className: "swatch", style: `background:${colour(role(name, position))}` }), `${name} `]).concat("· ");
+    [element("i", { className: "swatch", style: `background:var(--${role(name, position)})` }), `${name} `]).concat("· ");
 }
 

@@ -72,7 +72,7 @@ function scores() {
   const titles = ["forecaster", "CRPS", "MAE", "in 80%"];
   table.append(element("tr", {}, ...titles.map((title) => element("th", { textContent: title, scope: "col" }))));
   for (const [name, tint, found] of rows) {
-    const mark = element("i", { className: "swatch", style: `background:${theme.colour(tint)}` });
+    const mark = element("i", { className: "swatch", style: `background:var(--${tint})` });
     const cells = [found?.crps, found?.mae].map((value) => element("td", { textContent: number(value) }));
     const covered = found?.covered === undefined ? "–" : `${(100 * found.covered).toFixed(0)}%`;
     table.append(element("tr", {}, element("th", { scope: "row" }, mark, name), ...cells, element("td", { textContent: covered })));
@@ -121,6 +121,7 @@ function series() {
 
 function setOrigin(value) {
   state.origin = value;
+  fan.moveOrigin(value);
   get("origin").value = value;
   get("origin-out").textContent = `${value} of ${state.source.series[state.series].steps} steps`;
   change(true);
