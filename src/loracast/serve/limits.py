@@ -8,6 +8,7 @@ from loracast.bounds import at_least, positive
 from loracast.errors import ConfigError
 
 MOST_WORKERS = 4
+GPU_PATHS, CPU_PATHS = 4000, 400  # that are drawn together
 
 
 @dataclass(frozen=True)
@@ -53,14 +54,17 @@ class Limits:
     most_adapters: int = 8
     """Adapters that are kept in memory; of more, the one that was used longest ago is dropped."""
 
-    batch_paths: int = 2000
-    """Paths that are drawn together, unless a single request has more."""
+    batch_paths: int | None = None
+    """Paths that are drawn together, unless a single request has more. Unless given, 4,000 on a GPU and 400 on a CPU,
+    from which on a batch takes longer and not less for each."""
 
     workers: int | None = None
     """Batches that are drawn at once; unless given, one on a GPU, and on a CPU one a core, four at most."""
 
     def __post_init__(self) -> None:
-        problems = at_least(self, dict.fromkeys(self.__dataclass_fields__.keys() - {"most_seconds", "workers"}, 1))
-        problems += positive(self, ("most_seconds", "workers"))
+        problems = at_least(
+            self, dict.fromkeys(self.__dataclass_fields__.keys() - {"most_seconds", "batch_paths", "workers"}, 1)
+        )
+        problems += positive(self, ("most_seconds", "batch_paths", "workers"))
         if problems:
             raise ConfigError(problems)

@@ -27,7 +27,7 @@ from loracast.forecast import Forecast
 from loracast.serve.answers import as_json, as_table, media_type
 from loracast.serve.bodies import ARROW, JSON, PARQUET, Asked, read_ask, read_table
 from loracast.serve.guard import Guard
-from loracast.serve.limits import MOST_WORKERS, Limits
+from loracast.serve.limits import CPU_PATHS, GPU_PATHS, MOST_WORKERS, Limits
 from loracast.serve.metrics import Metrics
 from loracast.serve.queries import read_query
 from loracast.serve.queue import Abandoned, Job, Queue
@@ -62,7 +62,7 @@ class Service:
         self.shelf, self.limits, self.metrics = shelf, limits, Metrics()
         gpu = on_gpu(shelf.base.model.device)
         workers = limits.workers or (1 if gpu else min(MOST_WORKERS, torch.get_num_threads()))
-        self.queue = Queue(limits.batch_paths, workers, self.metrics.on_batch)
+        self.queue = Queue(limits.batch_paths or (GPU_PATHS if gpu else CPU_PATHS), workers, self.metrics.on_batch)
         # one thread, since warnings are caught for a whole process; its own products are few
         self.reader = ThreadPoolExecutor(1, "reading", torch.set_num_threads, (1,))
         self.present = 0  # requests for a forecast that are not answered yet
