@@ -4,7 +4,8 @@ Every client asks for requests of several sizes from three adapters and the unto
 Every answer is compared, byte for byte, with the one that the same request gets alone, from a forecaster in this
 process. Then the same load is put on a service that draws one request after the other.
 
-    python benchmarks/load.py --clients 1 8 64 256 --seconds 60
+    python benchmarks/load.py --clients 1 8 64 256 --seconds 40
+    python benchmarks/load.py --table
 """
 
 from __future__ import annotations
@@ -36,6 +37,12 @@ NAMES = (None, "alpha", "beta", "gamma")
 SIZES = ((10, 5), (10, 5), (20, 10), (20, 20))  # paths, steps
 LENGTHS = (20, 40, 80)  # steps of context
 PORT = 8199
+MARK = "<!-- load -->"
+MACHINES = {
+    "load": "2 cores of an AMD EPYC (Zen 3), float32",
+    "load-xeon": "2 cores of an Intel Xeon (AMX), bfloat16",
+    "load-h200": "NVIDIA H200, bfloat16",
+}
 
 
 def make_adapters(base: loracast.Forecaster, folder: Path) -> None:
@@ -138,13 +145,35 @@ async def load(clients: int, seconds: float, bodies: list[bytes], wanted: list[b
     }
 
 
+def table() -> str:
+    """What is kept in results/, as the table of docs/service.md."""
+    lines = [
+        "| machine | way | clients | answers a second | p50, s | p99, s | drawn together | as alone | 504 | peak GB |"
+    ]
+    lines += ["|---|---|---:|---:|---:|---:|---:|---:|---:|---:|"]
+    for name in ("load", "load-xeon", "load-h200"):
+        found = json.loads((HERE / "results" / f"{name}.json").read_text())
+        for row in found["rows"]:
+            alone = row["as alone"] / row["answers"]
+            cells = [MACHINES[name], row["way"], row["clients"], row["a second"], row["p50"], row["p99"]]
+            cells += [row["drawn together"], f"{alone:.0%}", row.get("504", 0), row["memory, GB"]]
+            lines.append("| " + " | ".join(map(str, cells)) + " |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 8, 64, 256])
     parser.add_argument("--one-by-one", type=int, nargs="*", default=[64], help="clients of a service without batches")
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--output", type=Path, default=HERE / "results" / "load.json")
+    parser.add_argument("--table", action="store_true", help="only write the table of docs/service.md anew")
     arguments = parser.parse_args()
+    if arguments.table:
+        page = HERE.parent / "docs" / "service.md"
+        head, _, _ = page.read_text().partition(MARK)
+        page.write_text(f"{head}{MARK}\n\n{table()}\n")
+        return
     base = loracast.Forecaster.from_pretrained("bundled")
     rows = []
     with tempfile.TemporaryDirectory() as place:
