@@ -31,7 +31,7 @@ def kept(tmp_path_factory: pytest.TempPathFactory, adapters: Path) -> Path:
 @pytest.fixture(scope="module")
 def place(base: loracast.Forecaster, kept: Path) -> Iterator[str]:
     """The page's address."""
-    with serving(create(Shelf(base, kept, 4), Worker(), kept)) as address:
+    with serving(create(Shelf(base, kept, 4), Worker())) as address:
         yield address
 
 

@@ -3,7 +3,9 @@
 The command line prints them without a traceback and exits with status 2; anything else that is raised is a bug.
 """
 
-from collections.abc import Iterable, Sequence
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from difflib import get_close_matches
 from importlib.util import find_spec
 from typing import Any
@@ -27,7 +29,7 @@ def check_installed(extra: str, modules: Sequence[str]) -> None:
 
 
 class LoracastError(Exception):
-    """Base of every error that the user's input, files or options cause.
+    """Base of every error that the user's input, files or options cause. `problems` has what is wrong, each by itself.
 
     Examples:
         >>> try:
@@ -36,6 +38,10 @@ class LoracastError(Exception):
         ...     print(error)
         unknown system 'predator-pray'; there are predator-prey, lotka-volterra, seasonal-predator-prey
     """
+
+    def __init__(self, message: object = "", problems: Sequence[str] = ()):
+        super().__init__(message)
+        self.problems = list(problems) or [str(message)]
 
 
 class DataError(LoracastError):
@@ -55,11 +61,10 @@ class Diverged(ModelError):
 
 
 class ConfigError(LoracastError):
-    """One or more settings that cannot hold. `problems` has them all, so that one run shows them all."""
+    """One or more settings that cannot hold, all at once."""
 
     def __init__(self, problems: list[str]):
-        self.problems = problems
-        super().__init__("; ".join(problems))
+        super().__init__("; ".join(problems), problems)
 
 
 class BudgetError(LoracastError):
@@ -75,6 +80,19 @@ class UnseenWarning(UserWarning):
         >>> import warnings
         >>> warnings.simplefilter("error", loracast.UnseenWarning)
     """
+
+
+@contextmanager
+def told_warnings() -> Iterator[list[str]]:
+    """What users were warned of in the block, in the list that it is given, once it has ended without an error.
+
+    Warnings are caught for the whole process, in all of its threads.
+    """
+    told: list[str] = []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        yield told
+    told.extend(str(one.message) for one in caught if issubclass(one.category, UserWarning))
 
 
 class Interrupted(LoracastError):

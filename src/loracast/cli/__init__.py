@@ -11,7 +11,7 @@ from typing import Annotated
 from cyclopts import App, CycloptsError, MissingArgumentError, Parameter, UnusedCliTokensError
 
 import loracast
-from loracast.errors import ConfigError, Interrupted, LoracastError
+from loracast.errors import Interrupted, LoracastError
 
 app = App(
     name="loracast",
@@ -129,7 +129,7 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except (LoracastError, CycloptsError, OSError) as error:  # OSError: a file that nothing closer to it has named
-        for problem in error.problems if isinstance(error, ConfigError) else [error]:
+        for problem in error.problems if isinstance(error, LoracastError) else [error]:
             complain("error", _explain(problem) if isinstance(problem, CycloptsError) else problem)
         sys.exit(2)
 

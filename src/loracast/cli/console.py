@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -10,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+
+from loracast.errors import told_warnings
 
 if TYPE_CHECKING:
     from loracast.evaluation.backtest import Backtest
@@ -36,12 +37,10 @@ def complain(kind: str, message: object) -> None:
 @contextmanager
 def shown_warnings() -> Iterator[None]:
     """Prints warnings of the block in bold, where they cannot be missed, after it has ended."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", UserWarning)
+    with told_warnings() as told:
         yield
-    for warning in caught:
-        if issubclass(warning.category, UserWarning):
-            complain("warning", warning.message)
+    for warning in told:
+        complain("warning", warning)
 
 
 def show_scores(result: Backtest) -> None:

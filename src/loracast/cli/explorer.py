@@ -28,7 +28,7 @@ def app(
         Only tell the page's address.
     """
     from loracast.cli.console import say
-    from loracast.errors import ConfigError, check_installed
+    from loracast.errors import check_installed
 
     check_installed("app", ("fastapi", "uvicorn", "plotly", "pydantic"))
     from loracast.explorer.forecasts import Question, beginning, draw
@@ -51,8 +51,6 @@ def app(
         return base
 
     base = worker.run(load)
-    if base.lora:
-        raise ConfigError([f"{model.model} is an adapter; name its folder's parent instead, and the base as --model"])
     if adapters:
         adapters.mkdir(parents=True, exist_ok=True)
 
@@ -63,4 +61,4 @@ def app(
 
             webbrowser.open(address(bound))
 
-    run(create(Shelf(base, adapters, 8), worker, adapters), bound, ready)
+    run(create(Shelf(base, adapters, 8), worker), bound, ready)

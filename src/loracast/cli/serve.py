@@ -52,8 +52,6 @@ def serve(
         raise ConfigError([f"{adapters} is no folder; name one whose folders are adapters, or leave it out"])
     bound = bind(host, port)
     base = Forecaster.from_pretrained(model.model, **model.where())
-    if base.lora:
-        raise ConfigError([f"{model.model} is an adapter; name its folder's parent instead, and the base as --model"])
     shelf = Shelf(base, adapters, limits.most_adapters)
     names = shelf.names()
     there = f"{len(names)} adapters: {', '.join(names[:8])}" if names else "no adapters"

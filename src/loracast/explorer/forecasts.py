@@ -6,7 +6,6 @@ Shapes: C steps of context, H steps of the horizon, S paths, D variables.
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -18,12 +17,13 @@ from loracast.baselines import BASELINES
 from loracast.charts.fan import LEVELS
 from loracast.drawing import Request
 from loracast.engine.written import written
-from loracast.errors import ConfigError, LoracastError
+from loracast.errors import ConfigError, LoracastError, told_warnings
 from loracast.explorer.sources import Source
 from loracast.explorer.work import Tell
 from loracast.forecast import Forecast, future_time
 from loracast.forecaster import Forecaster
 from loracast.series import Series
+from loracast.serve.answers import by_variable
 from loracast.settings import SampleConfig
 from loracast.statistics import centre_and_spread, path_quantiles, window_crps
 
@@ -102,7 +102,7 @@ def beginning(question: Question) -> dict[str, Any]:
     baselines = {}
     for name, baseline in BASELINES.items():
         found = baseline(seen, question.horizon)
-        baselines[name] = {"values": by_variable(context, found), **_scores(found[None], truth, size)}
+        baselines[name] = {"values": by_variable(context.targets, found), **_scores(found[None], truth, size)}
     past, future = _times(question)
     return {
         "begin": {
@@ -110,8 +110,8 @@ def beginning(question: Question) -> dict[str, Any]:
             "variables": list(context.targets),
             "past": past,
             "future": future,
-            "context": by_variable(context, seen),
-            "truth": by_variable(context, truth),
+            "context": by_variable(context.targets, seen),
+            "truth": by_variable(context.targets, truth),
             "baselines": baselines,
             "steps": question.series.steps,
         }
@@ -145,10 +145,9 @@ def draw(forecaster: Forecaster, name: str, question: Question, tell: Tell, go_o
 
 def _request(forecaster: Forecaster, question: Question) -> tuple[Request, list[str]]:
     """What is asked, and what is to be warned of."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", UserWarning)
+    with told_warnings() as told:
         request = forecaster.request(question.context, question.horizon, sample=question.sample, known=question.known)
-    return request, [str(one.message) for one in caught if issubclass(one.category, UserWarning)]
+    return request, told
 
 
 def picture(forecast: Forecast) -> dict[str, Any]:
@@ -156,8 +155,8 @@ def picture(forecast: Forecast) -> dict[str, Any]:
     levels = forecast.quantiles(LEVELS)[0]  # [5, H, D]
     shown = forecast.samples[0, :SHOWN_PATHS]  # [S, H, D]
     return {
-        "levels": {name: levels[..., column].tolist() for column, name in enumerate(forecast.names)},
-        "paths": {name: shown[..., column].tolist() for column, name in enumerate(forecast.names)},
+        "levels": by_variable(forecast.names, levels),
+        "paths": by_variable(forecast.names, shown),
     }
 
 
@@ -213,11 +212,6 @@ def write_text(
             tell({"tokens": tokens})
             tokens = []
     tell({"tokens": tokens, "done": True})
-
-
-def by_variable(series: Series, values: NDArray[np.float64]) -> dict[str, list[float]]:
-    """Values [T, D] of the targets."""
-    return {name: values[:, column].tolist() for column, name in enumerate(series.targets)}
 
 
 def _scores(paths: NDArray[np.float64], truth: NDArray[np.float64], size: NDArray[np.float64]) -> dict[str, Any]:

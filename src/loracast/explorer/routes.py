@@ -25,11 +25,14 @@ from loracast.files import json_text
 from loracast.forecast import Forecast
 from loracast.forecaster import Forecaster
 from loracast.series import Columns
+from loracast.serve.bodies import received
 from loracast.serve.guard import Guard
 from loracast.serve.shelf import Shelf
 
 PAGE = Path(__file__).parent / "page"
 MOST_BODY = 64 * 2**20  # bytes of a table that is dropped on the page
+TOO_LARGE = f"more than {MOST_BODY // 2**20} MB; use the command line for larger tables"
+MOST_ASKED = 2**20  # bytes of anything else that the page sends
 MOST_KEPT = 16  # sources, and forecasts that can be taken away
 UNTOUCHED = "untouched"
 POLICY = (
@@ -42,8 +45,8 @@ LINES = "application/x-ndjson"
 class Explorer:
     """What the page has loaded, drawn and tuned. All of it goes when the program ends, but for adapters in a folder."""
 
-    def __init__(self, shelf: Shelf, worker: Worker, folder: Path | None):
-        self.shelf, self.worker, self.folder = shelf, worker, folder
+    def __init__(self, shelf: Shelf, worker: Worker):
+        self.shelf, self.worker = shelf, worker
         self.sources: OrderedDict[str, sources.Source] = OrderedDict()
         self.drawn: OrderedDict[str, tuple[sources.Source, forecasts.Question, str, Forecast]] = OrderedDict()
         self.tuned: dict[str, Forecaster] = {}
@@ -51,11 +54,7 @@ class Explorer:
 
     def add(self, source: sources.Source) -> dict[str, Any]:
         """Keeps a source, and tells what the page shows of it."""
-        key = secrets.token_hex(4)
-        self.sources[key] = source
-        while len(self.sources) > MOST_KEPT:
-            self.sources.popitem(last=False)
-        return sources.described(source, key)
+        return sources.described(source, _kept(self.sources, source))
 
     def source(self, asked: Mapping[str, Any]) -> sources.Source:
         key = str(asked.get("source", ""))
@@ -78,10 +77,7 @@ class Explorer:
         question = forecasts.read_question(source, asked)
         for name in asked.get("forecasters") or [UNTOUCHED]:
             found = forecasts.draw(self.forecaster(name), name, question, tell, go_on)
-            key = secrets.token_hex(4)
-            self.drawn[key] = source, question, name, found
-            while len(self.drawn) > MOST_KEPT:
-                self.drawn.popitem(last=False)
+            key = _kept(self.drawn, (source, question, name, found))
             tell({"forecaster": name, "key": key, "events": forecasts.judged(found, asked.get("events") or [])})
         tell({"end": True})
 
@@ -109,8 +105,8 @@ class Explorer:
 
     def _keep_tuned(self, name: str, forecaster: Forecaster) -> None:
         self.tuned[name] = forecaster
-        if self.folder:
-            forecaster.save(self.folder / name)
+        if self.shelf.folder:
+            forecaster.save(self.shelf.folder / name)
 
     def take(self, key: str) -> tuple[sources.Source, forecasts.Question, str, Forecast]:
         if key not in self.drawn:
@@ -118,9 +114,18 @@ class Explorer:
         return self.drawn[key]
 
 
-def create(shelf: Shelf, worker: Worker, folder: Path | None = None) -> FastAPI:
+def _kept(newest: OrderedDict[str, Any], one: Any) -> str:
+    """Keeps something among the newest of its kind; returns the key that it can be had by."""
+    key = secrets.token_hex(4)
+    newest[key] = one
+    while len(newest) > MOST_KEPT:
+        newest.popitem(last=False)
+    return key
+
+
+def create(shelf: Shelf, worker: Worker) -> FastAPI:
     """The page as an ASGI application."""
-    explorer = Explorer(shelf, worker, folder)
+    explorer = Explorer(shelf, worker)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -133,8 +138,7 @@ def create(shelf: Shelf, worker: Worker, folder: Path | None = None) -> FastAPI:
 
     @app.exception_handler(LoracastError)
     async def wrong(_: Request, error: LoracastError) -> Response:
-        problems = error.problems if isinstance(error, ConfigError) else [str(error)]
-        return JSONResponse({"error": problems}, 422)
+        return JSONResponse({"error": error.problems}, 422)
 
     @app.exception_handler(ValueError)
     async def malformed(_: Request, error: ValueError) -> Response:
@@ -179,25 +183,14 @@ class Headers:
         await self.app(scope, receive, told)
 
 
-async def _asked(request: Request, most: int = 2**20) -> dict[str, Any]:
+async def _asked(request: Request) -> dict[str, Any]:
     """What the page sends, as JSON; a page of another site cannot send that without being asked first."""
     if request.headers.get("content-type", "").partition(";")[0] != "application/json":
         raise ConfigError(["send JSON"])
-    body = await _body(request, most)
-    found = json.loads(body)
+    found = json.loads(await received(request, MOST_ASKED, f"more than {MOST_ASKED:,} bytes"))
     if not isinstance(found, dict):
         raise ConfigError(["send an object"])
     return found
-
-
-async def _body(request: Request, most: int) -> bytes:
-    parts, size = [], 0
-    async for part in request.stream():
-        size += len(part)
-        if size > most:
-            raise ConfigError([f"more than {most // 2**20} MB; use the command line for larger tables"])
-        parts.append(part)
-    return b"".join(parts)
 
 
 def _names(request: Request, name: str) -> tuple[str, ...]:
@@ -212,7 +205,7 @@ def _add_data(app: FastAPI, explorer: Explorer) -> None:
         base = explorer.shelf.base
         about = {"model": base.model.source, "precision": base.model.precision, "hardware": base.hardware}
         about |= {"parameters": base.model.network.config.parameters()}
-        kept = str(explorer.folder) if explorer.folder else None
+        kept = str(explorer.shelf.folder) if explorer.shelf.folder else None
         return JSONResponse(
             {"simulators": sources.simulators(), "forecasters": explorer.names(), "about": about, "kept": kept}
         )
@@ -223,7 +216,7 @@ def _add_data(app: FastAPI, explorer: Explorer) -> None:
 
     @app.post("/api/table")
     async def table(request: Request) -> Response:
-        body = await _body(request, MOST_BODY)
+        body = await received(request, MOST_BODY, TOO_LARGE)
         query = request.query_params
         roles = _names(request, "id"), _names(request, "targets"), _names(request, "known"), _names(request, "past")
         columns = Columns(query.get("time") or None, *roles, every=query.get("every") or None)
@@ -282,7 +275,7 @@ def _add_forecasts(app: FastAPI, explorer: Explorer) -> None:
         base = explorer.shelf.base.model.source
         adapter = None
         if name != UNTOUCHED:
-            folder = explorer.folder or explorer.shelf.folder
+            folder = explorer.shelf.folder
             adapter = str(folder / name) if folder and (folder / name).is_dir() else name
         return JSONResponse(taking.ways(source, question, base, adapter, events))
 

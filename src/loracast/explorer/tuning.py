@@ -10,8 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from loracast.errors import ConfigError, LoracastError
+from loracast.errors import ConfigError
 from loracast.explorer.forecasts import Question, picture
+from loracast.explorer.work import problems_of
 from loracast.forecaster import Forecaster
 from loracast.series import Series
 from loracast.settings import TuneConfig
@@ -134,14 +135,8 @@ class Tuning:
                 )
             self.on_tuned(name, tuned)
             self._tell({"event": "tuned", "name": name, "verdict": tuned.record["validation_forecasts"]})
-        except LoracastError as error:
-            problems = error.problems if isinstance(error, ConfigError) else [str(error)]
-            self._tell({"event": "failed", "problems": problems})
         except Exception as error:
-            self._tell(
-                {"event": "failed", "problems": [f"an error of the page itself: {type(error).__name__}: {error}"]}
-            )
-            raise
+            self._tell({"event": "failed", "problems": problems_of(error)})
 
     def _pace(self, base: Forecaster, series: list[Series], config: dict[str, Any]) -> float:
         """Seconds of a step, by a few that are thrown away."""

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from loracast.errors import ConfigError, LoracastError
+from loracast.errors import LoracastError
 from loracast.files import json_text
 
 MOST_THREADS = 4
@@ -64,7 +64,7 @@ class Worker:
             except Unwanted:
                 pass
             except Exception as error:
-                tell(_told(error))
+                tell({"error": problems_of(error)})
             finally:
                 loop.call_soon_threadsafe(lines.put_nowait, None)
 
@@ -72,7 +72,7 @@ class Worker:
             try:
                 yield json_text(await asyncio.to_thread(first)).encode() + b"\n"
             except Exception as error:
-                yield json_text(_told(error)).encode() + b"\n"
+                yield json_text({"error": problems_of(error)}).encode() + b"\n"
                 return
         done = self._pool.submit(whole)
         try:
@@ -86,9 +86,9 @@ class Worker:
         self._pool.shutdown(cancel_futures=True)
 
 
-def _told(error: Exception) -> dict[str, Any]:
+def problems_of(error: Exception) -> list[str]:
     """What the page shows of an error; the log has the rest of one that nobody expected."""
     if isinstance(error, LoracastError):
-        return {"error": error.problems if isinstance(error, ConfigError) else [str(error)]}
+        return error.problems
     traceback.print_exception(error)
-    return {"error": [f"an error of the page itself: {type(error).__name__}: {error}"]}
+    return [f"an error of the page itself: {type(error).__name__}: {error}"]

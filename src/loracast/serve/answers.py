@@ -18,8 +18,6 @@ from loracast.serve.schema import Options
 if TYPE_CHECKING:
     import pandas as pd
 
-Steps = NDArray[np.float64]  # [H, D]
-
 
 def as_json(forecast: Forecast, options: Options, base: str, warnings: Sequence[str]) -> bytes:
     """The answer as `schema.Answer` describes it; the same bytes for the same request."""
@@ -28,7 +26,7 @@ def as_json(forecast: Forecast, options: Options, base: str, warnings: Sequence[
     for row, name in enumerate(forecast.ids):
         told: dict[str, Any] = {"id": name, "time": _times(forecast, row)}
         if "quantiles" in options.output:
-            told["mean"] = _by_variable(forecast, mean[row])
+            told["mean"] = by_variable(forecast.names, mean[row])
             told["quantiles"] = {
                 variable: {
                     f"{q:g}": levels[row, index, :, column].tolist() for index, q in enumerate(options.quantiles)
@@ -36,9 +34,7 @@ def as_json(forecast: Forecast, options: Options, base: str, warnings: Sequence[
                 for column, variable in enumerate(forecast.names)
             }
         if "paths" in options.output:
-            told["paths"] = {
-                variable: forecast.samples[row, :, :, column].tolist() for column, variable in enumerate(forecast.names)
-            }
+            told["paths"] = by_variable(forecast.names, forecast.samples[row])
         series.append(told)
     answer = {
         "base": base,
@@ -89,8 +85,9 @@ def _times(forecast: Forecast, row: int) -> list[Any] | None:
     return times.tolist() if times.dtype.kind == "f" else list(calendar.texts(times))
 
 
-def _by_variable(forecast: Forecast, values: Steps) -> dict[str, list[float]]:
-    return {name: values[:, column].tolist() for column, name in enumerate(forecast.names)}
+def by_variable(names: Sequence[str], values: NDArray[np.float64]) -> dict[str, list[Any]]:
+    """Values [..., D] as lists, by the name of each variable."""
+    return {name: values[..., column].tolist() for column, name in enumerate(names)}
 
 
 def media_type(accepted: str, kinds: Sequence[str]) -> str | None:

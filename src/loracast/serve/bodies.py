@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pydantic import ValidationError
+from starlette.requests import Request
 
 from loracast.scenario import set_values, split_known
 from loracast.series import Columns, Series
@@ -40,6 +41,20 @@ class Asked:
     series: list[Series]
     known: NDArray[np.float64] | list[Series] | None
     notices: tuple[str, ...] = ()
+
+
+async def received(request: Request, most: int, problem: str) -> bytes:
+    """The body of a request. Refusal 413, by this problem, where it says or turns out to have more bytes than that."""
+    parts, size = [], 0
+    declared = request.headers.get("content-length", "0")
+    if declared.isdecimal() and int(declared) > most:
+        raise Refusal(413, problem)
+    async for part in request.stream():
+        size += len(part)
+        if size > most:
+            raise Refusal(413, problem)
+        parts.append(part)
+    return b"".join(parts)
 
 
 def read_ask(body: bytes, limits: Limits) -> Asked:

@@ -6,22 +6,22 @@ from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
-from loracast.errors import ConfigError, LoracastError
+from loracast.errors import LoracastError
 
 PROBLEM = "application/problem+json"
 
 
-class Refusal(Exception):
+class Refusal(LoracastError):
     """A request that is not answered with a forecast: the status, why, and what to do next."""
 
     def __init__(self, status: int, *problems: str, headers: Mapping[str, str] | None = None):
-        super().__init__("; ".join(problems))
-        self.status, self.problems, self.headers = status, problems, dict(headers or {})
+        super().__init__("; ".join(problems), problems)
+        self.status, self.headers = status, dict(headers or {})
 
     @classmethod
     def of(cls, error: LoracastError) -> Refusal:
         """What the house says of a request that it can read and not do."""
-        return cls(422, *(error.problems if isinstance(error, ConfigError) else [str(error)]))
+        return cls(422, *error.problems)
 
     def document(self) -> dict[str, Any]:
         return document(self.status, self.problems)

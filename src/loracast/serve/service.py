@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 import traceback
-import warnings as python_warnings
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -22,10 +22,10 @@ from starlette.responses import JSONResponse
 import loracast
 from loracast.card import public_name
 from loracast.compute.device import on_gpu
-from loracast.errors import LoracastError
+from loracast.errors import LoracastError, told_warnings
 from loracast.forecast import Forecast
 from loracast.serve.answers import as_json, as_table, media_type
-from loracast.serve.bodies import ARROW, JSON, PARQUET, Asked, read_ask, read_table
+from loracast.serve.bodies import ARROW, JSON, PARQUET, Asked, read_ask, read_table, received
 from loracast.serve.guard import Guard
 from loracast.serve.limits import CPU_PATHS, GPU_PATHS, MOST_WORKERS, Limits
 from loracast.serve.metrics import Metrics
@@ -70,7 +70,7 @@ class Service:
     def warm_up(self) -> None:
         """Draws a little, since the first forecast of a process takes longer."""
         request = self.shelf.base.request(lynx_hare(), 2, sample=SampleConfig(2))
-        job = Job(self.shelf.base, request, False, time.monotonic() + self.limits.most_seconds)
+        job = Job(self.shelf.base, request, False, math.inf)  # whatever one request may take
         self.queue.add(job)
         job.answer.result().events(["when lynx > 0"])
 
@@ -101,7 +101,8 @@ class Service:
         due = begin + self.limits.most_seconds
         try:
             async with asyncio.timeout_at(asyncio.get_running_loop().time() + self.limits.most_seconds):
-                body = await self._body(request)
+                problem = f"the body is larger than {self.limits.most_body:,} bytes; send fewer series"
+                body = await received(request, self.limits.most_body, problem)
         except TimeoutError:
             raise Refusal(408, f"the body did not arrive within {self.limits.most_seconds:g} s") from None
         query = read_query(request.query_params.multi_items())
@@ -118,25 +119,11 @@ class Service:
         timing = f'wait;dur={waited:.0f}, draw;dur={took:.0f}, batch;desc="{job.batch}"'
         return Response(content, media_type=accepted, headers={"Server-Timing": timing})
 
-    async def _body(self, request: Request) -> bytes:
-        most, parts, size = self.limits.most_body, [], 0
-        problem = f"the body is larger than {most:,} bytes; send fewer series"
-        declared = request.headers.get("content-length", "0")
-        if declared.isdecimal() and int(declared) > most:
-            raise Refusal(413, problem)
-        async for part in request.stream():
-            size += len(part)
-            if size > most:
-                raise Refusal(413, problem)
-            parts.append(part)
-        return b"".join(parts)
-
     def _prepare(
         self, kind: str, body: bytes, query: dict[str, Any], accepted: str, due: float
     ) -> tuple[Job, Asked, list[str]]:
         """A job of a body, in the reading thread; and what is to be warned of."""
-        with python_warnings.catch_warnings(record=True) as caught:
-            python_warnings.simplefilter("always", UserWarning)
+        with told_warnings() as told:
             asked = read_ask(body, self.limits) if kind == JSON else read_table(body, kind, query, self.limits)
             options = asked.options
             if accepted != JSON and len(options.output) > 1:
@@ -145,7 +132,6 @@ class Service:
             request = forecaster.request(
                 asked.series, options.horizon, sample=options.sample(), context=options.context, known=asked.known
             )
-        told = [str(one.message) for one in caught if issubclass(one.category, UserWarning)]
         return Job(forecaster, request, options.raw, due), asked, [*asked.notices, *told]
 
     async def _drawn(self, job: Job, request: Request) -> Forecast:
@@ -244,9 +230,7 @@ def _answer_errors(app: FastAPI) -> None:
 
     @app.exception_handler(Refusal)
     async def refused(_: Request, error: Refusal) -> Response:
-        return (
-            answer(error.status, [*error.problems], error.headers) if error.status != 499 else Response(status_code=499)
-        )
+        return answer(error.status, error.problems, error.headers) if error.status != 499 else Response(status_code=499)
 
     @app.exception_handler(LoracastError)
     async def wrong(request: Request, error: LoracastError) -> Response:

@@ -7,7 +7,7 @@ from collections import OrderedDict
 from pathlib import Path
 from threading import Lock
 
-from loracast.errors import LoracastError
+from loracast.errors import ConfigError, LoracastError
 from loracast.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, RECORD
 from loracast.forecaster import Forecaster
 from loracast.model.config import read_json
@@ -28,6 +28,10 @@ class Shelf:
     """
 
     def __init__(self, base: Forecaster, folder: Path | None, most: int):
+        if base.lora:
+            raise ConfigError(
+                [f"{base.model.source} has an adapter; name its folder's parent instead, and the base as --model"]
+            )
         self.base, self.folder, self.most = base, folder.resolve() if folder else None, most
         self._kept: OrderedDict[str, tuple[Stamp, Forecaster]] = OrderedDict()
         self._lock = Lock()
